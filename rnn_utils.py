@@ -1,0 +1,1243 @@
+"""Plumbing that two or more of the ten lessons share.
+
+You do not need this file to understand a lesson: whatever a lesson is named for (its cell, its
+attention, its sampling) is written out in the lesson itself.  What is here would only blur it:
+downloads, padding, batching, the training loop's book-keeping, checkpoints, pictures and flags.
+
+Sections
+    1. Reproducibility and device
+    2. Data sets, downloads and samples
+    3. Vocabulary, padding, masks, batching
+    4. Training, evaluation, checkpoints
+    5. Results and pictures
+    6. Command line
+
+Sizes, here and in every lesson: B batch, T time, F features, E embedding, H hidden, V vocabulary,
+N examples in a data set.
+"""
+
+import argparse
+import datetime
+import hashlib
+import io
+import json
+import math
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pooch
+import requests
+import torch
+from torch import nn
+from tqdm import tqdm
+
+matplotlib.use("Agg")  # draw into files: a lesson must not need a screen
+import matplotlib.pyplot as plt  # noqa: E402  (the backend has to be chosen first)
+
+ROOT = Path(__file__).resolve().parent
+SAMPLES = ROOT / "samples"
+
+
+class UserError(Exception):
+    """Something the reader can put right; `run` prints it as one sentence, exit status 2."""
+
+
+class Diverged(UserError):
+    """The training loss stopped being a number."""
+
+
+# ==================================================================================================
+# 1. Reproducibility and device
+# ==================================================================================================
+
+
+def set_seed(seed):
+    """Seed Python, NumPy and PyTorch, so that the same command prints the same numbers."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # every device, GPUs included
+
+
+def pick_device(name="auto"):
+    """The torch.device for `--device`: auto, cpu, cuda or mps; UserError if it is not there."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    if not there.get(name):
+        have = ", ".join(kind for kind, present in there.items() if present)
+        raise UserError(
+            f"--device {name} is not available on this machine (it has: {have}); "
+            f"run without --device, or install a PyTorch build that supports {name}"
+        )
+    return torch.device(name)
+
+
+def random_state():
+    """Every random generator's state, as plain data that `torch.load(weights_only=True)` reads."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    state = {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state):
+    """Put every generator back to what `random_state` returned."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"].cpu())
+
+
+def count_parameters(model):
+    """How many numbers training may change."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+# ==================================================================================================
+# 2. Data sets, downloads and samples
+# ==================================================================================================
+
+
+class DataSet(NamedTuple):
+    """Where a real data set comes from.  `files` maps a path below --data-dir to its digest."""
+
+    title: str
+    licence: str
+    base_url: str  # the URL of a file is base_url + its name without folders
+    files: dict
+
+    def url(self, path):
+        return self.base_url + path.rsplit("/", 1)[-1]
+
+
+_GITHUB = "https://raw.githubusercontent.com/"
+
+DATASETS = {
+    "names": DataSet(
+        "surnames of 18 languages (practical-pytorch)",
+        "MIT",
+        _GITHUB + "spro/practical-pytorch/c520c52e68e945d88fff563dba1c028b6ec0197b/data/names/",
+        {
+            f"names/{language}.txt": f"sha256:{digest}"
+            for language, digest in {
+                "Arabic": "6f424a8dbe51cbbbabab7a57d38b617210125e4e3991f3c657cb79b8f104bafc",
+                "Chinese": "09ba8f1f7e38dbc99372d461b26ad4433b811fc6bfa6a3ecca6fe11a9a777465",
+                "Czech": "e17ab0ec47616a72c39cb85c783f70c3663ab64488721e5d8378f146d2226be7",
+                "Dutch": "924f32b635170eae561f84538632138fc07d4c8bbd70ba3fb980de1ecc4d2af3",
+                "English": "9cca037066d3d5989e24bc01801416162de506b5e28e15b7c092a47905d29bf2",
+                "French": "81e65b36c60ed5b89a17422f6edcadbb89546f38ad69e960e64e7ba682012a95",
+                "German": "7449cd590b97a733e18d613a4155decd77ec35dc5f8aadd7a82204dce4f051db",
+                "Greek": "3555b5186de7f401e6d991b088e9e644ca3099116477818c25ab5793801389e6",
+                "Irish": "cf8c7013256252a88d2503127b87282a11f21b2ff6db1bded68834c19a1ec058",
+                "Italian": "f88414c27d0606a11a678b4859277828c2565d6cc4d9ee932deef6e94f3b35e4",
+                "Japanese": "e0e717e114fec3e7eade4d9dabe0067c475f43147e36a22b47902ee76ad9e67f",
+                "Korean": "cd54221ccb362a6cba4c78828838cf3268a0e59744767a37cf6ec4b74036b136",
+                "Polish": "45bab898af2f60ed3a728bbf6980e28821011a7caa53227553b5785903a40826",
+                "Portuguese": "50a8735f41f4f73757c8ce5b16cb0275cd86b2b214bcbc8c9805f508cb131c53",
+                "Russian": "0cfe53ac18041e8f63666aa77313e0a3ff378facb132abee052d8ebdc8c3d62c",
+                "Scottish": "78d0252711d87d948ea86fe34826c51d2d794a8e52d15b5d6f7b6244d45d62dd",
+                "Spanish": "1bcb462ed3316756a85781d68232bddae04498fdddd5d9219c53fd1fbdeba7a7",
+                "Vietnamese": "f3f9e4164ab47601178a6e45b216464a64122f49d05541f24bf18a757253281d",
+            }.items()
+        },
+    ),
+    "imdb": DataSet(
+        "Large Movie Review Dataset (Maas et al., 2011)",
+        "research use; cite Maas et al., 2011",
+        "https://ai.stanford.edu/~amaas/data/sentiment/",
+        {"aclImdb_v1.tar.gz": "md5:7c2ac02c03563afcf9b574c7e56c153a"},
+    ),
+    "sunspots": DataSet(
+        "monthly sunspot numbers, 1749 to 1983",
+        "public figures",
+        _GITHUB + "jbrownlee/Datasets/d20fcb6402ae34e653d4513b00f39257bb37ed7f/",
+        {
+            "monthly-sunspots.csv": "sha256:"
+            "c4ec8cc57d9f6fb6ecdb3e1f37f25b6f4badd5124c55931052b0cd2fc3bc71f3"
+        },
+    ),
+    "stock": DataSet(
+        "S&P 500, daily, 2000 to 2020",
+        "public figures",
+        _GITHUB + "vega/vega-datasets/cad85578e232704bb0453544742440038038c6a2/data/",
+        {
+            "sp500-2000.csv": "sha256:"
+            "9409e9342d0657c747324e4cfabce8a8c7f663bc485b95a3378f36b0a160f8c8"
+        },
+    ),
+    "ewt": DataSet(
+        "Universal Dependencies English EWT",
+        "CC BY-SA 4.0",
+        _GITHUB + "UniversalDependencies/UD_English-EWT/15d613d8447b3478787d4c278730a1e48a945efb/",
+        {
+            f"ud-english-ewt/en_ewt-ud-{split}.conllu": f"sha256:{digest}"
+            for split, digest in {
+                "train": "3fb78e2b55482c8ee00caa653af436c88c9e5bc9a73ce26e4ae3ddc79d2b7e7b",
+                "dev": "531a54ff90d6ab12201c5a50c3e78e6ddac4de69abc4bce5d275d3cd29efe2b6",
+                "test": "e266e515a0a7547657ed3d90d9ba46487d6bd251f27ad4269d4e8a427c8555cd",
+            }.items()
+        },
+    ),
+    "multi30k": DataSet(
+        "Multi30k task 1, English and French captions (Elliott et al., 2016)",
+        "see its repository, github.com/multi30k/dataset",
+        _GITHUB + "multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw/",
+        {
+            f"multi30k/{name}.gz": f"sha256:{digest}"
+            for name, digest in {
+                "train.en": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+                "train.fr": "622e75069e9f4c577425c4f277116ce66e63a2401c0a2312d90073cb12379a3c",
+                "val.en": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+                "val.fr": "ca3106f1a72390591d25f6c45cb4cd39dec4cd3f123e099748a3ce5256c160e9",
+                "test_2016_flickr.en": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359"
+                "d532d9",
+                "test_2016_flickr.fr": "6d326e188d259fb1d04ac19eae3af956559b3a0b93d7635e56c90987c4"
+                "0c8b90",
+            }.items()
+        },
+    ),
+    "shakespeare": DataSet(
+        "Tiny Shakespeare",
+        "public domain",
+        _GITHUB + "karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/"
+        "tinyshakespeare/",
+        {
+            "tinyshakespeare/input.txt": "sha256:"
+            "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+        },
+    ),
+}
+
+CONNECT_SECONDS = 5  # one connection attempt; the whole first contact is given twice that
+DOWNLOAD_TRIES = 3  # for a transfer that breaks off or arrives damaged
+
+
+class Source(NamedTuple):
+    """The data a run uses: its name, where it lies (None if generated), whether it is real."""
+
+    name: str
+    path: Path | None
+    real: bool
+
+    @property
+    def label(self):
+        """What every printed result and picture title carries, such as `names [real]`."""
+        if self.name == "input":
+            return f"{self.path.name} [sample: your own data]"
+        return f"{self.name} [{'real' if self.real else 'sample'}]"
+
+
+def fetch(name, data_dir):
+    """Paths of a real data set's files below `data_dir`, downloading what is not there yet.
+
+    A file that already lies there is taken as it is.  A download counts only once its digest
+    has been checked; until then it has another name, and it is deleted if it fails.
+    Raises UserError, which says what to put where, if the files cannot be had.
+    """
+    dataset, folder = DATASETS[name], Path(data_dir)
+    missing = [path for path in dataset.files if not (folder / path).is_file()]
+    try:
+        if missing:
+            print(f"Downloading {dataset.title}; licence: {dataset.licence}")
+            _check_reachable(dataset.url(missing[0]))
+        for path in missing:
+            _download(dataset.url(path), dataset.files[path], folder / path)
+    except (requests.exceptions.RequestException, OSError, ValueError) as error:
+        wanted = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"
+        raise UserError(
+            f"data set '{name}' could not be downloaded ({_reason(error)}); put {wanted} into "
+            f"{folder} (from {dataset.base_url}), or choose another --dataset"
+        ) from None
+    return [folder / path for path in dataset.files]
+
+
+def _check_reachable(url):
+    """Raise at the first failed connection, at most 2 * CONNECT_SECONDS from now.
+
+    A thread, because looking up a host name has no time limit of its own.
+    """
+    outcome = [requests.exceptions.ConnectTimeout("no answer")]
+
+    def ask():
+        try:
+            with requests.get(url, stream=True, timeout=CONNECT_SECONDS) as answer:
+                answer.raise_for_status()
+            outcome[0] = None
+        except Exception as error:
+            outcome[0] = error
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * CONNECT_SECONDS)
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def _download(url, digest, target):
+    """One file with pooch: progress bar, digest checked before the file takes its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pooch.get_logger().setLevel("ERROR")
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_SECONDS, 30))
+    for attempt in range(DOWNLOAD_TRIES):
+        try:
+            pooch.retrieve(url, digest, target.name, target.parent, downloader=downloader)
+            return
+        except (requests.exceptions.RequestException, ValueError):
+            if attempt == DOWNLOAD_TRIES - 1:
+                raise
+            time.sleep(0.2 * 2**attempt)
+
+
+def _reason(error):
+    """A failed download in a few words."""
+    if isinstance(error, requests.exceptions.HTTPError):
+        return f"the server answered {error.response.status_code}"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off in the middle"
+    if isinstance(error, requests.exceptions.RequestException):
+        return "no connection"
+    if isinstance(error, ValueError):
+        return "what arrived does not have the right digest"
+    return error.strerror or str(error)
+
+
+def choose_dataset(args, real, offline):
+    """Turn `--dataset` and `--input` into a Source.
+
+    real: names of DATASETS, the first being what `auto` means.  offline: name -> path of a sample
+    (None if it is generated), the first being what `auto` falls back to.
+    """
+    if args.input:
+        if args.dataset != "auto":
+            raise UserError("--input and --dataset exclude each other; give one of them")
+        if not Path(args.input).exists():
+            raise UserError(f"--input {args.input}: there is no such file or folder")
+        return Source("input", Path(args.input), False)
+    fallback = next(iter(offline))
+    name = args.dataset
+    if name == "auto":
+        name = fallback if args.quick else real[0]
+    if name in offline:
+        return Source(name, offline[name], False)
+    try:
+        first = fetch(name, args.data_dir)[0]
+    except UserError as error:
+        if args.dataset != "auto":
+            raise
+        print(f"Going on with the offline {fallback}, because {error}.")
+        return Source(fallback, offline[fallback], False)
+    return Source(name, first.parent if len(DATASETS[name].files) > 1 else first, True)
+
+
+def read_text(path):
+    """A whole text file as one string, line ends as \\n.  UserError if empty or not UTF-8."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8 and try again") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if not text.strip():
+        raise UserError(f"{path} is empty")
+    return text
+
+
+def read_labelled_lines(folder):
+    """A folder of `<label>.txt`, one example a line, as a list of (line, label) in file order.
+
+    Repeats are kept: whether they may stand in two splits is the lesson's business.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder} is not a folder; it should hold one <label>.txt per class")
+    files = sorted(Path(folder).glob("*.txt"))
+    if len(files) < 2:
+        raise UserError(
+            f"{folder} holds {len(files)} .txt files; it takes two or more, one a class"
+        )
+    return [
+        (" ".join(line.split()), path.stem)
+        for path in files
+        for line in read_text(path).splitlines()
+        if line.strip()
+    ]
+
+
+def read_csv(path, columns):
+    """The named columns of a CSV file as a DataFrame.  UserError names what is missing."""
+    try:
+        frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
+        why = str(error).strip().splitlines()[-1]
+        raise UserError(f"{path} cannot be read as a UTF-8 CSV file: {why}") from None
+    for column in columns:
+        if column not in frame.columns:
+            have = ", ".join(map(str, frame.columns[:20]))
+            raise UserError(f"{path} has no column '{column}'; it has: {have}")
+    if frame.empty:
+        raise UserError(f"{path} has a header but no rows")
+    return frame[list(columns)]
+
+
+def split_by_hash(keys, parts=(0.8, 0.1, 0.1)):
+    """Assign each distinct key to part 0, 1 or 2; returns {key: part}.
+
+    Keys are ordered by their SHA-256, so the split is fixed by the data alone: the same on every
+    machine, whatever --seed says, and a key never stands in two parts.
+    """
+    ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).digest())
+    first = round(parts[0] * len(ordered))
+    second = round((parts[0] + parts[1]) * len(ordered))
+    return {key: (i >= first) + (i >= second) for i, key in enumerate(ordered)}
+
+
+def sine_series(n=2000, period=50, noise_std=0.2):
+    """A sine plus Gaussian noise of known variance, by day.  The best forecast errs by the noise.
+
+    Returns (series, noise), two pandas.Series of `n` values on the same dates.  Both are fixed:
+    neither depends on --seed.
+    """
+    noise = noise_std * np.random.default_rng(20240101).standard_normal(n)
+    values = np.sin(2 * np.pi * np.arange(n) / period) + noise
+    dates = pd.date_range("2000-01-01", periods=n, freq="D", name="date")
+    return pd.Series(values, dates, name="sine"), pd.Series(noise, dates, name="noise")
+
+
+def simulated_prices(n=2500, drift=2e-4, volatility=0.01):
+    """A made-up price: a geometric random walk, by business day.  No real market is in it."""
+    steps = drift + volatility * np.random.default_rng(20240102).standard_normal(n)
+    dates = pd.date_range("2000-01-03", periods=n, freq="B", name="date")
+    return pd.Series(100 * np.exp(np.cumsum(steps)), dates, name="simulated")
+
+
+# ==================================================================================================
+# 3. Vocabulary, padding, masks, batching
+# ==================================================================================================
+
+PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
+
+
+class Vocabulary:
+    """Tokens and their ids, in both directions.  An id is a token's place in the list `tokens`."""
+
+    def __init__(self, tokens):
+        self.tokens = list(tokens)
+        self.ids = {token: i for i, token in enumerate(self.tokens)}
+        if len(self.ids) != len(self.tokens):
+            raise UserError("a vocabulary cannot hold the same token twice")
+
+    @classmethod
+    def build(cls, sequences, specials=(PAD, UNK), min_freq=1, max_size=None):
+        """Count tokens in `sequences` (the training split only!) and number them.
+
+        Specials first, then by falling count, equal counts alphabetically: the order of
+        torchtext's build_vocab_from_iterator.  `max_size` counts the specials too.
+        """
+        counts = Counter(token for sequence in sequences for token in sequence)
+        for token in specials:
+            counts.pop(token, None)
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        tokens = [*specials, *(token for token, count in ordered if count >= min_freq)]
+        return cls(tokens[:max_size] if max_size else tokens)
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def __contains__(self, token):
+        return token in self.ids
+
+    def __getitem__(self, token):
+        """The id of a token; of an unknown one, the id of <unk>."""
+        found = self.ids.get(token, self.ids.get(UNK))
+        if found is None:
+            raise UserError(f"'{token}' is not in the vocabulary, which has no {UNK} either")
+        return found
+
+    def encode(self, tokens):
+        return [self[token] for token in tokens]
+
+    def decode(self, ids):
+        return [self.tokens[i] for i in ids]
+
+    def save(self, path):
+        """Write the tokens as a JSON list."""
+        write_atomically(path, json.dumps(self.tokens, ensure_ascii=False, indent=0).encode())
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote; UserError if it is anything else."""
+        try:
+            tokens = json.loads(read_text(path))
+        except json.JSONDecodeError:
+            tokens = None
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise UserError(f"{path} is not a vocabulary: it should be a JSON list of strings")
+        return cls(tokens)
+
+
+def pad(sequences, value=0):
+    """Lists of ids of unequal length -> ids (N, T) filled up with `value`, lengths (N,)."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.long)
+    rows = [torch.as_tensor(sequence, dtype=torch.long) for sequence in sequences]
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value), lengths
+
+
+def length_mask(lengths, width, device=None):
+    """(B,) lengths -> (B, width) booleans: True where there is a real item, False on padding."""
+    return torch.arange(width, device=device) < lengths.to(device).unsqueeze(1)
+
+
+def bucketed_order(lengths, batch_size, shuffle, pool=50):
+    """Split range(N) into batches of similar length: a list of index tensors.
+
+    Shuffled: cut a random order into pools of `pool` batches, sort each pool by length, cut it
+    into batches, shuffle the batches.  So an epoch is random, yet little of a batch is padding.
+    Not shuffled: sorted by length throughout, the same at every call.
+    """
+    if not shuffle:
+        return list(torch.argsort(lengths, stable=True).split(batch_size))
+    order = torch.randperm(len(lengths))
+    batches = []
+    for part in order.split(batch_size * pool):
+        batches.extend(part[torch.argsort(lengths[part], stable=True)].split(batch_size))
+    return [batches[i] for i in torch.randperm(len(batches)).tolist()]
+
+
+class Batches:
+    """Batches out of tensors that were made once.  Each pass over it is one epoch.
+
+    data: name -> (N, ...) tensor.  Where `x` comes with `x_length`, a batch's x is cut to its
+    longest row, and `bucket="x"` puts rows of similar length together.  Lengths stay on the CPU,
+    where packing wants them; everything else lies on `device` from the start.  A batch also
+    holds `index`, the rows it was made of.
+    """
+
+    def __init__(self, data, batch_size, device="cpu", shuffle=False, bucket=None):
+        self.lengths = {k: v for k, v in data.items() if k.endswith("_length")}
+        self.data = {k: v.to(device) for k, v in data.items() if k not in self.lengths}
+        self.n = len(next(iter(data.values())))
+        self.batch_size, self.device, self.shuffle, self.bucket = (
+            batch_size,
+            device,
+            shuffle,
+            bucket,
+        )
+
+    def __len__(self):
+        return math.ceil(self.n / self.batch_size)
+
+    def __iter__(self):
+        if self.bucket:
+            order = bucketed_order(
+                self.lengths[f"{self.bucket}_length"], self.batch_size, self.shuffle
+            )
+        else:
+            rows = torch.randperm(self.n) if self.shuffle else torch.arange(self.n)
+            order = rows.split(self.batch_size)
+        return (self.take(index) for index in order)
+
+    def take(self, index):
+        """The batch of the rows `index` (B,): name -> tensor (B, ...)."""
+        batch = {name: lengths[index] for name, lengths in self.lengths.items()}
+        there = index.to(self.device)
+        for name, tensor in self.data.items():
+            if f"{name}_length" in batch:
+                tensor = tensor[:, : int(batch[f"{name}_length"].max())]
+            batch[name] = tensor.index_select(0, there)  # one gather; no loop over tokens
+        batch["index"] = index
+        return batch
+
+
+# ==================================================================================================
+# 4. Training, evaluation, checkpoints
+# ==================================================================================================
+#
+# A lesson gives `fit` and `evaluate` its own function
+#
+#     step(model, batch) -> (sums, count)
+#
+# sums["loss"] is the loss summed over the batch's real items (a scalar tensor, what training
+# lowers), other entries are further sums, such as how many answers were right; `count` is how many
+# items they sum over.  Averages are taken once, over all items, and so are never means of means.
+
+OPTIMIZERS = {
+    # decoupled weight decay (Loshchilov and Hutter, 2019); at --weight-decay 0 this is plain Adam
+    "adam": lambda params, args: torch.optim.AdamW(
+        params, lr=args.lr, weight_decay=args.weight_decay
+    ),
+    "sgd": lambda params, args: torch.optim.SGD(
+        params, lr=args.lr, weight_decay=args.weight_decay, momentum=0.9
+    ),
+}
+
+# Flags that change neither the model, nor the data, nor the course of training.
+FREE_FLAGS = {
+    *("device", "data_dir", "out_dir", "no_plots", "resume", "save_model", "path", "eval_only"),
+    *("predict", "forecast", "prompt", "temperature", "top_k", "top_p", "beam_size"),
+}
+
+
+def autocast(args):
+    """`--precision bf16`: matrix products in bfloat16, half the bytes and the same range as fp32."""
+    return torch.autocast(
+        torch.device(args.device).type, torch.bfloat16, enabled=args.precision == "bf16"
+    )
+
+
+def averages(totals, count):
+    """List of {name: scalar tensor} and the number of items -> {name: mean over the items}."""
+    if not totals:
+        return {}
+    stacked = {k: torch.stack([torch.as_tensor(t[k]) for t in totals]) for k in totals[0]}
+    return {k: v.detach().cpu().double().sum().item() / count for k, v in stacked.items()}
+
+
+def evaluate(model, step, batches, args):
+    """Mean of every sum that `step` returns, over all real items of `batches`."""
+    was_training = model.training
+    model.eval()
+    totals, count = [], 0
+    with torch.no_grad(), autocast(args):
+        for batch in batches:
+            sums, items = step(model, batch)
+            totals.append(sums)
+            count += items
+    model.train(was_training)
+    return averages(totals, max(count, 1))
+
+
+def accumulate_gradient(model, step, group, args):
+    """Gradient of the mean loss over a group of batches; returns (list of sums, item count)."""
+    totals, count = [], 0
+    for batch in group:
+        with autocast(args):
+            sums, items = step(model, batch)
+        # One batch: divide the loss.  Several: only the group's total count is the right divisor.
+        (sums["loss"] / items if len(group) == 1 else sums["loss"]).backward()
+        totals.append({name: value.detach() for name, value in sums.items()})
+        count += items
+    if len(group) > 1:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= count
+    return totals, count
+
+
+def in_groups(iterable, size):
+    """Lists of `size` neighbours; the last may be shorter."""
+    group = []
+    for item in iterable:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def train_epoch(model, step, train, optimizer, scheduler, args, title=""):
+    """One pass over `train`; returns {"loss": ..., "grad_norm": ..., ...}."""
+    model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    clip = args.clip if args.clip > 0 else math.inf  # infinity: measure the norm, clip nothing
+    totals, norms, count = [], [], 0
+    progress = tqdm(train, desc=title, leave=False, disable=None, total=len(train))
+    for group in in_groups(progress, args.accumulate):
+        optimizer.zero_grad(set_to_none=True)
+        sums, items = accumulate_gradient(model, step, group, args)
+        norms.append(nn.utils.clip_grad_norm_(parameters, clip))
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+        totals += sums
+        count += items
+    norms = torch.stack(norms).detach().cpu()
+    return {
+        **averages(totals, count),
+        "grad_norm": norms.mean().item(),
+        "max_grad_norm": norms.max().item(),
+    }
+
+
+def make_scheduler(optimizer, steps, args, schedule):
+    """`one-cycle`: warm up to --lr, then down to nothing (Smith, 2018).  `constant`: None."""
+    if schedule == "constant":
+        return None
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, args.lr, total_steps=max(steps, 2), pct_start=0.25, cycle_momentum=False
+    )
+
+
+def is_better(record, best, monitor):
+    """Whether this epoch's `monitor` beats the best so far: losses low, all else high."""
+    if best is None:
+        return True
+    value, mark = record[monitor], best[monitor]
+    return value < mark if monitor.endswith("loss") else value > mark
+
+
+def fit(model, step, train, val, args, about=None, schedule="one-cycle", monitor="val_loss"):
+    """Train, yielding one record (a dict) an epoch; at the end the best weights are restored.
+
+    train, val: Batches, or anything with len() that can be iterated anew every epoch.
+    about: what a checkpoint must know beside weights (see `model_card`).  None: a side
+    experiment, which prints nothing and leaves no file.
+    Raises Diverged when the loss is no longer a number, UserError when --resume does not fit.
+    """
+    optimizer = OPTIMIZERS[args.optimizer](model.parameters(), args)
+    steps = args.epochs * math.ceil(len(train) / args.accumulate)
+    scheduler = make_scheduler(optimizer, steps, args, schedule)
+    run = {"records": [], "best": None, "best_weights": copy_weights(model)}
+    state_file = Path(args.out_dir) / "last.pt" if about else None
+    if about and args.resume:
+        load_training_state(state_file, model, optimizer, scheduler, run, args, about, schedule)
+        yield from ({**record, "replayed": True} for record in run["records"])
+    while not training_is_over(run, args, monitor):
+        number = len(run["records"]) + 1
+        record = one_epoch(model, step, train, val, optimizer, scheduler, args, number)
+        run["records"].append(record)
+        if is_better(record, run["best"], monitor):
+            run["best"], run["best_weights"] = record, copy_weights(model)
+        state = random_state()
+        if about:
+            print(progress_line(record, args.epochs))
+            write_progress(state_file, model, optimizer, scheduler, run, state, args, about)
+        yield record
+        set_random_state(state)  # whatever the lesson drew in between, training goes on the same
+    model.load_state_dict(run["best_weights"])
+
+
+def training_is_over(run, args, monitor):
+    """All epochs done, or --patience epochs without a better validation score."""
+    done = len(run["records"])
+    waited = done - (run["best"]["epoch"] if run["best"] else 0)
+    return done >= args.epochs or (0 < args.patience <= waited and done > 0)
+
+
+def one_epoch(model, step, train, val, optimizer, scheduler, args, number):
+    """Train and validate once; returns the epoch's record."""
+    start = time.perf_counter()
+    rate = optimizer.param_groups[0]["lr"]
+    title = f"epoch {number}/{args.epochs}"
+    averaged = train_epoch(model, step, train, optimizer, scheduler, args, title)
+    loop_seconds = time.perf_counter() - start
+    if not math.isfinite(averaged["loss"]):
+        raise Diverged(
+            f"the training loss is no longer a number in epoch {number}; "
+            "lower --lr, or clip the gradient (--clip 1)"
+        )
+    scores = evaluate(model, step, val, args)
+    return {
+        "epoch": number,
+        **averaged,
+        **{f"val_{name}": value for name, value in scores.items()},
+        "lr": rate,
+        "loop_seconds": loop_seconds,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def progress_line(record, epochs):
+    """One line an epoch: its number, then every score, training beside validation."""
+    hidden = {"epoch", "lr", "loop_seconds", "seconds", "max_grad_norm"}
+    scores = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if k not in hidden)
+    return f"epoch {record['epoch']:>2}/{epochs}  {scores}  {record['seconds']:.1f}s"
+
+
+def training_summary(records, units, unit):
+    """Fields of metrics.json about training.  `units`: how many `unit` one epoch goes through."""
+    loop = sum(record["loop_seconds"] for record in records)
+    return {
+        "epochs_run": len(records),
+        "train_seconds": round(sum(record["seconds"] for record in records), 2),
+        "units_per_second": round(units * len(records) / loop, 1) if loop else 0.0,
+        "unit": unit,
+    }
+
+
+def copy_weights(model):
+    """A copy of the state_dict that later training does not change."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def model_card(args, source, config, **more):
+    """What must travel with weights: lesson, data set, how to build the model, vocabulary, labels."""
+    return {"lesson": args.lesson, "dataset": source.name, "config": config, **more}
+
+
+def write_atomically(path, content):
+    """Write bytes so that `path` always holds either the old content or the new, never a part."""
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = file.name
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)  # a temporary file is private; this one need not be
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {error.strerror or error}") from None
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _current_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _current_umask()
+
+
+def save_checkpoint(path, content):
+    """torch.save, atomically."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getbuffer())
+
+
+def load_checkpoint(path, lesson):
+    """Read what `save_checkpoint` wrote for this lesson, running no code that the file holds."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}; train with --save-model --path {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception:  # torch raises whatever a damaged or hostile file provokes
+        raise UserError(
+            f"{path} is not a checkpoint of these lessons, or it is damaged; train again"
+        ) from None
+    if not isinstance(content, dict) or not {"lesson", "model", "config"} <= content.keys():
+        raise UserError(f"{path} is not a checkpoint of these lessons")
+    if content["lesson"] != lesson:
+        raise UserError(f"{path} belongs to {content['lesson']}, not to {lesson}")
+    return content
+
+
+def load_model(build, content, path):
+    """build(**config) with the checkpoint's weights; UserError if they do not fit each other."""
+    try:
+        model = build(**content["config"])
+        model.load_state_dict(content["model"])
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError):
+        raise UserError(f"{path} does not fit this version of {content['lesson']}") from None
+    return model
+
+
+def write_progress(path, model, optimizer, scheduler, run, state, args, about):
+    """Training state to <out-dir>/last.pt; with --save-model also the best model to --path."""
+    best = {**about, "model": run["best_weights"], "best": run["best"]}
+    save_checkpoint(
+        path,
+        {
+            **best,
+            "current": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict() if scheduler else None,
+            "records": run["records"],
+            "random": state,
+            "flags": shaping_flags(args),
+        },
+    )
+    if args.save_model and run["best"] is run["records"][-1]:
+        save_checkpoint(args.path, best)
+
+
+def shaping_flags(args):
+    """The flags that a resumed run must share with the interrupted one, as plain data."""
+    return {k: v for k, v in vars(args).items() if k not in FREE_FLAGS}
+
+
+def load_training_state(path, model, optimizer, scheduler, run, args, about, schedule):
+    """Put everything back to where `write_progress` left it, for --resume."""
+    if not Path(path).is_file():
+        raise UserError(f"there is nothing to resume: {path} does not exist; drop --resume")
+    state = load_checkpoint(path, args.lesson)
+    if not {"current", "optimizer", "random", "records", "flags"} <= state.keys():
+        raise UserError(f"{path} holds a model but no training state; drop --resume")
+    free = {"epochs"} if schedule == "constant" else set()  # one-cycle is shaped by its length
+    before, now = state["flags"], shaping_flags(args)
+    for flag in sorted((before.keys() | now.keys()) - free):
+        if before.get(flag) != now.get(flag):
+            raise UserError(
+                f"--resume needs the flags of the interrupted run: --{flag.replace('_', '-')} "
+                f"was {before.get(flag)} and is now {now.get(flag)}; drop --resume to start anew"
+            )
+    for name, value in about.items():
+        if state.get(name) != value:
+            raise UserError(f"--resume: {path} was made with another {name}; drop --resume")
+    model.load_state_dict(state["current"])
+    optimizer.load_state_dict(state["optimizer"])
+    if scheduler:
+        scheduler.load_state_dict(state["scheduler"])
+    run.update(records=state["records"], best=state["best"], best_weights=state["model"])
+    set_random_state(state["random"])
+    print(f"Resuming after epoch {len(state['records'])} from {path}")
+
+
+# ==================================================================================================
+# 5. Results and pictures
+# ==================================================================================================
+
+
+def print_table(title, rows, note=None):
+    """rows: name -> {column: number or text}.  Prints one aligned line a row, then the note."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    width = max(len(str(name)) for name in [*rows, "model"])
+
+    def cell(value):
+        if isinstance(value, float):
+            return f"{value:.4f}"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    table = [["model", *columns]]
+    table += [
+        [name, *(cell(row.get(column, "-")) for column in columns)] for name, row in rows.items()
+    ]
+    widths = [width] + [max(len(line[i + 1]) for line in table) for i in range(len(columns))]
+    print(f"\n{title}")
+    for line in table:
+        first, *rest = (text.rjust(size) for text, size in zip(line, widths))
+        print("  " + "   ".join([line[0].ljust(width), *rest]))
+    if note:
+        print(note)
+
+
+def write_metrics(args, source, metrics, baselines, training=None, parameters=0, models=None):
+    """Write <out-dir>/metrics.json, add it to runs.jsonl beside that folder, compare with the last.
+
+    metrics, baselines: name -> number.  training: what `training_summary` returned; None for a
+    run that trained nothing.
+    """
+    untrained = {"epochs_run": 0, "train_seconds": 0.0, "units_per_second": 0.0, "unit": ""}
+    result = {
+        "script": args.lesson,
+        "dataset": source.name,
+        "real": source.real,
+        "seed": args.seed,
+        "device": str(args.device),
+        "precision": getattr(args, "precision", "fp32"),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "parameters": parameters,
+        **(training or untrained),
+        "metrics": {k: float(v) for k, v in metrics.items()},
+        "baselines": {k: float(v) for k, v in baselines.items()},
+        **({"models": models} if models else {}),
+        "args": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+    }
+    write_atomically(Path(args.out_dir) / "metrics.json", json.dumps(result, indent=2).encode())
+    _compare_with_last(Path(args.out_dir).parent / "runs.jsonl", result)
+    return result
+
+
+def _compare_with_last(path, result):
+    """One line against the newest earlier run of this lesson on this data, then join the list."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        with path.open("a", encoding="utf-8") as file:
+            stamp = {"time": datetime.datetime.now().isoformat(timespec="seconds")}
+            file.write(json.dumps({**stamp, **result}) + "\n")
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {error.strerror}") from None
+    name, value = next(iter(result["metrics"].items()), (None, None))
+    alike = [run for run in map(_parse_run, lines) if _same_kind(run, result)]
+    if name is None:
+        return
+    if not alike or name not in alike[-1].get("metrics", {}):
+        print(f"This run: {name} {value:.4f}.  Run it again and the two are compared here.")
+        return
+    before = alike[-1]["metrics"][name]
+    flags = alike[-1].get("args", {})
+    changed = [
+        f"--{k.replace('_', '-')} {v}" for k, v in flags.items() if result["args"].get(k) != v
+    ]
+    print(
+        f"Last run: {name} {before:.4f} ({', '.join(changed) or 'same flags'}); "
+        f"this run {value:.4f} ({value - before:+.4f})"
+    )
+
+
+def _parse_run(line):
+    try:
+        run = json.loads(line)
+        return run if isinstance(run, dict) else {}
+    except json.JSONDecodeError:
+        return {}  # a line cut short by a crash is no reason to fail
+
+
+def _same_kind(run, result):
+    keys = ("script", "dataset")
+    return all(run.get(k) == result[k] for k in keys) and (
+        run.get("args", {}).get("quick") == result["args"].get("quick")
+    )
+
+
+def save_picture(figure, args, name):
+    """Write a figure to <out-dir>/<name>.png and say so.  Nothing happens under --no-plots."""
+    path = Path(args.out_dir) / f"{name}.png"
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100, bbox_inches="tight", format="png")
+    plt.close(figure)
+    write_atomically(path, buffer.getbuffer())
+    print(f"  picture: {path}")
+
+
+def plot_lines(args, name, title, lines, xlabel, ylabel, x=None, log=False):
+    """lines: label -> values (T,).  One curve each; `x` (T,) shared, default 0, 1, 2, ..."""
+    if args.no_plots:
+        return
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for label, values in lines.items():
+        axes.plot(range(len(values)) if x is None else x, values, label=label, linewidth=1.3)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if log:
+        axes.set_yscale("log")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    save_picture(figure, args, name)
+
+
+def plot_records(args, title, records, panels, name="training"):
+    """Curves of a training run.  panels: axis label -> the record entries drawn in that panel."""
+    if args.no_plots or not records:
+        return
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False)
+    epochs = [record["epoch"] for record in records]
+    for axes, (label, keys) in zip(all_axes[0], panels.items()):
+        for key in keys:
+            axes.plot(epochs, [record[key] for record in records], marker=".", label=key)
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    save_picture(figure, args, name)
+
+
+def plot_matrix(args, name, title, matrix, rows, columns, xlabel, ylabel, bar="", centred=False):
+    """A heatmap of `matrix` (R, C) with a label for each row and column.
+
+    centred: colours run symmetrically around zero, for values of both signs.
+    """
+    if args.no_plots:
+        return
+    matrix = np.asarray(matrix, dtype=float)
+    limit = float(np.abs(matrix).max()) or 1.0
+    size = (max(4.5, 0.32 * len(columns) + 2), max(3.0, 0.28 * len(rows) + 1.5))
+    figure, axes = plt.subplots(figsize=size)
+    colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if centred else {"cmap": "viridis"}
+    image = axes.imshow(matrix, aspect="auto", **colours)
+    axes.set_xticks(range(len(columns)), columns, rotation=90 if len(columns) > 12 else 0)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    figure.colorbar(image, ax=axes, label=bar)
+    save_picture(figure, args, name)
+
+
+# ==================================================================================================
+# 6. Command line
+# ==================================================================================================
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong flag becomes a UserError: one sentence instead of a page of usage."""
+
+    def error(self, message):
+        raise UserError(f"{message}; see --help")
+
+
+def whole(minimum=1, maximum=10**9):
+    """An argparse type: an integer from `minimum` to `maximum`."""
+
+    def convert(text):
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f"{value} is not between {minimum} and {maximum}")
+        return value
+
+    return convert
+
+
+def real(minimum=0.0, maximum=1e9, above=False):
+    """An argparse type: a number from `minimum` (or just above it) to `maximum`."""
+
+    def convert(text):
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+        if not minimum <= value <= maximum or (above and value == minimum):
+            least = "above" if above else "at least"
+            raise argparse.ArgumentTypeError(
+                f"{text} is out of range: {least} {minimum:g}, at most {maximum:g}"
+            )
+        return value
+
+    return convert
+
+
+def make_parser(doc):
+    """A parser that shows the lesson's docstring as its help."""
+    return Parser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
+def add_common_flags(parser):
+    """The flags that all ten lessons have."""
+    group = parser.add_argument_group("all lessons")
+    group.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="default 0")
+    group.add_argument("--out-dir", help="default outputs/<script name>")
+    group.add_argument("--quick", action="store_true", help="a tiny run, offline, in seconds")
+    group.add_argument("--no-plots", action="store_true", help="draw no pictures")
+    group.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+
+
+def add_data_flags(parser, datasets, input_help):
+    """The flags of lessons that read data; `datasets` are the names that --dataset takes."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset", choices=["auto", *datasets], default="auto")
+    group.add_argument(
+        "--data-dir",
+        default=os.environ.get("RNN_DATA_DIR") or "data",
+        help="where downloads are kept (default: $RNN_DATA_DIR, else data)",
+    )
+    group.add_argument("--input", metavar="PATH", help=input_help)
+
+
+def add_training_flags(parser, **defaults):
+    """The flags of lessons that train.  defaults: epochs, batch_size, lr, hidden_size, ..."""
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    add("--epochs", type=whole(1, 100_000))
+    add("--batch-size", type=whole(1, 1_000_000))
+    add("--lr", type=real(0, 100, above=True), help="learning rate (the peak, if it is scheduled)")
+    add("--hidden-size", type=whole(1, 16_384))
+    add("--num-layers", type=whole(1, 64))
+    add("--dropout", type=real(0, 0.99))
+    add("--clip", type=real(0, 1e9), help="largest gradient norm; 0 clips nothing")
+    add("--weight-decay", type=real(0, 100))
+    add(
+        "--patience", type=whole(0, 100_000), help="stop after so many epochs without gain; 0 never"
+    )
+    add("--optimizer", choices=list(OPTIMIZERS))
+    add("--accumulate", type=whole(1, 10_000), help="batches whose gradients make one step")
+    add("--precision", choices=["fp32", "bf16"])
+    add("--save-model", action="store_true", help="write the best model to --path")
+    add("--path", metavar="FILE", help="default models/<script name>.pt")
+    add("--eval-only", action="store_true", help="train nothing; take the model from --path")
+    add("--resume", action="store_true", help="go on from <out-dir>/last.pt")
+    common = {"num_layers": 1, "dropout": 0.0, "clip": 1.0, "weight_decay": 0.0, "patience": 0}
+    rest = {"optimizer": "adam", "accumulate": 1, "precision": "fp32"}
+    settings = {**common, **rest, **defaults}
+    parser.set_defaults(**settings)
+    for action in group._group_actions:  # each --help line ends in its default
+        if action.dest in settings:
+            action.help = f"{action.help or ''} (default {settings[action.dest]})".strip()
+
+
+def parse_flags(parser, argv, script):
+    """Parse, fill in what depends on the script's name, seed, find the device, make the folder.
+
+    script: the lesson's __file__.  Afterwards args.lesson is its name without .py.
+    """
+    args = parser.parse_args(argv)
+    args.lesson = Path(script).stem
+    args.out_dir = args.out_dir or str(Path("outputs") / args.lesson)
+    args.device = str(pick_device(args.device))
+    if hasattr(args, "epochs"):
+        args.path = args.path or str(Path("models") / f"{args.lesson}.pt")
+        if args.eval_only and args.resume:
+            raise UserError("--eval-only trains nothing, so there is nothing to --resume; drop one")
+        if args.quick:
+            args.epochs = min(args.epochs, 2)
+    _check_writable(Path(args.out_dir))
+    set_seed(args.seed)
+    return args
+
+
+def _check_writable(folder):
+    """Fail now, not after an hour of training, if results cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--out-dir {folder} cannot be written to ({error.strerror}); choose another"
+        ) from None
+
+
+def capped(args, items, most):
+    """Under --quick the first `most` items, else all of them."""
+    return items[:most] if args.quick else items
+
+
+def _stop(signum, frame):
+    raise KeyboardInterrupt
+
+
+def run(main, argv=None):
+    """Call a lesson's main; returns the exit status.  No traceback for what a reader can cause."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)  # asked to end: same as Ctrl-C
+    try:
+        main(argv)
+    except UserError as error:
+        return _complain(error)
+    except torch.cuda.OutOfMemoryError:
+        return _complain("the GPU's memory is full; lower --batch-size or --hidden-size")
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted.  If training had finished an epoch, its state and the best weights are "
+            "in <out-dir>/last.pt: the same command with --resume goes on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:  # `python 01_... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+    return 0
+
+
+def _complain(sentence):
+    name = Path(sys.argv[0]).name
+    print(f"{name}: error: {str(sentence).rstrip('.')}.", file=sys.stderr)
+    return 2

@@ -1,0 +1,65 @@
+"""What all tests share.  A lesson's file name starts with a digit, so `import` cannot name it."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import rnn_utils  # noqa: E402
+
+# Put first on PYTHONPATH, this stands in for a machine without a network: it refuses every socket.
+NO_NETWORK = """
+import socket
+def refuse(*args, **kwargs):
+    raise OSError(101, "Network is unreachable")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+"""
+
+
+def load_lesson(name):
+    """Import `04_simple_rnn` and the like as a module, without running it."""
+    spec = importlib.util.spec_from_file_location("lesson_" + name, ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_main(lesson, *flags):
+    """Call a lesson's main in this process; returns the exit status."""
+    return rnn_utils.run(lesson.main, [str(flag) for flag in flags])
+
+
+def run_script(name, *flags, cwd, env=None, timeout=280):
+    """Run a lesson as a learner does, in a process of its own without network or data."""
+    blocked = Path(cwd) / "no_network"
+    blocked.mkdir(exist_ok=True)
+    (blocked / "sitecustomize.py").write_text(NO_NETWORK)
+    clean = {k: v for k, v in os.environ.items() if k != "RNN_DATA_DIR"}
+    clean.update({"PYTHONPATH": str(blocked), **(env or {})})
+    command = [sys.executable, str(ROOT / f"{name}.py"), *map(str, flags)]
+    return subprocess.run(
+        command, cwd=cwd, env=clean, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture
+def real_data():
+    """Folder of the real data sets; the test is skipped where RNN_DATA_DIR does not name one."""
+    folder = os.environ.get("RNN_DATA_DIR")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("RNN_DATA_DIR does not name a folder with the real data sets")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder(monkeypatch, request):
+    """Tests run on samples, unless they ask for the real data."""
+    if "real_data" not in request.fixturenames:
+        monkeypatch.delenv("RNN_DATA_DIR", raising=False)
