@@ -57,9 +57,9 @@ class Diverged(UserError):
     """The training loss stopped being a number."""
 
 
-# ==================================================================================================
+# ====================================================================================
 # 1. Reproducibility and device
-# ==================================================================================================
+# ====================================================================================
 
 
 def set_seed(seed):
@@ -120,9 +120,9 @@ def count_parameters(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-# ==================================================================================================
+# ====================================================================================
 # 2. Data sets, downloads and samples
-# ==================================================================================================
+# ====================================================================================
 
 
 class DataSet(NamedTuple):
@@ -143,7 +143,8 @@ DATASETS = {
     "names": DataSet(
         "surnames of 18 languages (practical-pytorch)",
         "MIT",
-        _GITHUB + "spro/practical-pytorch/c520c52e68e945d88fff563dba1c028b6ec0197b/data/names/",
+        _GITHUB
+        + "spro/practical-pytorch/c520c52e68e945d88fff563dba1c028b6ec0197b/data/names/",
         {
             f"names/{language}.txt": f"sha256:{digest}"
             for language, digest in {
@@ -195,7 +196,8 @@ DATASETS = {
     "ewt": DataSet(
         "Universal Dependencies English EWT",
         "CC BY-SA 4.0",
-        _GITHUB + "UniversalDependencies/UD_English-EWT/15d613d8447b3478787d4c278730a1e48a945efb/",
+        _GITHUB
+        + "UniversalDependencies/UD_English-EWT/15d613d8447b3478787d4c278730a1e48a945efb/",
         {
             f"ud-english-ewt/en_ewt-ud-{split}.conllu": f"sha256:{digest}"
             for split, digest in {
@@ -208,7 +210,8 @@ DATASETS = {
     "multi30k": DataSet(
         "Multi30k task 1, English and French captions (Elliott et al., 2016)",
         "see its repository, github.com/multi30k/dataset",
-        _GITHUB + "multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw/",
+        _GITHUB
+        + "multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw/",
         {
             f"multi30k/{name}.gz": f"sha256:{digest}"
             for name, digest in {
@@ -235,7 +238,9 @@ DATASETS = {
     ),
 }
 
-CONNECT_SECONDS = 5  # one connection attempt; the whole first contact is given twice that
+CONNECT_SECONDS = (
+    5  # one connection attempt; the whole first contact is given twice that
+)
 DOWNLOAD_TRIES = 3  # for a transfer that breaks off or arrives damaged
 
 
@@ -270,7 +275,11 @@ def fetch(name, data_dir):
         for path in missing:
             _download(dataset.url(path), dataset.files[path], folder / path)
     except (requests.exceptions.RequestException, OSError, ValueError) as error:
-        wanted = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"
+        wanted = (
+            missing[0]
+            if len(missing) == 1
+            else f"{missing[0]} and {len(missing) - 1} more"
+        )
         raise UserError(
             f"data set '{name}' could not be downloaded ({_reason(error)}); put {wanted} into "
             f"{folder} (from {dataset.base_url}), or choose another --dataset"
@@ -307,7 +316,9 @@ def _download(url, digest, target):
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_SECONDS, 30))
     for attempt in range(DOWNLOAD_TRIES):
         try:
-            pooch.retrieve(url, digest, target.name, target.parent, downloader=downloader)
+            pooch.retrieve(
+                url, digest, target.name, target.parent, downloader=downloader
+            )
             return
         except (requests.exceptions.RequestException, ValueError):
             if attempt == DOWNLOAD_TRIES - 1:
@@ -336,7 +347,9 @@ def choose_dataset(args, real, offline):
     """
     if args.input:
         if args.dataset != "auto":
-            raise UserError("--input and --dataset exclude each other; give one of them")
+            raise UserError(
+                "--input and --dataset exclude each other; give one of them"
+            )
         if not Path(args.input).exists():
             raise UserError(f"--input {args.input}: there is no such file or folder")
         return Source("input", Path(args.input), False)
@@ -361,7 +374,9 @@ def read_text(path):
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8 and try again") from None
+        raise UserError(
+            f"{path} is not UTF-8 text; save it as UTF-8 and try again"
+        ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if not text.strip():
@@ -375,7 +390,9 @@ def read_labelled_lines(folder):
     Repeats are kept: whether they may stand in two splits is the lesson's business.
     """
     if not Path(folder).is_dir():
-        raise UserError(f"{folder} is not a folder; it should hold one <label>.txt per class")
+        raise UserError(
+            f"{folder} is not a folder; it should hold one <label>.txt per class"
+        )
     files = sorted(Path(folder).glob("*.txt"))
     if len(files) < 2:
         raise UserError(
@@ -393,7 +410,12 @@ def read_csv(path, columns):
     """The named columns of a CSV file as a DataFrame.  UserError names what is missing."""
     try:
         frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
+    except (
+        UnicodeDecodeError,
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        OSError,
+    ) as error:
         why = str(error).strip().splitlines()[-1]
         raise UserError(f"{path} cannot be read as a UTF-8 CSV file: {why}") from None
     for column in columns:
@@ -436,9 +458,9 @@ def simulated_prices(n=2500, drift=2e-4, volatility=0.01):
     return pd.Series(100 * np.exp(np.cumsum(steps)), dates, name="simulated")
 
 
-# ==================================================================================================
+# ====================================================================================
 # 3. Vocabulary, padding, masks, batching
-# ==================================================================================================
+# ====================================================================================
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
 
@@ -476,7 +498,9 @@ class Vocabulary:
         """The id of a token; of an unknown one, the id of <unk>."""
         found = self.ids.get(token, self.ids.get(UNK))
         if found is None:
-            raise UserError(f"'{token}' is not in the vocabulary, which has no {UNK} either")
+            raise UserError(
+                f"'{token}' is not in the vocabulary, which has no {UNK} either"
+            )
         return found
 
     def encode(self, tokens):
@@ -487,7 +511,9 @@ class Vocabulary:
 
     def save(self, path):
         """Write the tokens as a JSON list."""
-        write_atomically(path, json.dumps(self.tokens, ensure_ascii=False, indent=0).encode())
+        write_atomically(
+            path, json.dumps(self.tokens, ensure_ascii=False, indent=0).encode()
+        )
 
     @classmethod
     def load(cls, path):
@@ -496,8 +522,12 @@ class Vocabulary:
             tokens = json.loads(read_text(path))
         except json.JSONDecodeError:
             tokens = None
-        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise UserError(f"{path} is not a vocabulary: it should be a JSON list of strings")
+        if not isinstance(tokens, list) or not all(
+            isinstance(token, str) for token in tokens
+        ):
+            raise UserError(
+                f"{path} is not a vocabulary: it should be a JSON list of strings"
+            )
         return cls(tokens)
 
 
@@ -505,7 +535,9 @@ def pad(sequences, value=0):
     """Lists of ids of unequal length -> ids (N, T) filled up with `value`, lengths (N,)."""
     lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.long)
     rows = [torch.as_tensor(sequence, dtype=torch.long) for sequence in sequences]
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value), lengths
+    return nn.utils.rnn.pad_sequence(
+        rows, batch_first=True, padding_value=value
+    ), lengths
 
 
 def length_mask(lengths, width, device=None):
@@ -525,7 +557,9 @@ def bucketed_order(lengths, batch_size, shuffle, pool=50):
     order = torch.randperm(len(lengths))
     batches = []
     for part in order.split(batch_size * pool):
-        batches.extend(part[torch.argsort(lengths[part], stable=True)].split(batch_size))
+        batches.extend(
+            part[torch.argsort(lengths[part], stable=True)].split(batch_size)
+        )
     return [batches[i] for i in torch.randperm(len(batches)).tolist()]
 
 
@@ -569,14 +603,16 @@ class Batches:
         for name, tensor in self.data.items():
             if f"{name}_length" in batch:
                 tensor = tensor[:, : int(batch[f"{name}_length"].max())]
-            batch[name] = tensor.index_select(0, there)  # one gather; no loop over tokens
+            batch[name] = tensor.index_select(
+                0, there
+            )  # one gather; no loop over tokens
         batch["index"] = index
         return batch
 
 
-# ==================================================================================================
+# ====================================================================================
 # 4. Training, evaluation, checkpoints
-# ==================================================================================================
+# ====================================================================================
 #
 # A lesson gives `fit` and `evaluate` its own function
 #
@@ -598,13 +634,22 @@ OPTIMIZERS = {
 
 # Flags that change neither the model, nor the data, nor the course of training.
 FREE_FLAGS = {
-    *("device", "data_dir", "out_dir", "no_plots", "resume", "save_model", "path", "eval_only"),
+    *(
+        "device",
+        "data_dir",
+        "out_dir",
+        "no_plots",
+        "resume",
+        "save_model",
+        "path",
+        "eval_only",
+    ),
     *("predict", "forecast", "prompt", "temperature", "top_k", "top_p", "beam_size"),
 }
 
 
 def autocast(args):
-    """`--precision bf16`: matrix products in bfloat16, half the bytes and the same range as fp32."""
+    """`--precision bf16`: matrix products in bfloat16: half the bytes."""
     return torch.autocast(
         torch.device(args.device).type, torch.bfloat16, enabled=args.precision == "bf16"
     )
@@ -614,8 +659,12 @@ def averages(totals, count):
     """List of {name: scalar tensor} and the number of items -> {name: mean over the items}."""
     if not totals:
         return {}
-    stacked = {k: torch.stack([torch.as_tensor(t[k]) for t in totals]) for k in totals[0]}
-    return {k: v.detach().cpu().double().sum().item() / count for k, v in stacked.items()}
+    stacked = {
+        k: torch.stack([torch.as_tensor(t[k]) for t in totals]) for k in totals[0]
+    }
+    return {
+        k: v.detach().cpu().double().sum().item() / count for k, v in stacked.items()
+    }
 
 
 def evaluate(model, step, batches, args):
@@ -665,7 +714,9 @@ def train_epoch(model, step, train, optimizer, scheduler, args, title=""):
     """One pass over `train`; returns {"loss": ..., "grad_norm": ..., ...}."""
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    clip = args.clip if args.clip > 0 else math.inf  # infinity: measure the norm, clip nothing
+    clip = (
+        args.clip if args.clip > 0 else math.inf
+    )  # infinity: measure the norm, clip nothing
     totals, norms, count = [], [], 0
     progress = tqdm(train, desc=title, leave=False, disable=None, total=len(train))
     for group in in_groups(progress, args.accumulate):
@@ -690,7 +741,11 @@ def make_scheduler(optimizer, steps, args, schedule):
     if schedule == "constant":
         return None
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.lr, total_steps=max(steps, 2), pct_start=0.25, cycle_momentum=False
+        optimizer,
+        args.lr,
+        total_steps=max(steps, 2),
+        pct_start=0.25,
+        cycle_momentum=False,
     )
 
 
@@ -702,7 +757,9 @@ def is_better(record, best, monitor):
     return value < mark if monitor.endswith("loss") else value > mark
 
 
-def fit(model, step, train, val, args, about=None, schedule="one-cycle", monitor="val_loss"):
+def fit(
+    model, step, train, val, args, about=None, schedule="one-cycle", monitor="val_loss"
+):
     """Train, yielding one record (a dict) an epoch; at the end the best weights are restored.
 
     train, val: Batches, or anything with len() that can be iterated anew every epoch.
@@ -716,7 +773,9 @@ def fit(model, step, train, val, args, about=None, schedule="one-cycle", monitor
     run = {"records": [], "best": None, "best_weights": copy_weights(model)}
     state_file = Path(args.out_dir) / "last.pt" if about else None
     if about and args.resume:
-        load_training_state(state_file, model, optimizer, scheduler, run, args, about, schedule)
+        load_training_state(
+            state_file, model, optimizer, scheduler, run, args, about, schedule
+        )
         yield from ({**record, "replayed": True} for record in run["records"])
     while not training_is_over(run, args, monitor):
         number = len(run["records"]) + 1
@@ -727,9 +786,13 @@ def fit(model, step, train, val, args, about=None, schedule="one-cycle", monitor
         state = random_state()
         if about:
             print(progress_line(record, args.epochs))
-            write_progress(state_file, model, optimizer, scheduler, run, state, args, about)
+            write_progress(
+                state_file, model, optimizer, scheduler, run, state, args, about
+            )
         yield record
-        set_random_state(state)  # whatever the lesson drew in between, training goes on the same
+        set_random_state(
+            state
+        )  # whatever the lesson drew in between, training goes on the same
     model.load_state_dict(run["best_weights"])
 
 
@@ -783,11 +846,13 @@ def training_summary(records, units, unit):
 
 def copy_weights(model):
     """A copy of the state_dict that later training does not change."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return {
+        name: tensor.detach().clone() for name, tensor in model.state_dict().items()
+    }
 
 
 def model_card(args, source, config, **more):
-    """What must travel with weights: lesson, data set, how to build the model, vocabulary, labels."""
+    """What travels with weights: lesson, data set, how to build the model, and more."""
     return {"lesson": args.lesson, "dataset": source.name, "config": config, **more}
 
 
@@ -802,10 +867,14 @@ def write_atomically(path, content):
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)  # a temporary file is private; this one need not be
+        os.chmod(
+            temporary, 0o666 & ~_UMASK
+        )  # a temporary file is private; this one need not be
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path} could not be written: {error.strerror or error}") from None
+        raise UserError(
+            f"{path} could not be written: {error.strerror or error}"
+        ) from None
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
@@ -831,7 +900,9 @@ def load_checkpoint(path, lesson):
     """Read what `save_checkpoint` wrote for this lesson, running no code that the file holds."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}; train with --save-model --path {path}")
+        raise UserError(
+            f"there is no checkpoint {path}; train with --save-model --path {path}"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -840,7 +911,10 @@ def load_checkpoint(path, lesson):
         raise UserError(
             f"{path} is not a checkpoint of these lessons, or it is damaged; train again"
         ) from None
-    if not isinstance(content, dict) or not {"lesson", "model", "config"} <= content.keys():
+    if (
+        not isinstance(content, dict)
+        or not {"lesson", "model", "config"} <= content.keys()
+    ):
         raise UserError(f"{path} is not a checkpoint of these lessons")
     if content["lesson"] != lesson:
         raise UserError(f"{path} belongs to {content['lesson']}, not to {lesson}")
@@ -853,7 +927,9 @@ def load_model(build, content, path):
         model = build(**content["config"])
         model.load_state_dict(content["model"])
     except (RuntimeError, TypeError, KeyError, ValueError, AttributeError):
-        raise UserError(f"{path} does not fit this version of {content['lesson']}") from None
+        raise UserError(
+            f"{path} does not fit this version of {content['lesson']}"
+        ) from None
     return model
 
 
@@ -884,11 +960,15 @@ def shaping_flags(args):
 def load_training_state(path, model, optimizer, scheduler, run, args, about, schedule):
     """Put everything back to where `write_progress` left it, for --resume."""
     if not Path(path).is_file():
-        raise UserError(f"there is nothing to resume: {path} does not exist; drop --resume")
+        raise UserError(
+            f"there is nothing to resume: {path} does not exist; drop --resume"
+        )
     state = load_checkpoint(path, args.lesson)
     if not {"current", "optimizer", "random", "records", "flags"} <= state.keys():
         raise UserError(f"{path} holds a model but no training state; drop --resume")
-    free = {"epochs"} if schedule == "constant" else set()  # one-cycle is shaped by its length
+    free = (
+        {"epochs"} if schedule == "constant" else set()
+    )  # one-cycle is shaped by its length
     before, now = state["flags"], shaping_flags(args)
     for flag in sorted((before.keys() | now.keys()) - free):
         if before.get(flag) != now.get(flag):
@@ -898,19 +978,23 @@ def load_training_state(path, model, optimizer, scheduler, run, args, about, sch
             )
     for name, value in about.items():
         if state.get(name) != value:
-            raise UserError(f"--resume: {path} was made with another {name}; drop --resume")
+            raise UserError(
+                f"--resume: {path} was made with another {name}; drop --resume"
+            )
     model.load_state_dict(state["current"])
     optimizer.load_state_dict(state["optimizer"])
     if scheduler:
         scheduler.load_state_dict(state["scheduler"])
-    run.update(records=state["records"], best=state["best"], best_weights=state["model"])
+    run.update(
+        records=state["records"], best=state["best"], best_weights=state["model"]
+    )
     set_random_state(state["random"])
     print(f"Resuming after epoch {len(state['records'])} from {path}")
 
 
-# ==================================================================================================
+# ====================================================================================
 # 5. Results and pictures
-# ==================================================================================================
+# ====================================================================================
 
 
 def print_table(title, rows, note=None):
@@ -925,24 +1009,36 @@ def print_table(title, rows, note=None):
 
     table = [["model", *columns]]
     table += [
-        [name, *(cell(row.get(column, "-")) for column in columns)] for name, row in rows.items()
+        [name, *(cell(row.get(column, "-")) for column in columns)]
+        for name, row in rows.items()
     ]
-    widths = [width] + [max(len(line[i + 1]) for line in table) for i in range(len(columns))]
+    widths = [width] + [
+        max(len(line[i + 1]) for line in table) for i in range(len(columns))
+    ]
     print(f"\n{title}")
     for line in table:
-        first, *rest = (text.rjust(size) for text, size in zip(line, widths))
+        first, *rest = (
+            text.rjust(size) for text, size in zip(line, widths, strict=True)
+        )
         print("  " + "   ".join([line[0].ljust(width), *rest]))
     if note:
         print(note)
 
 
-def write_metrics(args, source, metrics, baselines, training=None, parameters=0, models=None):
+def write_metrics(
+    args, source, metrics, baselines, training=None, parameters=0, models=None
+):
     """Write <out-dir>/metrics.json, add it to runs.jsonl beside that folder, compare with the last.
 
     metrics, baselines: name -> number.  training: what `training_summary` returned; None for a
     run that trained nothing.
     """
-    untrained = {"epochs_run": 0, "train_seconds": 0.0, "units_per_second": 0.0, "unit": ""}
+    untrained = {
+        "epochs_run": 0,
+        "train_seconds": 0.0,
+        "units_per_second": 0.0,
+        "unit": "",
+    }
     result = {
         "script": args.lesson,
         "dataset": source.name,
@@ -957,9 +1053,13 @@ def write_metrics(args, source, metrics, baselines, training=None, parameters=0,
         "metrics": {k: float(v) for k, v in metrics.items()},
         "baselines": {k: float(v) for k, v in baselines.items()},
         **({"models": models} if models else {}),
-        "args": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "args": {
+            k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()
+        },
     }
-    write_atomically(Path(args.out_dir) / "metrics.json", json.dumps(result, indent=2).encode())
+    write_atomically(
+        Path(args.out_dir) / "metrics.json", json.dumps(result, indent=2).encode()
+    )
     _compare_with_last(Path(args.out_dir).parent / "runs.jsonl", result)
     return result
 
@@ -978,12 +1078,16 @@ def _compare_with_last(path, result):
     if name is None:
         return
     if not alike or name not in alike[-1].get("metrics", {}):
-        print(f"This run: {name} {value:.4f}.  Run it again and the two are compared here.")
+        print(
+            f"This run: {name} {value:.4f}.  Run it again and the two are compared here."
+        )
         return
     before = alike[-1]["metrics"][name]
     flags = alike[-1].get("args", {})
     changed = [
-        f"--{k.replace('_', '-')} {v}" for k, v in flags.items() if result["args"].get(k) != v
+        f"--{k.replace('_', '-')} {v}"
+        for k, v in flags.items()
+        if result["args"].get(k) != v
     ]
     print(
         f"Last run: {name} {before:.4f} ({', '.join(changed) or 'same flags'}); "
@@ -1022,7 +1126,9 @@ def plot_lines(args, name, title, lines, xlabel, ylabel, x=None, log=False):
         return
     figure, axes = plt.subplots(figsize=(7, 4))
     for label, values in lines.items():
-        axes.plot(range(len(values)) if x is None else x, values, label=label, linewidth=1.3)
+        axes.plot(
+            range(len(values)) if x is None else x, values, label=label, linewidth=1.3
+        )
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if log:
         axes.set_yscale("log")
@@ -1035,11 +1141,15 @@ def plot_records(args, title, records, panels, name="training"):
     """Curves of a training run.  panels: axis label -> the record entries drawn in that panel."""
     if args.no_plots or not records:
         return
-    figure, all_axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False)
+    figure, all_axes = plt.subplots(
+        1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False
+    )
     epochs = [record["epoch"] for record in records]
-    for axes, (label, keys) in zip(all_axes[0], panels.items()):
+    for axes, (label, keys) in zip(all_axes[0], panels.items(), strict=True):
         for key in keys:
-            axes.plot(epochs, [record[key] for record in records], marker=".", label=key)
+            axes.plot(
+                epochs, [record[key] for record in records], marker=".", label=key
+            )
         axes.set(xlabel="epoch", ylabel=label)
         axes.legend()
         axes.grid(alpha=0.3)
@@ -1047,7 +1157,9 @@ def plot_records(args, title, records, panels, name="training"):
     save_picture(figure, args, name)
 
 
-def plot_matrix(args, name, title, matrix, rows, columns, xlabel, ylabel, bar="", centred=False):
+def plot_matrix(
+    args, name, title, matrix, rows, columns, xlabel, ylabel, bar="", centred=False
+):
     """A heatmap of `matrix` (R, C) with a label for each row and column.
 
     centred: colours run symmetrically around zero, for values of both signs.
@@ -1058,18 +1170,24 @@ def plot_matrix(args, name, title, matrix, rows, columns, xlabel, ylabel, bar=""
     limit = float(np.abs(matrix).max()) or 1.0
     size = (max(4.5, 0.32 * len(columns) + 2), max(3.0, 0.28 * len(rows) + 1.5))
     figure, axes = plt.subplots(figsize=size)
-    colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if centred else {"cmap": "viridis"}
+    colours = (
+        {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+        if centred
+        else {"cmap": "viridis"}
+    )
     image = axes.imshow(matrix, aspect="auto", **colours)
-    axes.set_xticks(range(len(columns)), columns, rotation=90 if len(columns) > 12 else 0)
+    axes.set_xticks(
+        range(len(columns)), columns, rotation=90 if len(columns) > 12 else 0
+    )
     axes.set_yticks(range(len(rows)), rows)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     figure.colorbar(image, ax=axes, label=bar)
     save_picture(figure, args, name)
 
 
-# ==================================================================================================
+# ====================================================================================
 # 6. Command line
-# ==================================================================================================
+# ====================================================================================
 
 
 class Parser(argparse.ArgumentParser):
@@ -1086,9 +1204,13 @@ def whole(minimum=1, maximum=10**9):
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not a whole number"
+            ) from None
         if not minimum <= value <= maximum:
-            raise argparse.ArgumentTypeError(f"{value} is not between {minimum} and {maximum}")
+            raise argparse.ArgumentTypeError(
+                f"{value} is not between {minimum} and {maximum}"
+            )
         return value
 
     return convert
@@ -1115,7 +1237,9 @@ def real(minimum=0.0, maximum=1e9, above=False):
 def make_parser(doc):
     """A parser that shows the lesson's docstring as its help."""
     return Parser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 
@@ -1124,9 +1248,13 @@ def add_common_flags(parser):
     group = parser.add_argument_group("all lessons")
     group.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="default 0")
     group.add_argument("--out-dir", help="default outputs/<script name>")
-    group.add_argument("--quick", action="store_true", help="a tiny run, offline, in seconds")
+    group.add_argument(
+        "--quick", action="store_true", help="a tiny run, offline, in seconds"
+    )
     group.add_argument("--no-plots", action="store_true", help="draw no pictures")
-    group.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    group.add_argument(
+        "--device", choices=["auto", "cpu", "cuda", "mps"], default="auto"
+    )
 
 
 def add_data_flags(parser, datasets, input_help):
@@ -1147,29 +1275,51 @@ def add_training_flags(parser, **defaults):
     add = group.add_argument
     add("--epochs", type=whole(1, 100_000))
     add("--batch-size", type=whole(1, 1_000_000))
-    add("--lr", type=real(0, 100, above=True), help="learning rate (the peak, if it is scheduled)")
+    add(
+        "--lr",
+        type=real(0, 100, above=True),
+        help="learning rate (the peak, if it is scheduled)",
+    )
     add("--hidden-size", type=whole(1, 16_384))
     add("--num-layers", type=whole(1, 64))
     add("--dropout", type=real(0, 0.99))
     add("--clip", type=real(0, 1e9), help="largest gradient norm; 0 clips nothing")
     add("--weight-decay", type=real(0, 100))
     add(
-        "--patience", type=whole(0, 100_000), help="stop after so many epochs without gain; 0 never"
+        "--patience",
+        type=whole(0, 100_000),
+        help="stop after so many epochs without gain; 0 never",
     )
     add("--optimizer", choices=list(OPTIMIZERS))
-    add("--accumulate", type=whole(1, 10_000), help="batches whose gradients make one step")
+    add(
+        "--accumulate",
+        type=whole(1, 10_000),
+        help="batches whose gradients make one step",
+    )
     add("--precision", choices=["fp32", "bf16"])
     add("--save-model", action="store_true", help="write the best model to --path")
     add("--path", metavar="FILE", help="default models/<script name>.pt")
-    add("--eval-only", action="store_true", help="train nothing; take the model from --path")
+    add(
+        "--eval-only",
+        action="store_true",
+        help="train nothing; take the model from --path",
+    )
     add("--resume", action="store_true", help="go on from <out-dir>/last.pt")
-    common = {"num_layers": 1, "dropout": 0.0, "clip": 1.0, "weight_decay": 0.0, "patience": 0}
+    common = {
+        "num_layers": 1,
+        "dropout": 0.0,
+        "clip": 1.0,
+        "weight_decay": 0.0,
+        "patience": 0,
+    }
     rest = {"optimizer": "adam", "accumulate": 1, "precision": "fp32"}
     settings = {**common, **rest, **defaults}
     parser.set_defaults(**settings)
     for action in group._group_actions:  # each --help line ends in its default
         if action.dest in settings:
-            action.help = f"{action.help or ''} (default {settings[action.dest]})".strip()
+            action.help = (
+                f"{action.help or ''} (default {settings[action.dest]})".strip()
+            )
 
 
 def parse_flags(parser, argv, script):
@@ -1184,7 +1334,9 @@ def parse_flags(parser, argv, script):
     if hasattr(args, "epochs"):
         args.path = args.path or str(Path("models") / f"{args.lesson}.pt")
         if args.eval_only and args.resume:
-            raise UserError("--eval-only trains nothing, so there is nothing to --resume; drop one")
+            raise UserError(
+                "--eval-only trains nothing, so there is nothing to --resume; drop one"
+            )
         if args.quick:
             args.epochs = min(args.epochs, 2)
     _check_writable(Path(args.out_dir))
@@ -1222,7 +1374,9 @@ def run(main, argv=None):
     except UserError as error:
         return _complain(error)
     except torch.cuda.OutOfMemoryError:
-        return _complain("the GPU's memory is full; lower --batch-size or --hidden-size")
+        return _complain(
+            "the GPU's memory is full; lower --batch-size or --hidden-size"
+        )
     except KeyboardInterrupt:
         print(
             "\nInterrupted.  If training had finished an epoch, its state and the best weights are "

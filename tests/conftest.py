@@ -63,3 +63,16 @@ def no_data_folder(monkeypatch, request):
     """Tests run on samples, unless they ask for the real data."""
     if "real_data" not in request.fixturenames:
         monkeypatch.delenv("RNN_DATA_DIR", raising=False)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "real_data: needs the real sets in RNN_DATA_DIR")
+    config.addinivalue_line("markers", "slow: takes long; run these with -m slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without -m, leave out what is marked slow; -m slow runs just that."""
+    if not config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
