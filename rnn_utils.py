@@ -43,7 +43,7 @@ from torch import nn
 from tqdm import tqdm
 
 matplotlib.use("Agg")  # draw into files: a lesson must not need a screen
-import matplotlib.pyplot as plt  # noqa: E402  (the backend has to be chosen first)
+import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent
 SAMPLES = ROOT / "samples"
@@ -299,7 +299,7 @@ def _check_reachable(url):
             with requests.get(url, stream=True, timeout=CONNECT_SECONDS) as answer:
                 answer.raise_for_status()
             outcome[0] = None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (re-raised below)
             outcome[0] = error
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -907,7 +907,7 @@ def load_checkpoint(path, lesson):
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception:  # torch raises whatever a damaged or hostile file provokes
+    except Exception:  # noqa: BLE001  torch raises whatever a damaged or hostile file provokes
         raise UserError(
             f"{path} is not a checkpoint of these lessons, or it is damaged; train again"
         ) from None
