@@ -1017,10 +1017,8 @@ def print_table(title, rows, note=None):
     ]
     print(f"\n{title}")
     for line in table:
-        first, *rest = (
-            text.rjust(size) for text, size in zip(line, widths, strict=True)
-        )
-        print("  " + "   ".join([line[0].ljust(width), *rest]))
+        cells = [text.rjust(size) for text, size in zip(line, widths, strict=True)]
+        print("  " + "   ".join([line[0].ljust(width), *cells[1:]]))
     if note:
         print(note)
 
