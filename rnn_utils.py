@@ -17,6 +17,7 @@ N examples in a data set.
 """
 
 import argparse
+import bisect
 import datetime
 import hashlib
 import io
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +41,9 @@ import pandas as pd
 import pooch
 import requests
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
 from torch import nn
 from tqdm import tqdm
 
@@ -54,7 +59,7 @@ class UserError(Exception):
 
 
 class Diverged(UserError):
-    """The training loss stopped being a number."""
+    """The loss stopped being a number."""
 
 
 # ====================================================================================
@@ -118,6 +123,14 @@ def set_random_state(state):
 def count_parameters(model):
     """How many numbers training may change."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def hidden_size_for(build, parameters):
+    """The hidden size at which build(hidden_size) first has that many parameters."""
+    with torch.device("meta"):  # shapes only: nothing is allocated or drawn
+        return 1 + bisect.bisect_left(
+            range(1, 16_384), parameters, key=lambda h: count_parameters(build(h))
+        )
 
 
 # ====================================================================================
@@ -255,7 +268,7 @@ class Source(NamedTuple):
     def label(self):
         """What every printed result and picture title carries, such as `names [real]`."""
         if self.name == "input":
-            return f"{self.path.name} [sample: your own data]"
+            return f"{self.path.resolve().name} [sample: your own data]"
         return f"{self.name} [{'real' if self.real else 'sample'}]"
 
 
@@ -267,8 +280,9 @@ def fetch(name, data_dir):
     Raises UserError, which says what to put where, if the files cannot be had.
     """
     dataset, folder = DATASETS[name], Path(data_dir)
-    missing = [path for path in dataset.files if not (folder / path).is_file()]
+    missing = list(dataset.files)
     try:
+        missing = [path for path in missing if not (folder / path).is_file()]
         if missing:
             print(f"Downloading {dataset.title}; licence: {dataset.licence}")
             _check_reachable(dataset.url(missing[0]))
@@ -319,6 +333,7 @@ def _download(url, digest, target):
             pooch.retrieve(
                 url, digest, target.name, target.parent, downloader=downloader
             )
+            os.chmod(target, 0o666 & ~_UMASK)  # pooch leaves it readable by us alone
             return
         except (requests.exceptions.RequestException, ValueError):
             if attempt == DOWNLOAD_TRIES - 1:
@@ -408,16 +423,17 @@ def read_labelled_lines(folder):
 
 def read_csv(path, columns):
     """The named columns of a CSV file as a DataFrame.  UserError names what is missing."""
+    text = read_text(path)
     try:
-        frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
-    except (
-        UnicodeDecodeError,
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        OSError,
-    ) as error:
-        why = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path} cannot be read as a UTF-8 CSV file: {why}") from None
+        frame = pd.read_csv(io.StringIO(text), skipinitialspace=True)
+    except ValueError as error:  # pandas' own errors are ValueErrors too
+        why = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as a CSV file: {why}") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas shifted the columns
+        raise UserError(
+            f"{path} has rows with more cells than its header; "
+            'put "quotes" around a text that holds a comma'
+        )
     for column in columns:
         if column not in frame.columns:
             have = ", ".join(map(str, frame.columns[:20]))
@@ -458,6 +474,188 @@ def simulated_prices(n=2500, drift=2e-4, volatility=0.01):
     return pd.Series(100 * np.exp(np.cumsum(steps)), dates, name="simulated")
 
 
+OBVIOUS_COLUMN = {"sunspots": "Sunspots", "stock": "close"}
+DATE_COLUMNS = {"date", "datetime", "timestamp", "time", "day", "month", "year"}
+
+
+def load_series(args, source):
+    """The series of `--dataset`, `--input` and `--column`, repaired -> (series, sentences).
+
+    The series is a pandas.Series of finite floats on rising dates, each date once, named after
+    its column.  The sentences say what `repair_series` found and did; print them.
+    Raises UserError if the data cannot be read as a series, or never change.
+    """
+    made = {"sine": lambda: sine_series()[0], "simulated": simulated_prices}
+    if source.name not in made:
+        column = args.column or OBVIOUS_COLUMN.get(source.name)
+        return repair_series(read_series(source.path, column))
+    series = made[source.name]()
+    if args.column not in (None, series.name):
+        raise UserError(
+            f"data set '{source.name}' has one column, '{series.name}'; drop --column"
+        )
+    return repair_series(series)
+
+
+def check_series(values, length, horizon):
+    """UserError unless windows can be cut from `values` (n,) and its first 70 % can be scaled."""
+    need = max(20, math.ceil(2 * (length + horizon) / 0.70) + 1)
+    if len(values) < need:
+        raise UserError(
+            f"the series has {len(values):,} values, but --sequence-length {length} with "
+            f"--horizon {horizon} takes {need:,} or more; lower them, or give a longer series"
+        )
+    train = values[: round(0.70 * len(values))]
+    if np.ptp(train) == 0 or np.abs(values).max() > 1e100 or train.std() == 0:
+        raise UserError(
+            "the series cannot be scaled: its training span, the first 70 %, never changes, or "
+            "its numbers are too large or too close together; give another series"
+        )
+
+
+def read_series(path, column=None):
+    """One column of a CSV file by its dates, in file order and unrepaired: a pandas.Series.
+
+    The dates are the column with such a name, else the first that is not numbers; they are
+    written as 2000-12-31, 2000-12 or 2000 (ISO 8601: day and month cannot be mixed up).
+    column: None takes the only column of numbers.  An empty cell becomes NaN, and so does inf.
+    """
+    read_csv(path, [column] if column else [])  # raises UserError for what is no CSV
+    frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
+    dates = _find_dates(path, frame)
+    column = column or _find_numbers(path, frame.drop(columns=dates))
+    if column == dates:
+        raise UserError(
+            f"{path}: '{column}' holds the dates; name another with --column"
+        )
+    index = pd.to_datetime(
+        frame[dates].astype(str), format="ISO8601", errors="coerce", utc=True
+    ).dt.tz_localize(None)
+    _refuse(path, frame[dates], index.isna(), "a date; write it as 2000-12-31")
+    numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
+    _refuse(path, frame[column], numbers.isna() & frame[column].notna(), "a number")
+    finite = numbers.where(np.isfinite(numbers))
+    return pd.Series(
+        finite.to_numpy(), pd.DatetimeIndex(index, name="date"), name=column
+    )
+
+
+def _find_dates(path, frame):
+    """Name of the column that holds the dates."""
+    named = [name for name in frame if str(name).strip().lower() in DATE_COLUMNS]
+    other = [
+        name for name in frame if not pd.api.types.is_numeric_dtype(frame[name].dtype)
+    ]
+    if not named + other:
+        raise UserError(f"{path} has no column of dates; add one named 'date'")
+    return (named + other)[0]
+
+
+def _find_numbers(path, frame):
+    """Name of the only column of numbers; UserError, naming the choices, if there are more."""
+    numeric = [
+        name for name in frame.select_dtypes("number") if frame[name].notna().any()
+    ]
+    if len(frame.columns) == 1:
+        numeric = list(frame.columns)
+    if len(numeric) != 1:
+        have = ", ".join(map(str, numeric[:20])) or "none"
+        raise UserError(
+            f"{path} does not have exactly one column of numbers; choose one with --column "
+            f"(there are: {have})"
+        )
+    return numeric[0]
+
+
+def _refuse(path, cells, bad, what):
+    """UserError about the first cell that `bad` marks."""
+    if bad.any():
+        row = int(bad.to_numpy().argmax())
+        raise UserError(
+            f"{path}, column '{cells.name}', row {row + 1} below the header: "
+            f"'{cells.iloc[row]}' is not {what}"
+        )
+
+
+def repair_series(series):
+    """Sort by date, merge repeats, add missing dates, fill gaps -> (series, sentences).
+
+    A gap takes the last value before it: to interpolate would tell the past about the future.
+    """
+    said = []
+    if not series.index.is_monotonic_increasing:
+        said.append("the dates were not in order: sorted")
+    repeats = int(series.index.duplicated().sum())
+    if repeats:
+        differ = int((series.groupby(level=0).nunique() > 1).sum())
+        said.append(
+            f"rows that repeat a date: {repeats} (dates with different values: {differ}); "
+            "the value that stands last in the file counts"
+        )
+    series = series.groupby(level=0).last()  # the last that is not NaN; sorts too
+    empty = int(series.isna().sum())
+    series, about_dates = _add_missing_dates(series)
+    said += about_dates
+    if empty:
+        said.append(f"dates without a value: {empty}; each takes the value before it")
+    leading = int(series.ffill().isna().sum())
+    if 0 < leading < len(series):
+        said.append(f"dates before the first value: {leading}; left out")
+    series = series.ffill().dropna()
+    if series.nunique() < 2:
+        raise UserError(
+            f"the series '{series.name}' never changes, so there is nothing to forecast"
+        )
+    return series, said
+
+
+def _add_missing_dates(series):
+    """Give a regular series a row (NaN) for each date it lacks -> (series, sentences).
+
+    Trading days are no regular dates: weekends and holidays have no price, so none is made up.
+    """
+    if len(series) < 3:
+        return series, []
+    index = series.index
+    usual = pd.Series(np.diff(index)).mode()[0]
+    if usual == pd.Timedelta(days=1) and (index.dayofweek >= 5).mean() < 0.1:
+        lacking = len(pd.bdate_range(index[0], index[-1]).difference(index.normalize()))
+        longest = np.diff(index).max().astype("timedelta64[D]").astype(int)
+        sentence = (
+            f"weekdays without a row: {lacking}, taken as holidays and not filled "
+            f"(longest gap {longest} days); one step is one trading day"
+        )
+        return series, [sentence] if lacking else []
+    series, grid = _even_dates(series, usual)
+    if grid is None:
+        return series, ["the dates are not evenly spaced: taken one after another"]
+    missing = grid.difference(series.index)
+    if not len(missing):
+        return series, []
+    when = str(missing[0]).removesuffix(" 00:00:00")
+    sentence = f"missing dates: {len(missing)}, the first {when}; "
+    return series.reindex(grid), [sentence + "each takes the value before it"]
+
+
+def _even_dates(series, usual):
+    """Even steps of `usual`, of a month, a quarter or a year -> (series, dates it should have).
+
+    The dates are None if no such step fits.  Months, quarters and years go by their first day.
+    """
+    first, last = series.index[0], series.index[-1]
+    if (last - first) // usual < 2 * len(series):
+        grid = pd.date_range(first, last, freq=usual, name="date")
+        if series.index.isin(grid).all():
+            return series, grid
+    for unit in ("M", "Q", "Y"):
+        periods = series.index.to_period(unit)
+        grid = pd.period_range(periods[0], periods[-1], freq=unit, name="date")
+        if periods.is_unique and len(grid) <= 2 * len(series):
+            starts = periods.to_timestamp().rename("date")
+            return series.set_axis(starts), grid.to_timestamp()
+    return series, None
+
+
 # ====================================================================================
 # 3. Vocabulary, padding, masks, batching
 # ====================================================================================
@@ -479,17 +677,21 @@ class Vocabulary:
         """Count tokens in `sequences` (the training split only!) and number them.
 
         Specials first, then by falling count, equal counts alphabetically: the order of
-        torchtext's build_vocab_from_iterator.  `max_size` counts the specials too.
+        torchtext's build_vocab_from_iterator.  `max_size` counts the specials too, and
+        leaves out none of them.
         """
         counts = Counter(token for sequence in sequences for token in sequence)
         for token in specials:
             counts.pop(token, None)
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         tokens = [*specials, *(token for token, count in ordered if count >= min_freq)]
-        return cls(tokens[:max_size] if max_size else tokens)
+        return cls(tokens[: max(max_size, len(specials))] if max_size else tokens)
 
     def __len__(self):
         return len(self.tokens)
+
+    def __iter__(self):
+        return iter(self.tokens)
 
     def __contains__(self, token):
         return token in self.ids
@@ -520,7 +722,7 @@ class Vocabulary:
         """Read what `save` wrote; UserError if it is anything else."""
         try:
             tokens = json.loads(read_text(path))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             tokens = None
         if not isinstance(tokens, list) or not all(
             isinstance(token, str) for token in tokens
@@ -663,7 +865,8 @@ def averages(totals, count):
         k: torch.stack([torch.as_tensor(t[k]) for t in totals]) for k in totals[0]
     }
     return {
-        k: v.detach().cpu().double().sum().item() / count for k, v in stacked.items()
+        k: v.detach().cpu().double().sum().item() / int(count)
+        for k, v in stacked.items()
     }
 
 
@@ -681,6 +884,17 @@ def evaluate(model, step, batches, args):
     return averages(totals, max(count, 1))
 
 
+def collect(model, forward, batches, args):
+    """forward(model, batch) of every row, (N, ...) on the CPU, in the order of the data."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), autocast(args):
+        parts = [(batch["index"], forward(model, batch).cpu()) for batch in batches]
+    model.train(was_training)
+    order = torch.cat([index for index, _ in parts]).argsort()
+    return torch.cat([output for _, output in parts])[order]
+
+
 def accumulate_gradient(model, step, group, args):
     """Gradient of the mean loss over a group of batches; returns (list of sums, item count)."""
     totals, count = [], 0
@@ -689,7 +903,7 @@ def accumulate_gradient(model, step, group, args):
             sums, items = step(model, batch)
         # One batch: divide the loss.  Several: only the group's total count is the right divisor.
         (sums["loss"] / items if len(group) == 1 else sums["loss"]).backward()
-        totals.append({name: value.detach() for name, value in sums.items()})
+        totals.append({k: torch.as_tensor(v).detach() for k, v in sums.items()})
         count += items
     if len(group) > 1:
         for parameter in model.parameters():
@@ -743,7 +957,7 @@ def make_scheduler(optimizer, steps, args, schedule):
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         args.lr,
-        total_steps=max(steps, 2),
+        total_steps=max(steps, 5),  # at 4, PyTorch divides by zero
         pct_start=0.25,
         cycle_momentum=False,
     )
@@ -776,7 +990,9 @@ def fit(
         load_training_state(
             state_file, model, optimizer, scheduler, run, args, about, schedule
         )
+        state = random_state()
         yield from ({**record, "replayed": True} for record in run["records"])
+        set_random_state(state)
     while not training_is_over(run, args, monitor):
         number = len(run["records"]) + 1
         record = one_epoch(model, step, train, val, optimizer, scheduler, args, number)
@@ -810,12 +1026,10 @@ def one_epoch(model, step, train, val, optimizer, scheduler, args, number):
     title = f"epoch {number}/{args.epochs}"
     averaged = train_epoch(model, step, train, optimizer, scheduler, args, title)
     loop_seconds = time.perf_counter() - start
-    if not math.isfinite(averaged["loss"]):
-        raise Diverged(
-            f"the training loss is no longer a number in epoch {number}; "
-            "lower --lr, or clip the gradient (--clip 1)"
-        )
+    _check_finite("training", averaged["loss"], number)
     scores = evaluate(model, step, val, args)
+    # The training loss is taken before each step, so only this one tells of the last step.
+    _check_finite("validation", scores["loss"], number)
     return {
         "epoch": number,
         **averaged,
@@ -824,6 +1038,14 @@ def one_epoch(model, step, train, val, optimizer, scheduler, args, number):
         "loop_seconds": loop_seconds,
         "seconds": time.perf_counter() - start,
     }
+
+
+def _check_finite(kind, loss, number):
+    if not math.isfinite(loss):
+        raise Diverged(
+            f"the {kind} loss is no longer a number in epoch {number}; "
+            "lower --lr, or clip the gradient (--clip 1)"
+        )
 
 
 def progress_line(record, epochs):
@@ -904,7 +1126,8 @@ def load_checkpoint(path, lesson):
             f"there is no checkpoint {path}; train with --save-model --path {path}"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # one sentence is enough
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except Exception:  # noqa: BLE001  torch raises whatever a damaged or hostile file provokes
@@ -921,12 +1144,19 @@ def load_checkpoint(path, lesson):
     return content
 
 
+# What PyTorch raises when weights, sizes or states are not those that it expects.
+UNFITTING = (
+    *(RuntimeError, TypeError, KeyError, ValueError, AttributeError),
+    *(AssertionError, IndexError),
+)
+
+
 def load_model(build, content, path):
-    """build(**config) with the checkpoint's weights; UserError if they do not fit each other."""
+    """build(**config) with the weights of `content`; UserError if they do not fit."""
     try:
         model = build(**content["config"])
         model.load_state_dict(content["model"])
-    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError):
+    except UNFITTING:
         raise UserError(
             f"{path} does not fit this version of {content['lesson']}"
         ) from None
@@ -935,11 +1165,10 @@ def load_model(build, content, path):
 
 def write_progress(path, model, optimizer, scheduler, run, state, args, about):
     """Training state to <out-dir>/last.pt; with --save-model also the best model to --path."""
-    best = {**about, "model": run["best_weights"], "best": run["best"]}
     save_checkpoint(
         path,
         {
-            **best,
+            **best_model(run, about),
             "current": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict() if scheduler else None,
@@ -949,7 +1178,12 @@ def write_progress(path, model, optimizer, scheduler, run, state, args, about):
         },
     )
     if args.save_model and run["best"] is run["records"][-1]:
-        save_checkpoint(args.path, best)
+        save_checkpoint(args.path, best_model(run, about))
+
+
+def best_model(run, about):
+    """What --save-model writes."""
+    return {**about, "model": run["best_weights"], "best": run["best"]}
 
 
 def shaping_flags(args):
@@ -964,8 +1198,32 @@ def load_training_state(path, model, optimizer, scheduler, run, args, about, sch
             f"there is nothing to resume: {path} does not exist; drop --resume"
         )
     state = load_checkpoint(path, args.lesson)
-    if not {"current", "optimizer", "random", "records", "flags"} <= state.keys():
+    kinds = {"current": dict, "optimizer": dict, "random": dict, "flags": dict}
+    kinds.update(records=list, best=dict)
+    if not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{path} holds a model but no training state; drop --resume")
+    _check_same_run(path, state, args, about, schedule)
+    try:
+        model.load_state_dict(state["model"])  # would the best weights fit at the end?
+        model.load_state_dict(state["current"])
+        optimizer.load_state_dict(state["optimizer"])
+        if scheduler:
+            scheduler.load_state_dict(state["scheduler"])
+        set_random_state(state["random"])
+    except UNFITTING:
+        raise UserError(
+            f"{path} does not fit this version of {args.lesson}; drop --resume"
+        ) from None
+    run.update(
+        records=state["records"], best=state["best"], best_weights=state["model"]
+    )
+    if args.save_model:  # the interrupted run may have been without it
+        save_checkpoint(args.path, best_model(run, about))
+    print(f"Resuming after epoch {len(state['records'])} from {path}")
+
+
+def _check_same_run(path, state, args, about, schedule):
+    """UserError if the interrupted run had other flags, data or sizes."""
     free = (
         {"epochs"} if schedule == "constant" else set()
     )  # one-cycle is shaped by its length
@@ -981,20 +1239,84 @@ def load_training_state(path, model, optimizer, scheduler, run, args, about, sch
             raise UserError(
                 f"--resume: {path} was made with another {name}; drop --resume"
             )
-    model.load_state_dict(state["current"])
-    optimizer.load_state_dict(state["optimizer"])
-    if scheduler:
-        scheduler.load_state_dict(state["scheduler"])
-    run.update(
-        records=state["records"], best=state["best"], best_weights=state["model"]
-    )
-    set_random_state(state["random"])
-    print(f"Resuming after epoch {len(state['records'])} from {path}")
 
 
 # ====================================================================================
 # 5. Results and pictures
 # ====================================================================================
+
+
+def classification_scores(scores, truth):
+    """Accuracy, macro-F1 (F1 of each class, averaged: rare classes count alike), top-3.
+
+    scores (N, C), truth (N,) of class numbers.  Top-3 only where there are more classes.
+    """
+    top = scores.topk(min(3, scores.shape[1])).indices.cpu()  # (N, 3), likeliest first
+    truth = truth.cpu()
+    found = {
+        "accuracy": (top[:, 0] == truth).double().mean().item(),
+        "macro_f1": f1_score(truth, top[:, 0], average="macro", zero_division=0),
+    }
+    if scores.shape[1] > 3:
+        found["top3_accuracy"] = (
+            (top == truth.unsqueeze(1)).any(1).double().mean().item()
+        )
+    return found
+
+
+def text_baselines(vectorizer, train, asked, labels):
+    """What a sceptic asks of a text classifier: the commonest class; a linear model.
+
+    vectorizer: turns texts into counts without order (TfidfVectorizer and the like), for
+    a logistic regression.  train, asked: lists of (text, label); fitted on train only.
+    Returns {"majority": scores, "linear": scores} of `asked`.
+    """
+    texts, classes = zip(*train, strict=True)
+    numbers = {label: i for i, label in enumerate(labels)}
+    truth = torch.tensor([numbers[label] for _, label in asked])  # (N,)
+    common = Counter(classes)
+    shares = torch.tensor([common[label] / len(texts) for label in labels])  # (C,)
+    linear = make_pipeline(vectorizer, LogisticRegression(C=10, max_iter=300))
+    linear.fit(texts, classes)
+    scores = torch.zeros(len(asked), len(labels), dtype=torch.double)  # (N, C)
+    columns = [numbers[label] for label in linear.classes_]
+    scores[:, columns] = torch.from_numpy(linear.predict_proba([t for t, _ in asked]))
+    return {
+        "majority": classification_scores(shares.expand(len(asked), -1), truth),
+        "linear": classification_scores(scores, truth),
+    }
+
+
+def compare_variants(args, source, kinds, train, others):
+    """`--compare`: train every variant, print one table, draw their validation losses.
+
+    kinds: name -> settings; train(settings) -> (model, records, validation scores);
+    others: name -> scores of the baselines on validation.  Validation, because one
+    chooses by such a table: the test set is for what one has chosen.
+    """
+    rows, models, curves = {}, {}, {}
+    for name, settings in kinds.items():
+        print(f"Training {name}")
+        try:
+            model, records, scores = train(settings)
+        except Diverged as error:
+            rows[name] = {"diverged": str(error).split(";")[0]}
+            continue
+        rows[name] = {
+            **scores,
+            "parameters": count_parameters(model),
+            "seconds": sum(record["seconds"] for record in records),
+            "largest_gradient": max(record["max_grad_norm"] for record in records),
+        }
+        models[name] = {f"val_{key}": value for key, value in scores.items()}
+        models[name] |= {k: v for k, v in rows[name].items() if k not in scores}
+        curves[name] = [record["val_loss"] for record in records]
+    print_table(f"{source.label}: validation, --compare {args.compare}", rows | others)
+    title = f"--compare {args.compare}, {source.label}"
+    plot_lines(args, f"compare_{args.compare}", title, curves, "epochs", "val_loss")
+    default = {k: v for k, v in next(iter(models.values()), {}).items() if "val_" in k}
+    known = {name: row["accuracy"] for name, row in others.items()}
+    write_metrics(args, source, default, known, models=models)
 
 
 def print_table(title, rows, note=None):
@@ -1009,7 +1331,7 @@ def print_table(title, rows, note=None):
 
     table = [["model", *columns]]
     table += [
-        [name, *(cell(row.get(column, "-")) for column in columns)]
+        [str(name), *(cell(row.get(column, "-")) for column in columns)]
         for name, row in rows.items()
     ]
     widths = [width] + [
@@ -1051,10 +1373,9 @@ def write_metrics(
         "metrics": {k: float(v) for k, v in metrics.items()},
         "baselines": {k: float(v) for k, v in baselines.items()},
         **({"models": models} if models else {}),
-        "args": {
-            k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()
-        },
+        "args": vars(args),
     }
+    result = _as_json(result)
     write_atomically(
         Path(args.out_dir) / "metrics.json", json.dumps(result, indent=2).encode()
     )
@@ -1062,26 +1383,42 @@ def write_metrics(
     return result
 
 
+def _as_json(value):
+    """Numbers, texts, lists and dicts alone; NaN and infinity, which JSON lacks, become null."""
+    if isinstance(value, dict):
+        return {str(k): _as_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(v) for v in value]
+    if hasattr(value, "item"):  # a NumPy number or a tensor of one
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, int | float | None) else str(value)
+
+
 def _compare_with_last(path, result):
     """One line against the newest earlier run of this lesson on this data, then join the list."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+        gap = "\n" if text and not text.endswith("\n") else ""  # a line cut short
         with path.open("a", encoding="utf-8") as file:
             stamp = {"time": datetime.datetime.now().isoformat(timespec="seconds")}
-            file.write(json.dumps({**stamp, **result}) + "\n")
+            file.write(gap + json.dumps({**stamp, **result}) + "\n")
     except OSError as error:
         raise UserError(f"{path} could not be written: {error.strerror}") from None
-    name, value = next(iter(result["metrics"].items()), (None, None))
-    alike = [run for run in map(_parse_run, lines) if _same_kind(run, result)]
-    if name is None:
+    scores = {k: v for k, v in result["metrics"].items() if v is not None}
+    if not scores:
         return
-    if not alike or name not in alike[-1].get("metrics", {}):
+    name, value = next(iter(scores.items()))
+    runs = map(_parse_run, text.splitlines())
+    alike = [run for run in runs if _same_kind(run, result)]
+    before = alike[-1]["metrics"].get(name) if alike else None
+    if before is None:
         print(
             f"This run: {name} {value:.4f}.  Run it again and the two are compared here."
         )
         return
-    before = alike[-1]["metrics"][name]
-    flags = alike[-1].get("args", {})
+    flags = alike[-1]["args"]
     changed = [
         f"--{k.replace('_', '-')} {v}"
         for k, v in flags.items()
@@ -1097,19 +1434,24 @@ def _parse_run(line):
     try:
         run = json.loads(line)
         return run if isinstance(run, dict) else {}
-    except json.JSONDecodeError:
+    except ValueError:
         return {}  # a line cut short by a crash is no reason to fail
 
 
 def _same_kind(run, result):
+    if not all(isinstance(run.get(k), dict) for k in ("metrics", "args")):
+        return False
     keys = ("script", "dataset")
     return all(run.get(k) == result[k] for k in keys) and (
-        run.get("args", {}).get("quick") == result["args"].get("quick")
+        run["args"].get("quick") == result["args"].get("quick")
     )
 
 
 def save_picture(figure, args, name):
     """Write a figure to <out-dir>/<name>.png and say so.  Nothing happens under --no-plots."""
+    if args.no_plots:
+        plt.close(figure)
+        return
     path = Path(args.out_dir) / f"{name}.png"
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=100, bbox_inches="tight", format="png")
@@ -1127,7 +1469,8 @@ def plot_lines(args, name, title, lines, xlabel, ylabel, x=None, log=False):
         axes.plot(
             range(len(values)) if x is None else x, values, label=label, linewidth=1.3
         )
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, parse_math=False)  # a file's name may hold dollar signs
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     if log:
         axes.set_yscale("log")
     axes.legend()
@@ -1151,7 +1494,7 @@ def plot_records(args, title, records, panels, name="training"):
         axes.set(xlabel="epoch", ylabel=label)
         axes.legend()
         axes.grid(alpha=0.3)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     save_picture(figure, args, name)
 
 
@@ -1174,11 +1517,11 @@ def plot_matrix(
         else {"cmap": "viridis"}
     )
     image = axes.imshow(matrix, aspect="auto", **colours)
-    axes.set_xticks(
-        range(len(columns)), columns, rotation=90 if len(columns) > 12 else 0
-    )
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    turn = 90 if len(columns) > 12 else 0
+    axes.set_xticks(range(len(columns)), columns, rotation=turn, parse_math=False)
+    axes.set_yticks(range(len(rows)), rows, parse_math=False)
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     figure.colorbar(image, ax=axes, label=bar)
     save_picture(figure, args, name)
 
@@ -1331,15 +1674,26 @@ def parse_flags(parser, argv, script):
     args.device = str(pick_device(args.device))
     if hasattr(args, "epochs"):
         args.path = args.path or str(Path("models") / f"{args.lesson}.pt")
-        if args.eval_only and args.resume:
-            raise UserError(
-                "--eval-only trains nothing, so there is nothing to --resume; drop one"
-            )
+        _check_training_flags(args)
         if args.quick:
             args.epochs = min(args.epochs, 2)
     _check_writable(Path(args.out_dir))
     set_seed(args.seed)
     return args
+
+
+def _check_training_flags(args):
+    """Refuse flags that cannot be meant together."""
+    if args.eval_only and (args.resume or args.save_model):
+        raise UserError("--eval-only trains nothing; drop --resume and --save-model")
+    for name in ("compare", "overfit_one_batch"):
+        if getattr(args, name, None):
+            alone = not (args.resume or args.eval_only or args.save_model)
+            if not alone or getattr(args, "predict", None):
+                raise UserError(
+                    f"--{name.replace('_', '-')} is an experiment of its own; drop "
+                    "--resume, --eval-only, --save-model and --predict"
+                )
 
 
 def _check_writable(folder):
@@ -1367,14 +1721,17 @@ def run(main, argv=None):
     """Call a lesson's main; returns the exit status.  No traceback for what a reader can cause."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)  # asked to end: same as Ctrl-C
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal knows every letter
     try:
         main(argv)
+        sys.stdout.flush()  # here, where a reader who has gone can be caught
     except UserError as error:
         return _complain(error)
-    except torch.cuda.OutOfMemoryError:
-        return _complain(
-            "the GPU's memory is full; lower --batch-size or --hidden-size"
-        )
+    except (MemoryError, RuntimeError) as error:  # PyTorch has no type for a full CPU
+        if not isinstance(error, MemoryError) and not _tells_of_full_memory(error):
+            raise
+        return _complain("the memory is full; lower --batch-size or --hidden-size")
     except KeyboardInterrupt:
         print(
             "\nInterrupted.  If training had finished an epoch, its state and the best weights are "
@@ -1389,7 +1746,13 @@ def run(main, argv=None):
     return 0
 
 
+def _tells_of_full_memory(error):
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return any(word in str(error) for word in words)
+
+
 def _complain(sentence):
     name = Path(sys.argv[0]).name
-    print(f"{name}: error: {str(sentence).rstrip('.')}.", file=sys.stderr)
+    line = " ".join(str(sentence).split())  # a file's name may hold a line end
+    print(f"{name}: error: {line.rstrip('.')}.", file=sys.stderr)
     return 2

@@ -1,0 +1,497 @@
+"""Lesson 02: tokenisers, byte-pair encoding, vocabulary, embedding, word vectors."""
+
+import io
+import re
+import shlex
+import sys
+import types
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import load_lesson, run_main, run_script
+
+import rnn_utils
+from rnn_utils import BOS, EOS, PAD, UNK, Vocabulary
+
+NAME = "02_text_preprocessing"
+lesson = load_lesson(NAME)
+
+HARD_TEXTS = [
+    "",
+    " ",
+    "  two  spaces,\ttab\r\nand line ends\n\n",
+    'It\'s "quoted" (twice)!?',
+    "naïve café Łódź 東京 Ελλάδα ☕👩‍👩‍👧",
+    "<pad><unk><bos> <eos>",
+    "nul \x00 byte, \x1c separator, \x85 next line, \xa0 hard space, _underscore_",
+    "unseen €1,000.00 zzzzqqqq",
+]
+
+
+# Tokenisers
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("You CAN install it!", ["you", "can", "install", "it", "!"]),
+        ("don't", ["don", "'", "t"]),
+        ('He said "no".', ["he", "said", "no", "."]),
+        ("3.14, (a;b): ok?", ["3", ".", "14", ",", "(", "a", "b", ")", "ok", "?"]),
+        ("end.<br /><br />Next", ["end", ".", "next"]),
+        ("A<BR />b <br/> c", ["a", "b", "<br/>", "c"]),
+        ("well-known -- e@mail\u00a0x\t\ny", ["well-known", "--", "e@mail", "x", "y"]),
+        ("ÉTÉ", ["été"]),
+        ("", []),
+        ('";:', []),
+    ],
+)
+def test_basic_english_by_hand(text, tokens):
+    """Every rule of torchtext's documented normalisation, worked out by hand."""
+    assert lesson.basic_english(text) == tokens
+
+
+def test_words_keep_case_and_punctuation():
+    """A word tokeniser that lower-cased or dropped marks would lose what it must keep."""
+    text = "Don't panic, O'Brien: it’s 2-1 (now)..."
+    assert lesson.words(text) == (
+        ["Don't", "panic", ",", "O'Brien", ":", "it’s", "2", "-", "1"]
+        + ["(", "now", ")", ".", ".", "."]
+    )
+
+
+def test_words_lose_nothing_but_white_space():
+    """Every character that is not white space stands in exactly one token."""
+    for text in HARD_TEXTS:
+        assert "".join(lesson.words(text)) == "".join(text.split())
+
+
+# Byte-pair encoding
+
+
+def naive_bpe(texts, merges, min_freq):
+    """The procedure as written: recount everything at each step."""
+    chunks = [c for text in texts for c in re.findall(r" ?\w+| ?[^\w\s]+|\s+", text)]
+    chunks = [[chr(byte) for byte in chunk.encode()] for chunk in chunks]
+    learnt = []
+    while len(learnt) < merges:
+        pairs = Counter(pair for c in chunks for pair in pairwise(c))
+        if not pairs or max(pairs.values()) < min_freq:
+            break
+        most = max(pairs.values())
+        best = min(pair for pair, n in pairs.items() if n == most)
+        learnt.append((best, most))
+        for c in chunks:
+            i = 0
+            while i + 1 < len(c):
+                if (c[i], c[i + 1]) == best:
+                    c[i : i + 2] = ["".join(best)]
+                i += 1
+    return learnt
+
+
+def test_bpe_on_the_papers_words_by_hand():
+    """low 5, lower 2, newest 6, widest 3: the counts of Sennrich et al., worked by hand."""
+    texts = ["low"] * 5 + ["lower"] * 2 + ["newest"] * 6 + ["widest"] * 3
+    assert lesson.learn_bpe(texts, 4) == [
+        (("e", "s"), 9),  # as often as (s, t), and alphabetically before it
+        (("es", "t"), 9),
+        (("l", "o"), 7),
+        (("lo", "w"), 7),
+    ]
+    split, join = lesson.make_tokenizers(lesson.learn_bpe(texts, 4))["bpe"]
+    assert split("lowest") == ["low", "est"]  # a word that never occurred
+    assert join(["low", "est"]) == "lowest"
+
+
+@pytest.mark.parametrize("min_freq", [1, 2, 7])
+def test_bpe_learns_what_the_naive_procedure_learns(min_freq):
+    """The incremental counts must never drift from a full recount."""
+    texts = [*lesson.grammar_texts(25), "aaaa aaaaa aaa", "banana ababab", *HARD_TEXTS]
+    expected = naive_bpe(texts, 150, min_freq)
+    assert lesson.learn_bpe(texts, 150, min_freq) == expected
+    assert len(expected) > 20
+
+
+def test_bpe_merges_overlapping_pairs_from_the_left():
+    """aaa holds (a, a) twice, yet only one merge fits into it."""
+    assert lesson.merge_pair(["a", "a", "a"], ("a", "a")) == ["aa", "a"]
+    assert lesson.merge_pair(["a", "b", "a", "b"], ("a", "b")) == ["ab", "ab"]
+    assert lesson.merge_pair(["a", "b"], ("b", "a")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("merges", [0, 30, 300])
+def test_bpe_and_char_give_every_text_back(merges):
+    """The round trip must be exact for unseen characters, white space and non-ASCII."""
+    learnt = lesson.learn_bpe(lesson.grammar_texts(300), merges)
+    assert len(learnt) == merges
+    for name in ("bpe", "char"):
+        split, join = lesson.make_tokenizers(learnt)[name]
+        for text in HARD_TEXTS:
+            assert join(split(text)) == text
+
+
+def test_bpe_ids_know_every_text():
+    """With all bytes numbered nothing is unknown, and ids lead back to the exact text."""
+    learnt = lesson.learn_bpe(lesson.grammar_texts(60), 50)
+    vocabulary = lesson.fit_vocabulary("bpe", [], learnt, None)
+    assert len(vocabulary) == 4 + 256 + 50
+    split, join = lesson.make_tokenizers(learnt)["bpe"]
+    for text in HARD_TEXTS:
+        ids = lesson.encode(split(text), vocabulary, 1000)
+        assert vocabulary[UNK] not in ids
+        assert lesson.decode(ids, vocabulary, join) == text
+
+
+def test_bpe_pieces_never_look_like_a_special():
+    """However often <pad> stands in a text, no merge may build a piece of that name."""
+    learnt = lesson.learn_bpe(["<pad> <unk> x<bos><eos>"] * 50, 1000, 1)
+    assert not {a + b for (a, b), _ in learnt} & set(lesson.SPECIALS)
+
+
+def test_bpe_half_a_character_does_not_raise():
+    """--max-length may cut between two bytes of one character."""
+    assert lesson.from_bytes(["a", lesson.to_bytes("é")[0]]) == "a\ufffd"
+    assert lesson.visible([lesson.to_bytes("é")[0], " a"], "bpe") == ["\\xc3", "_a"]
+
+
+# Vocabulary, encoding, coverage
+
+
+def options(**flags):
+    return types.SimpleNamespace(**{"min_freq": 1, "max_vocab": 1000, **flags})
+
+
+def test_vocabulary_order_by_hand():
+    """Specials, then falling count, ties alphabetical: the order of torchtext."""
+    rows = [["b", "a", "c"], ["b", "a", "Z"], ["b"]]
+    order = [PAD, UNK, BOS, EOS, "b", "a", "Z", "c"]
+    fit = lesson.fit_vocabulary
+    assert fit("word", rows, [], options()).tokens == order
+    assert fit("word", rows, [], options(min_freq=2)).tokens == order[:6]
+    assert fit("word", rows, [], options(max_vocab=7)).tokens == order[:7]
+
+
+def test_encode_frames_cuts_and_guards():
+    """Ids by hand; a text that contains <pad> must not produce the id of padding."""
+    vocabulary = Vocabulary([PAD, UNK, BOS, EOS, "a", "b"])
+    assert lesson.encode(["a", "x", "b"], vocabulary, 10) == [2, 4, 1, 5, 3]
+    assert lesson.encode(["a", "x", "b"], vocabulary, 4) == [2, 4, 1, 3]
+    assert lesson.encode([PAD, EOS, BOS, "a"], vocabulary, 9) == [2, 1, 1, 1, 4, 3]
+    assert lesson.decode([2, 4, 1, 5, 3, 0, 0], vocabulary, " ".join) == "a <unk> b"
+
+
+def test_coverage_by_hand():
+    """Shares of the held-out tokens that the k most frequent training tokens know."""
+    train, held = [["a", "a", "b", "b", "b", "c"]], [["a", "b", "x", "a"], ["c"]]
+    assert lesson.coverage(train, held) == pytest.approx([0.2, 0.6, 0.8])
+    assert lesson.coverage(train, train) == pytest.approx([3 / 6, 5 / 6, 1])
+    vocabulary = Vocabulary([PAD, UNK, "a", "b"])
+    assert lesson.share_known(held, vocabulary) == pytest.approx(3 / 5)
+
+
+def test_nothing_is_fitted_to_the_held_out_part(tmp_path, capsys):
+    """A word that stands in the held-out tenth only must be unknown."""
+    path = tmp_path / "text.txt"
+    path.write_text("alpha beta beta\n" * 9 + "secret secret secret beta\n")
+    assert (
+        run_main(
+            lesson,
+            "--input",
+            path,
+            "--min-freq",
+            1,
+            "--no-plots",
+            "--out-dir",
+            tmp_path,
+        )
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert re.search(r"basic_english +6 +4\.0 +75\.00%", printed)  # 4 specials, 2 words
+
+
+# Embedding
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_one_hot_product_is_the_lookup(kind):
+    """Values and gradients equal to the bit; rows that did not occur get none."""
+    weight = torch.randn(11, 5, dtype=kind, requires_grad=True)
+    ids = torch.tensor([[1, 7, 7, 2], [7, 1, 10, 10], [1, 1, 1, 1]])
+    incoming = torch.randint(1, 9, (3, 4, 5)).to(kind)
+    product = lesson.embed_by_one_hot(ids, weight)
+    lookup = torch.nn.functional.embedding(ids, weight)
+    assert torch.equal(product, lookup)
+    assert product.shape == (3, 4, 5)
+    (by_product,) = torch.autograd.grad(product, weight, incoming)
+    (by_lookup,) = torch.autograd.grad(lookup, weight, incoming)
+    assert torch.equal(by_product, by_lookup)
+    assert by_product.abs().sum(1).nonzero().flatten().tolist() == [1, 2, 7, 10]
+
+
+# Word vectors
+
+
+def test_cooccurrences_by_hand():
+    """Neighbours up to two places apart, both ways, never across documents."""
+    rows = [[0, 1, 2, 0], [1, 3, 2]]  # 3 is out of the vocabulary: nobody's neighbour
+    expected = np.array([[0, 2, 2], [2, 0, 2], [2, 2, 0]])
+    counted = lesson.cooccurrences(rows, size=3, window=2).toarray()
+    assert counted.tolist() == expected.tolist()
+
+
+def test_positive_pmi_against_a_dense_formula():
+    """The sparse computation equals the equation, written out with dense arrays."""
+    counts = np.array([[0.0, 6, 1, 0], [6, 2, 0, 3], [1, 0, 0, 9], [0, 3, 9, 4]])
+    share = counts.sum(0) ** 0.75 / (counts.sum(0) ** 0.75).sum()
+    with np.errstate(divide="ignore"):
+        expected = np.log(counts / (counts.sum(1)[:, None] * share[None, :]))
+    found = lesson.positive_pmi(lesson.sparse.csr_array(counts)).toarray()
+    np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-12)
+    assert (found > 0).any() and (found == 0).any()
+
+
+def test_word_vectors_find_the_grammars_kinds():
+    """For 9 words in 10 the nearest known word must be of the same kind."""
+    kinds = {
+        w: k for k, v in lesson.KINDS.items() if k not in ("start", "end") for w in v
+    }
+    rows = [lesson.words(text) for text in lesson.grammar_texts()]
+    vocabulary = Vocabulary.build(rows, (), 20)
+    size = len(vocabulary)
+    ids = [[vocabulary.ids.get(token, size) for token in row] for row in rows]
+    vectors = lesson.word_vectors(ids, size, seed=0)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    known = [i for i, token in enumerate(vocabulary.tokens) if token in kinds]
+    close = vectors[known] @ vectors[known].T
+    np.fill_diagonal(close, -np.inf)
+    kind = np.array([kinds[vocabulary.tokens[i]] for i in known])
+    assert len(known) > 50
+    assert (kind[close.argmax(1)] == kind).mean() > 0.9
+
+
+# torchtext
+
+
+def fake_torchtext(monkeypatch, order=lambda tokens: tokens):
+    """Stand-ins for the torchtext modules, which do as its documentation says."""
+
+    def build(rows, min_freq, specials, max_tokens):
+        counts = Counter(token for row in rows for token in row)
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        kept = [token for token, n in ranked if n >= min_freq]
+        tokens = order([*specials, *kept[: max_tokens - len(specials)]])
+        return types.SimpleNamespace(get_itos=lambda: tokens)
+
+    top = types.ModuleType("torchtext")
+    top.__version__ = "0.18.0"
+    top.disable_torchtext_deprecation_warning = lambda: None
+    utils = types.ModuleType("torchtext.data.utils")
+    utils.get_tokenizer = lambda name: {"basic_english": lesson.basic_english}[name]
+    vocab = types.ModuleType("torchtext.vocab")
+    vocab.build_vocab_from_iterator = build
+    data = types.ModuleType("torchtext.data")
+    for module in (top, data, utils, vocab):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def test_torchtext_agreement_is_reported(monkeypatch, capsys):
+    """Where torchtext loads and agrees, the run says so."""
+    fake_torchtext(monkeypatch)
+    lesson.compare_with_torchtext(lesson.grammar_texts(50), options(max_vocab=60))
+    assert "torchtext 0.18.0 agrees" in capsys.readouterr().out
+
+
+def test_torchtext_disagreement_is_not_passed_over(monkeypatch):
+    """Other ids than torchtext's must stop the run."""
+    fake_torchtext(monkeypatch, order=lambda tokens: tokens[::-1])
+    with pytest.raises(AssertionError, match="numbers them differently"):
+        lesson.compare_with_torchtext(lesson.grammar_texts(50), options())
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, AttributeError])
+def test_torchtext_that_does_not_load_is_said(monkeypatch, capsys, error):
+    """Beside a newer torch, importing torchtext raises one thing or another."""
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] == "torchtext":
+                raise error("undefined symbol")
+
+    monkeypatch.delitem(sys.modules, "torchtext", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    lesson.compare_with_torchtext(["a text"], options())
+    assert f"Not compared with torchtext ({error.__name__})" in capsys.readouterr().out
+
+
+def test_real_torchtext_agrees(capsys):
+    """The one comparison that counts; see tests/requirements-torchtext.txt."""
+    pytest.importorskip("torchtext", exc_type=Exception)
+    for flags in ({}, {"max_vocab": 60}, {"min_freq": 3}):
+        lesson.compare_with_torchtext(
+            [*lesson.grammar_texts(200), *HARD_TEXTS], options(**flags)
+        )
+        assert "agrees" in capsys.readouterr().out
+
+
+# The run
+
+
+def figures(tmp_path, capsys, *flags):
+    """What a run on a part of the grammar's text prints."""
+    common = [
+        "--dataset",
+        "grammar",
+        "--quick",
+        "--no-plots",
+        "--out-dir",
+        tmp_path / "out",
+    ]
+    assert run_main(lesson, *common, *flags) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "pattern"),
+    [
+        (["--tokenizer", "char"], r"Coverage, char, grammar \[sample\]"),
+        (["--tokenizer", "word"], r"Zipf, word, training part of grammar \[sample\]"),
+        (["--tokenizer", "bpe"], r"exact for [1-3]\d\d of 360 documents"),
+        (["--max-vocab", "40"], r"basic_english +40 "),
+        (["--max-vocab", "300"], r"bpe +300 "),
+        (["--max-vocab", "100"], r"bpe +260 "),
+        (["--merges", "7"], r"bpe +267 "),
+        (["--min-freq", "100000", "--tokenizer", "bpe"], r"word +4 "),
+        (["--max-length", "6"], r"\(4, 6\), lengths \[6, 6, 6, 6\]"),
+        (["--max-length", "3"], r"--max-length 3 cuts off 9\d\.\d% of the tokens"),
+    ],
+)
+def test_each_flag_acts(tmp_path, capsys, flags, pattern):
+    """A flag that changed nothing would teach nothing."""
+    changed = figures(tmp_path, capsys, *flags)
+    assert re.search(pattern, changed)
+    assert not re.search(pattern, figures(tmp_path / "b", capsys))
+
+
+def test_claims_of_equality_hold_in_the_run(tmp_path, capsys):
+    """The lines about the embedding are computed; they must come out True."""
+    printed = figures(tmp_path, capsys)
+    assert "are equal to the bit: True" in printed
+    assert "exactly the rows that occurred: True" in printed
+
+
+def test_same_seed_same_output(tmp_path, capsys):
+    """Two runs of one command print the same, to the letter."""
+    first = figures(tmp_path / "a", capsys)
+    assert first == figures(tmp_path / "b", capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\xff\xfe\x00\x01", "is not UTF-8"),
+        (b"only one line", "fewer than two lines"),
+        (b'"\n";\n""\n', "fewer than two lines"),
+        (b"all different\nwords here\n", "lower --min-freq"),
+    ],
+)
+def test_hostile_input_ends_in_one_sentence(tmp_path, capsys, content, message):
+    """A bad file: status 2, one sentence, no traceback."""
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    assert run_main(lesson, "--input", path, "--out-dir", tmp_path) == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint
+    assert complaint.count("\n") == 1
+    assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--tokenizer", "spacy"],
+        ["--max-vocab", "4"],
+        ["--max-length", "2"],
+        ["--min-freq", "0"],
+        ["--merges", "-1"],
+        ["--input", "no/such/file.txt"],
+        ["--input", "."],
+        ["--tokenizer", "bpe", "--max-vocab", "259"],
+        ["--dataset", "imdb"],
+    ],
+)
+def test_wrong_flags_end_in_one_sentence(tmp_path, capsys, flags):
+    """A wrong flag: status 2, one sentence, no traceback."""
+    assert run_main(lesson, *flags, "--out-dir", tmp_path) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("tokenizer", ["basic_english", "word", "bpe", "char"])
+def test_odd_but_legal_text_runs_through(tmp_path, capsys, tokenizer):
+    """A tiny text with special names, rare signs and very short lines must not crash."""
+    path = tmp_path / "text.txt"
+    lines = [t.replace("\n", " ").replace("\r", " ") for t in HARD_TEXTS]
+    path.write_text("\n".join(["<pad> <pad> a", *lines, "?", "a"]), encoding="utf-8")
+    flags = ["--input", path, "--tokenizer", tokenizer, "--min-freq", 1]
+    assert run_main(lesson, *flags, "--out-dir", tmp_path) == 0
+    assert "text.txt [sample: your own data]" in capsys.readouterr().out
+
+
+def test_csv_input_takes_the_text_column(tmp_path):
+    """In the sample's format only the column `text` is text; a gap in it is left out."""
+    path = tmp_path / "reviews.csv"
+    path.write_text('text,label\n"good, very good",positive\n,negative\nbad,negative\n')
+    assert lesson.read_documents(path) == ["good, very good", "bad"]
+    path.write_text("a\nb\n")  # a .csv file without such a column is any text file
+    assert lesson.read_documents(path) == ["a", "b"]
+
+
+def test_sample_reviews_are_used_where_they_exist(tmp_path, monkeypatch, capsys):
+    """--dataset sample means samples/reviews.csv, once it is there."""
+    monkeypatch.setattr(lesson, "SAMPLES", tmp_path)
+    rows = "".join(f'"the film number {i} was long",negative\n' for i in range(50))
+    (tmp_path / "reviews.csv").write_text("text,label\n" + rows)
+    flags = ["--dataset", "sample", "--no-plots", "--out-dir", tmp_path / "out"]
+    assert run_main(lesson, *flags) == 0
+    assert "45 documents to learn from, 5 held out" in capsys.readouterr().out
+
+
+def test_quick_run_offline_writes_what_it_promises(tmp_path):
+    """As a learner runs it: a process of its own, no network, no data."""
+    done = run_script(NAME, "--quick", "--out-dir", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for name in ("coverage.png", "zipf.png", "metrics.json"):
+        assert (tmp_path / "out" / name).stat().st_size > 100
+
+
+def test_docstring_commands_parse():
+    """Every command under `Run it` must be one that the parser accepts."""
+    commands = re.findall(rf"python {NAME}\.py(.*)", lesson.__doc__)
+    assert len(commands) >= 4
+    for flags in commands:
+        lesson.build_parser().parse_args(shlex.split(flags))
+
+
+def test_help_prints_in_a_terminal(capsys):
+    """A % in the docstring must not break --help."""
+    with pytest.raises(SystemExit) as stop:
+        rnn_utils.run(lesson.main, ["--help"])
+    assert stop.value.code == 0
+    assert "--tokenizer" in capsys.readouterr().out
+
+
+@pytest.mark.real_data
+def test_shakespeare_figures(real_data, tmp_path, capsys):
+    """The docstring's table must be what a run prints."""
+    flags = ["--dataset", "shakespeare", "--data-dir", real_data, "--no-plots"]
+    assert run_main(lesson, *flags, "--out-dir", tmp_path) == 0
+    printed = [line.split() for line in io.StringIO(capsys.readouterr().out)]
+    table = lesson.__doc__.split("line comes back\n")[1].split("    The 1,000")[0]
+    for line in table.splitlines():
+        assert line.split() in printed
