@@ -26,8 +26,8 @@ You should see (generated [sample] data, --seed 0, CPU with two cores, 5 s in al
     part 8      two heatmaps of the trained network's hidden state, one for each order
 
 Try this (guess first, then run)
-    - `--sequence-length 100`: the first letter must be remembered for up to 99 steps.
-      For how many passes is the network only guessing?  See training.png.
+    - `--sequence-length 40`, then 100: the first letter must be remembered for up to
+      39, then 99 steps.  Does the network learn it?  The end of part 8 tells why.
     - `--batch-size 1600`: all training data in one batch.  Are 12 steps enough?
     - `--seed 1`: which accuracy could change, and which one cannot?
 """
@@ -71,7 +71,6 @@ FEATURES = len(LETTERS) - 1
 HIDDEN = 8
 PAIRS, QUICK_PAIRS = 1000, 200
 EPOCHS, LEARNING_RATE = 12, 0.01
-SHOWN = 6  # rows of a batch that are printed
 
 # ====================================================================================
 # 1. Data
@@ -131,10 +130,7 @@ def show_order(batch):
 
 
 def sliding_windows(series, length):
-    """A series (S,), S > T -> x (S - T, T, 1), all windows of T values, and y (S - T,).
-
-    y[i] is the value that follows window i: what a forecast is asked for.
-    """
+    """A series (S,), S > T -> windows x (S - T, T, 1), next values y (S - T,)."""
     windows = series.unfold(0, length, 1)  # (S - T + 1, T): a view, nothing is copied
     # Nothing follows the last window, so it cannot be an example.
     return windows[:-1].unsqueeze(-1), series[length:]  # (S - T, T, 1), (S - T,)
@@ -253,11 +249,9 @@ def compare_with_torch(x, hidden):
         # The second step, because at the first one h is 0 and W_hh has no part.
         second = cell(x[:, 1], torch.from_numpy(states[:, 0]))  # (B, H)
         outputs, _ = rnn(x)  # (B, T, H): the states of all steps
-    pairs = {
-        "step 2, nn.RNNCell": (states[:, 1], second),
-        "all steps, nn.RNN": (states, outputs),
-    }
-    return {name: float(np.abs(a - b.numpy()).max()) for name, (a, b) in pairs.items()}
+    step = np.abs(states[:, 1] - second.numpy()).max()
+    loop = np.abs(states - outputs.numpy()).max()
+    return {"step 2, nn.RNNCell": float(step), "all steps, nn.RNN": float(loop)}
 
 
 def show_by_hand(x):
@@ -412,8 +406,7 @@ def report(args, source, results, n_train):
         curves[name] = [record["loss"] for record in records]
         size, loss = count_parameters(model), curves[name][-1]
         rows[name] = {"parameters": size, "train_loss": loss, "test_accuracy": score}
-    title = f"A before B, or B before A?  Held-out sequences: {source.label}"
-    print_table(title, rows)
+    print_table(f"A before B?  Held-out sequences: {source.label}", rows)
     print("Read: twins have one sum, so the sum model answers both alike, once right,")
     print("once wrong: 0.5 whatever its weights.  Both models are of about one size.")
     title = f"Training loss, T = {args.sequence_length}: {source.label}"
@@ -441,13 +434,11 @@ def show_states(args, source, rnn):
     print(f"Largest difference of the states of {names[0]} and {names[1]}:")
     for t in (early - 1, early, length - 1):
         print(f"  after step {t + 1:>3} of {length}: {gap[t]:.3f}")
-    print(
-        "Read: the same up to the first of A and B.  The classifier sees just the last"
-    )
-    print("state: the difference that is left there is all it can use.")
+    print("Read: the same up to the first of A and B.  The classifier sees the last")
+    print("state only: the difference that is left there is all it can use.")
     for letter, word, h in zip("AB", names, states, strict=True):
         title = f"Hidden state, {letter} first: {source.label}"
-        labels = (range(1, HIDDEN + 1), list(word), "letter read", "hidden unit")
+        labels = (range(1, HIDDEN + 1), list(word), "letter read at t", "hidden unit")
         name, bar = f"hidden_{letter.lower()}_first", "h_t, between -1 and 1"
         plot_matrix(args, name, title, h.T, *labels, bar=bar, centred=True)
 
@@ -466,7 +457,8 @@ def parse(argv):
     """The lesson's flags."""
     parser = make_parser(__doc__)
     add = parser.add_argument
-    steps, rows = "time steps, 5 to 100 (default 12)", "B, 2 or more (default 32)"
+    steps = "time steps in a sequence, 5 to 100 (default 12)"
+    rows = "sequences at a time, 2 or more (default 32)"
     add("--sequence-length", type=whole(5, 100), default=12, metavar="T", help=steps)
     add("--batch-size", type=whole(2), default=32, metavar="B", help=rows)
     add_common_flags(parser)
@@ -486,7 +478,7 @@ def main(argv=None):
         )
     batch = train_ids[: args.batch_size]  # (B, T)
     rows = cut_rows(batch)  # B tensors (length,)
-    few = sorted(rows[:SHOWN], key=len, reverse=True)
+    few = sorted(rows[:6], key=len, reverse=True)  # six are enough to print
     show_order(batch)
     show_windows(args.sequence_length)
     show_padding(rows, few)

@@ -35,7 +35,7 @@ You should see
 
 Try this (guess first, then run)
     1. --tokenizer char: how large is the vocabulary, and how long do the rows become?
-    2. --min-freq 1: does the share of unknown held-out tokens fall to 0?  Why not?
+    2. --min-freq 1 --max-vocab 20000: is no held-out token unknown then?  Why not?
     3. --merges 0, then 100, then 3000: what are BPE's pieces without any merge?
     4. --tokenizer char: which letters are each other's nearest neighbours?
     5. --max-length 10: how much of the text is lost, and what happens to the padding?
@@ -408,7 +408,7 @@ def show_merges(merges, train_texts, source):
         pieces = make_tokenizers(merges[:n])["bpe"][0](word)
         print(f"  after {n:>4} merges: {' '.join(visible(pieces, 'bpe'))}")
     print(
-        "A frequent word grows into few pieces or one; a rare one is spelt from parts."
+        "A frequent word grows into one piece or few; a rare one is spelt from parts."
     )
 
 
@@ -472,9 +472,7 @@ def show_coverage(split, vocabulary, args, source):
         }
         for n in [n for n in (10, 100, 1000, 3000, 10_000) if n < used] + [used]
     }
-    note = (
-        "Share of all tokens that have a number; the last row is this run's vocabulary."
-    )
+    note = "Share of tokens that have a number; the last row is this run's vocabulary."
     print_table(f"Coverage, {args.tokenizer}, {source.label}", rows, note)
     title = f"What a vocabulary covers of held-out text, {source.label}"
     dashed = (f"{args.tokenizer}, training part", training)
@@ -572,10 +570,8 @@ def show_neighbours(train, args, source):
         order = np.argsort(-vectors @ vectors[row], kind="stable")
         near = ", ".join(names[i] for i in order[order != row][:5])
         print(f"  {names[row]:>12}, seen {counts[row]:>5,} times: {near}")
-    print(
-        "No network, no labels: alike is what has like neighbours in the text.  A rare"
-    )
-    print("word has met too few neighbours to be placed well.")
+    print("No network, no labels: alike is what has like neighbours in the text.")
+    print("A rare word has met too few neighbours to be placed well.")
 
 
 def compare_with_torchtext(train_texts, args):

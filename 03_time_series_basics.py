@@ -19,8 +19,13 @@ Run it
     python 03_time_series_basics.py --dataset stock
     python 03_time_series_basics.py --dataset sine --horizon 12
 
-You should see (two cores, about @@SECONDS@@ seconds)
-@@SEE@@
+You should see (two cores, about 3 seconds)
+    On the sunspots [real] a season of 127 months; best baseline on validation:
+    persistence, test RMSE 19.73, MASE 1.28.  On the sine [sample]: seasonal naive,
+    0.297, where the noise alone is 0.204.  On --dataset stock [real] scaling fitted on
+    everything makes persistence seem 63 % better; prices have R2 0.98, but returns 0.00
+    (persistence) and 0.04 (moving average, correlation 0.29; without the 41 days from
+    20 February 2020 on, the crash, that becomes -0.22 and 0.04).
 
 Try this (guess first, then run)
     - --horizon 12, then 60, on the sunspots: which baseline is the best then?
@@ -160,8 +165,6 @@ def show_split(series, length, horizon):
 # 2. Model
 # ====================================================================================
 
-# Four forecasts that need no network, each made h steps ahead.
-
 
 class Fitted(NamedTuple):
     """What the training span tells."""
@@ -204,7 +207,7 @@ def baseline_forecasts(values, targets, horizon, fitted):
 # ====================================================================================
 # 3. Training
 # ====================================================================================
-#
+
 # No gradient, but fitting all the same: whatever is chosen by looking at data (a mean,
 # a season, a width) is chosen by looking at the training span.
 
@@ -274,11 +277,9 @@ def show_scaling(values, horizon):
     print("persistence: test RMSE in scaled units of saying 'the last value again'.")
     print("constant: test RMSE in the series' units of always saying the mean.")
     print(
-        f"Error on everything: {lie['persistence']:+.1%} for the very same persistence;"
+        f"On everything, the very same persistence: {lie['persistence']:+.1%}; and the"
     )
-    print(
-        f"{lie['constant']:+.1%} for the constant, which has been told the test span."
-    )
+    print(f"constant, whose mean has now seen the test span: {lie['constant']:+.1%}.")
     return lie
 
 
@@ -337,7 +338,7 @@ def show_noise(noise, test_rmse):
 
 
 def agreement(truth, forecast, of):
-    """R2, and the correlation, which a forecast that is always the same does not have."""
+    """R2, and the correlation, which a forecast that never changes does not have."""
     spread = ((truth - truth.mean()) ** 2).sum()
     found = {f"R2 of {of}": 1 - ((truth - forecast) ** 2).sum() / spread}
     if np.std(forecast) > 1e-9 * np.std(truth):  # else it is rounding
@@ -379,11 +380,13 @@ def plot_split(args, source, series):
         return
     n, length, horizon = len(series), args.sequence_length, args.horizon
     n1, n2 = split_ends(n)
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 6.4))
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(8, 6.4), layout="constrained")
     for name, start, end in (("train", 0, n1), ("val", n1, n2), ("test", n2, n)):
         part = series.iloc[start:end]
         top.plot(part.index, part, linewidth=0.8, label=f"{name} ({end - start:,})")
-    top.set(title=f"Split by time: {source.label}", xlabel="date", ylabel=series.name)
+    top.set_title(f"Split by time: {source.label}", parse_math=False)
+    top.set_ylabel(series.name, parse_math=False)  # a name may hold dollar signs
+    top.set_xlabel("date")
     top.legend(fontsize=8)
     for row, target in enumerate((-2, -1, 0, 1)):  # positions, counted from the border
         end, colour = target - horizon + 1, "C0" if target < 0 else "C1"
@@ -395,7 +398,6 @@ def plot_split(args, source, series):
     bottom.set_yticks([0, -1, -2, -3], names)
     bottom.set_title("Dots: inputs, may reach back.  Diamond: target, decides the part")
     bottom.set_xlabel("steps from the first value of validation (dashed: the border)")
-    figure.tight_layout()
     save_picture(figure, args, "split")
 
 
@@ -406,11 +408,10 @@ def plot_autocorrelation(args, source, train, season):
     lines = {
         "the series": autocorrelation(train, most)[1:],
         "its changes from step to step": autocorrelation(np.diff(train), most)[1:],
-        "white noise, 95 %: from here": -band,
-        "to here": band,
+        "95 % of white noise lie below": band,
+        "and above": -band,
     }
-    title = f"Autocorrelation of {source.label}, training span"
-    x = range(1, most + 1)
+    title, x = f"Autocorrelation of {source.label}, training span", range(1, most + 1)
     plot_lines(args, "autocorrelation", title, lines, "lag k (steps)", "r_k", x)
 
 
@@ -442,7 +443,7 @@ def make_flags():
     parser = make_parser(__doc__)
     add_common_flags(parser)
     names = ["sunspots", "stock", "sine", "simulated"]
-    add_data_flags(parser, names, "CSV with a column of dates and a column of numbers")
+    add_data_flags(parser, names, "CSV: a column of dates, one or more of numbers")
     add, size = parser.add_argument, whole(1, 100_000)
     add("--column", help="what to forecast (default: the obvious one)")
     add("--sequence-length", type=size, default=36, help="T (default 36)")
@@ -460,8 +461,7 @@ def main(argv=None):
     values = series.to_numpy()  # (n,)
     check_series(values, length, horizon)
     n1, n2 = split_ends(len(values))
-    days = f"{series.index[0].date()} to {series.index[-1].date()}"
-    print(f"{source.label}: '{series.name}', {len(series):,} values, {days}")
+    print(f"{source.label}: '{series.name}', {len(series):,} values")
     print("\n".join(f"  - {said}" for said in repairs or ["nothing to repair"]))
     show_repair()
 

@@ -408,10 +408,8 @@ def print_predictions(model, data, args):
     """The three likeliest languages of each name, with probabilities."""
     model.eval()
     for name in args.predict:
-        spelling = as_the_model_sees_it(name)
-        if not spelling:
-            raise utils.UserError("--predict takes names of one letter or more")
-        ids, length = utils.pad([data.vocabulary.encode(spelling)])  # (1, T), (1,)
+        letters = data.vocabulary.encode(as_the_model_sees_it(name))
+        ids, length = utils.pad([letters])  # (1, T), (1,)
         with torch.no_grad():
             chances = model(ids.to(args.device), length).float().softmax(1)[0]  # (C,)
         best = chances.topk(min(3, len(data.labels)))
@@ -488,6 +486,8 @@ def new_card(source, parts, args):
 
 def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__)
+    if not all(name.strip() for name in args.predict):
+        raise utils.UserError("--predict takes names of one letter or more")
     by_hand_gaps()
     source, lines = read_names(args)
     parts = split_without_leak(lines)

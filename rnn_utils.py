@@ -50,6 +50,8 @@ from tqdm import tqdm
 matplotlib.use("Agg")  # draw into files: a lesson must not need a screen
 import matplotlib.pyplot as plt
 
+matplotlib.rcParams["text.parse_math"] = False  # a file's name may hold dollar signs
+
 ROOT = Path(__file__).resolve().parent
 SAMPLES = ROOT / "samples"
 
@@ -126,11 +128,14 @@ def count_parameters(model):
 
 
 def hidden_size_for(build, parameters):
-    """The hidden size at which build(hidden_size) first has that many parameters."""
+    """The hidden size whose model, build(hidden_size), has nearest to `parameters`."""
+
+    def size(hidden):
+        return count_parameters(build(hidden))
+
     with torch.device("meta"):  # shapes only: nothing is allocated or drawn
-        return 1 + bisect.bisect_left(
-            range(1, 16_384), parameters, key=lambda h: count_parameters(build(h))
-        )
+        above = 1 + bisect.bisect_left(range(1, 16_384), parameters, key=size)
+        return min((max(above - 1, 1), above), key=lambda h: abs(size(h) - parameters))
 
 
 # ====================================================================================
@@ -327,7 +332,10 @@ def _download(url, digest, target):
     """One file with pooch: progress bar, digest checked before the file takes its name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     pooch.get_logger().setLevel("ERROR")
-    downloader = pooch.HTTPDownloader(progressbar=True, timeout=(CONNECT_SECONDS, 30))
+    watched = sys.stderr.isatty()  # a log file should hold the error alone
+    downloader = pooch.HTTPDownloader(
+        progressbar=watched, timeout=(CONNECT_SECONDS, 30)
+    )
     for attempt in range(DOWNLOAD_TRIES):
         try:
             pooch.retrieve(
@@ -351,6 +359,8 @@ def _reason(error):
         return "no connection"
     if isinstance(error, ValueError):
         return "what arrived does not have the right digest"
+    if isinstance(error, PermissionError):  # pooch adds a sentence of its own to it
+        return "that folder cannot be written to"
     return error.strerror or str(error)
 
 
@@ -618,7 +628,7 @@ def _add_missing_dates(series):
         return series, []
     index = series.index
     usual = pd.Series(np.diff(index)).mode()[0]
-    if usual == pd.Timedelta(days=1) and (index.dayofweek >= 5).mean() < 0.1:
+    if usual == pd.Timedelta(days=1) and (index.day_of_week >= 5).mean() < 0.1:
         lacking = len(pd.bdate_range(index[0], index[-1]).difference(index.normalize()))
         longest = np.diff(index).max().astype("timedelta64[D]").astype(int)
         sentence = (
@@ -1319,17 +1329,20 @@ def compare_variants(args, source, kinds, train, others):
     write_metrics(args, source, default, known, models=models)
 
 
-def print_table(title, rows, note=None):
-    """rows: name -> {column: number or text}.  Prints one aligned line a row, then the note."""
+def print_table(title, rows, note=None, corner="model"):
+    """rows: name -> {column: number or text}.  One aligned line a row, then the note.
+
+    corner: the heading above the rows' names.
+    """
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    width = max(len(str(name)) for name in [*rows, "model"])
+    width = max(len(str(name)) for name in [*rows, corner])
 
     def cell(value):
         if isinstance(value, float):
             return f"{value:.4f}"
         return f"{value:,}" if isinstance(value, int) else str(value)
 
-    table = [["model", *columns]]
+    table = [[corner, *columns]]
     table += [
         [str(name), *(cell(row.get(column, "-")) for column in columns)]
         for name, row in rows.items()
@@ -1469,7 +1482,7 @@ def plot_lines(args, name, title, lines, xlabel, ylabel, x=None, log=False):
         axes.plot(
             range(len(values)) if x is None else x, values, label=label, linewidth=1.3
         )
-    axes.set_title(title, parse_math=False)  # a file's name may hold dollar signs
+    axes.set_title(title)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if log:
         axes.set_yscale("log")
@@ -1494,7 +1507,7 @@ def plot_records(args, title, records, panels, name="training"):
         axes.set(xlabel="epoch", ylabel=label)
         axes.legend()
         axes.grid(alpha=0.3)
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(title)
     save_picture(figure, args, name)
 
 
@@ -1518,9 +1531,9 @@ def plot_matrix(
     )
     image = axes.imshow(matrix, aspect="auto", **colours)
     turn = 90 if len(columns) > 12 else 0
-    axes.set_xticks(range(len(columns)), columns, rotation=turn, parse_math=False)
-    axes.set_yticks(range(len(rows)), rows, parse_math=False)
-    axes.set_title(title, parse_math=False)
+    axes.set_xticks(range(len(columns)), columns, rotation=turn)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_title(title)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     figure.colorbar(image, ax=axes, label=bar)
     save_picture(figure, args, name)
@@ -1722,7 +1735,7 @@ def run(main, argv=None):
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)  # asked to end: same as Ctrl-C
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # not every terminal knows every letter
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a letter
     try:
         main(argv)
         sys.stdout.flush()  # here, where a reader who has gone can be caught

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# Models in tests are tiny: a second thread costs more than it brings, and the more so
+# when several test runs share a machine.  Has to be set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 

@@ -116,6 +116,12 @@ def test_bpe_learns_what_the_naive_procedure_learns(min_freq):
     assert len(expected) > 20
 
 
+def test_bpe_applies_merges_in_the_order_of_learning():
+    """abc holds (a, b) and (b, c); the one learnt first wins, not the one further left."""
+    split, _ = lesson.make_tokenizers([(("b", "c"), 9), (("a", "b"), 8)])["bpe"]
+    assert split("abc abx") == ["a", "bc", " ", "ab", "x"]
+
+
 def test_bpe_merges_overlapping_pairs_from_the_left():
     """aaa holds (a, a) twice, yet only one merge fits into it."""
     assert lesson.merge_pair(["a", "a", "a"], ("a", "a")) == ["aa", "a"]
@@ -365,6 +371,7 @@ def figures(tmp_path, capsys, *flags):
         (["--max-vocab", "300"], r"bpe +300 "),
         (["--max-vocab", "100"], r"bpe +260 "),
         (["--merges", "7"], r"bpe +267 "),
+        (["--min-freq", "100000", "--tokenizer", "bpe"], r"bpe +260 "),
         (["--min-freq", "100000", "--tokenizer", "bpe"], r"word +4 "),
         (["--max-length", "6"], r"\(4, 6\), lengths \[6, 6, 6, 6\]"),
         (["--max-length", "3"], r"--max-length 3 cuts off 9\d\.\d% of the tokens"),
@@ -378,8 +385,14 @@ def test_each_flag_acts(tmp_path, capsys, flags, pattern):
 
 
 def test_claims_of_equality_hold_in_the_run(tmp_path, capsys):
-    """The lines about the embedding are computed; they must come out True."""
-    printed = figures(tmp_path, capsys)
+    """The lines about the embedding are computed; with padding too they must be True."""
+    path = tmp_path / "text.txt"
+    path.write_text("a a b\na\nb c a b a a\nc c\n" * 3)
+    flags = ["--input", path, "--no-plots", "--out-dir", tmp_path / "out"]
+    assert run_main(lesson, *flags) == 0
+    printed = capsys.readouterr().out
+    assert "(4, 8), lengths [5, 3, 8, 4]" in printed
+    assert "padding in this batch: 37.5%" in printed
     assert "are equal to the bit: True" in printed
     assert "exactly the rows that occurred: True" in printed
 
@@ -492,6 +505,8 @@ def test_shakespeare_figures(real_data, tmp_path, capsys):
     flags = ["--dataset", "shakespeare", "--data-dir", real_data, "--no-plots"]
     assert run_main(lesson, *flags, "--out-dir", tmp_path) == 0
     printed = [line.split() for line in io.StringIO(capsys.readouterr().out)]
+    king = next(line for line in printed if line[0:1] == ["king,"])
+    assert {"henry,", "edward,"} <= set(king)
     table = lesson.__doc__.split("line comes back\n")[1].split("    The 1,000")[0]
     for line in table.splitlines():
         assert line.split() in printed

@@ -350,8 +350,6 @@ def run_scripted(folder, losses, monitor="val_loss", about=None, **changes):
     nn.init.zeros_(model.weight)
     changes = {"epochs": len(losses), "lr": 1.0, "optimizer": "sgd", **changes}
     args = flags(folder, weight_decay=0.0, clip=0.0, **changes)
-    rnn_utils_momentum = rnn_utils.OPTIMIZERS["sgd"]
-    assert rnn_utils_momentum
     records, weights = [], []
     for record in fit(
         model, scripted(losses), [0], [0], args, about, "constant", monitor
@@ -414,8 +412,7 @@ def test_divergence(tmp_path, bad, when):
     with pytest.raises(
         Diverged, match=f"the {when} loss .* in epoch 4.*--lr"
     ) as caught:
-        for record in fit(build(), breaking, *data, flags(tmp_path), ABOUT):
-            seen.append(record)
+        seen.extend(fit(build(), breaking, *data, flags(tmp_path), ABOUT))
     one_sentence(caught)
     assert len(seen) == 3
     state = load_checkpoint(tmp_path / "last.pt", LESSON)
@@ -674,9 +671,7 @@ def test_save_model_writes_the_best(tmp_path):
 
 def test_save_model_keeps_the_best_when_later_epochs_are_worse(tmp_path):
     """A worse last epoch must not overwrite the best model."""
-    best, records = run_scripted(
-        tmp_path, [3.0, 1.0, 2.0], about=ABOUT, save_model=True
-    )
+    best, _ = run_scripted(tmp_path, [3.0, 1.0, 2.0], about=ABOUT, save_model=True)
     content = load_checkpoint(tmp_path / "best.pt", LESSON)
     assert content["best"]["epoch"] == best == 2
 
@@ -793,6 +788,7 @@ def hostile_files(ran):
     }
 
 
+@pytest.mark.filterwarnings("error")  # a warning is one more line on stderr
 @pytest.mark.parametrize("kind", hostile_files("nowhere"))
 def test_hostile_checkpoint(tmp_path, kind):
     """One sentence, and no code in the file is run."""
