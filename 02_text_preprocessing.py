@@ -1,160 +1,108 @@
 """02 · How does text become numbers?
 
-A network multiplies matrices, so text must become numbers first: cut into pieces
-(tokens), each piece numbered (vocabulary), rows of numbers made equally long (padding),
-each number exchanged for a vector that training can change (embedding).
+A network multiplies matrices, so text must become numbers first: cut into tokens (words
+or smaller), each token given a number, its id (all ids together: the vocabulary), rows
+of ids made equally long (padding), each id exchanged for a vector that training can
+change (embedding).
 
 What you will learn
-    * four ways to cut text: torchtext's basic_english, words, characters, and byte-pair
+    - four ways to cut text: torchtext's basic_english, words, characters, and byte-pair
       encoding (BPE), learnt from the text by the procedure of Sennrich et al. (2016)
-    * why the vocabulary is fitted on the training part only, and how much of unseen
-      text it then knows; Zipf's law says why that share grows so slowly
-    * padding, masks, and the way back from numbers to text
-    * that an embedding lookup is a matrix row: a one-hot vector times the matrix, to
-      the bit, with a gradient that reaches only the rows that occurred
-    * word vectors without a network: counts of neighbours tell which words are alike
+    - why the vocabulary comes from the training part only, and how much of unseen text
+      it then knows; Zipf's law says why that share grows so slowly
+    - padding, masks, and the way back from numbers to text
+    - that an embedding lookup is a matrix row: a one-hot vector times the matrix
+    - word vectors without a network: counts of neighbours tell which words are alike
 
 Run it
     python 02_text_preprocessing.py
     python 02_text_preprocessing.py --tokenizer bpe --merges 1000
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
-    python 02_text_preprocessing.py --dataset grammar --no-plots
     python 02_text_preprocessing.py --max-length 20 --quick
 
 You should see
-    On shakespeare [real], two cores, 7 seconds in all:
-                          V   pieces/document   unknown   line comes back
-      basic_english   6,213              25.4     6.44%           changed
-      word            7,245              26.6     7.07%           changed
-      bpe               760              52.1     0.00%           exactly
-      char               68             112.1     0.00%           exactly
-    The 1,000 most frequent of basic_english's pieces cover 85.92% of the training part
-    and 83.08% of the held-out part; 47.0% of all its pieces occur only once.  Nearest to
-    king are henry, edward, vi, richard; nearest to father: son, brother, sons.
-    Pictures: coverage.png and zipf.png in outputs/02_text_preprocessing.
+@SEE@
 
 Try this (guess first, then run)
     1. --tokenizer char: how large is the vocabulary, and how long do the rows become?
     2. --min-freq 1 --max-vocab 20000: is no held-out token unknown then?  Why not?
-    3. --merges 0, then 100, then 3000: what are BPE's pieces without any merge?
+    3. --merges 0, then 100, then 3000: what are BPE's tokens without any merge?
     4. --tokenizer char: which letters are each other's nearest neighbours?
     5. --max-length 10: how much of the text is lost, and what happens to the padding?
 """
 
 # Sizes
-#   B batch: rows (documents) handled together   T time: pieces in a row, with padding
-#   V vocabulary: how many pieces have a number  E embedding: numbers that stand for one
+#   B batch: rows (documents) handled together   T time: tokens in a row, with padding
+#   V vocabulary: how many tokens have an id     E embedding: numbers that stand for one
 
 import random
 import re
 import sys
 from collections import Counter, defaultdict
+from functools import cache
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from scipy import sparse
-from sklearn.decomposition import TruncatedSVD
 from torch import nn
 
-from rnn_utils import (
-    BOS,
-    EOS,
-    PAD,
-    SAMPLES,
-    UNK,
-    UserError,
-    Vocabulary,
-    add_common_flags,
-    add_data_flags,
-    capped,
-    choose_dataset,
-    length_mask,
-    make_parser,
-    pad,
-    parse_flags,
-    print_table,
-    read_csv,
-    read_text,
-    run,
-    save_picture,
-    whole,
-    write_metrics,
-)
+import rnn_utils as utils
+from rnn_utils import BOS, EOS, PAD, UNK
 
 # ====================================================================================
 # 1. Data
 # ====================================================================================
 
-# A small text of our own, for machines without data.  {kind} becomes a word of that
-# kind, the first of its line the oftenest.  Words of one kind stand in the same places,
-# so we know which words the vectors of section 3 ought to find alike.
-KINDS = """
-animal dog cat horse cow goat fox hen sheep
-person farmer teacher doctor sailor baker painter judge pilot
-food bread soup cheese rice fish cake honey beans
-colour white black brown grey red golden
-day Monday Tuesday Wednesday Thursday Friday Saturday Sunday
-place river bridge mill market harbour church forest station
-made cooked bought sold tasted prepared carried
-moved ran walked jumped slept waited hid
-start North South Wood Mill Lang Ash Ever Stone Hart Brook Fair Wind
-end ton wick ford ham bury field mere stead low gate by worth
+# A small text of our own, for machines without data: each {a|b|c} becomes one of its
+# words, the first the oftenest.  Section 3 ought to find that those words are alike.
+OWN_TEXT = """
+The {dog|cat|horse|cow|goat|fox|hen|sheep} {ran|walked|jumped|slept|hid} near the river.
+On {Monday|Tuesday|Thursday|Friday} the {farmer|teacher|doctor|baker} stayed at home!
+"We {made|bought|sold|tasted} {bread|soup|cheese|rice|fish|cake|honey}," they said.
+Is {North|South|Lang|Ash|Stone|Hart|Fair}{er|ing|en|le|}{ton|wick|ford|ham|mere} far?
 """
-KINDS = {line.split()[0]: line.split()[1:] for line in KINDS.strip().splitlines()}
-SENTENCES = (
-    "The {colour} {animal} {moved} near the {place}.",
-    "On {day} the {person} {made} some {food} and some {food}.",
-    "A {animal} and a {colour} {animal} {moved} behind the {place}!",
-    'The {person} from {start}{end} said: "I\'ll be at the {place} on {day}."',
-    "Who {made} the {food}? It was the {person}, on {day}.",
-    "The {person}'s {animal} is {colour}; it {moved} to {start}{end}.",
-)
 
 
-def grammar_texts(n=2500):
+def own_texts(n=2500):
     """`n` documents of one to six generated sentences; fixed, whatever --seed says."""
-    rng = random.Random(20240103)
+    rng, sentences = random.Random(20240103), OWN_TEXT.strip().splitlines()
 
     def word(match):
-        choices = KINDS[match[1]]
-        return rng.choices(choices, [1 / rank for rank in range(1, len(choices) + 1)])[
-            0
-        ]
+        choices = match[1].split("|")
+        return choices[int(len(choices) * rng.random() ** 3)]
 
-    def sentence():
-        return re.sub(r"\{(\w+)\}", word, rng.choice(SENTENCES))
-
-    return [" ".join(sentence() for _ in range(rng.randint(1, 6))) for _ in range(n)]
+    drawn = [" ".join(rng.choices(sentences, k=rng.randint(1, 6))) for _ in range(n)]
+    return [re.sub(r"\{(.*?)\}", word, text) for text in drawn]
 
 
 def read_documents(path):
-    """A file as documents: the `text` column of a CSV file, else paragraphs, or lines
-    where there are fewer than ten paragraphs.  UserError if it cannot be read.
+    """A file as documents: column `text` of a CSV file, else paragraphs, or lines where
+    there are fewer than ten paragraphs.  UserError if it cannot be read.
     """
-    text = read_text(path)
-    if path.suffix.lower() == ".csv" and re.search(r"\btext\b", text.split("\n")[0]):
-        return read_csv(path, ["text"])["text"].dropna().astype(str).tolist()
+    if path.suffix.lower() == ".csv":
+        return utils.read_csv(path, ["text"])["text"].dropna().astype(str).tolist()
+    text = utils.read_text(path)
     paragraphs = re.split(r"\n\s*\n", text)
     return text.splitlines() if len(paragraphs) < 10 else paragraphs
 
 
 def load_texts(args):
-    """Returns (source, training texts, held-out texts), 90 to 10 in the text's order.
+    """Returns (source, training texts, held-out texts), 9 to 1.
 
-    The last tenth is held out, not a random one: neighbouring paragraphs share topic
-    and names, and would make unseen text look better known than it is.
+    All that is learnt is learnt from the training part; the held-out part stands for
+    text that nobody has seen yet.  It is the last tenth, not a random one: neighbours
+    share names and topic, and would make unseen text look too well known.
     """
-    reviews = SAMPLES / "reviews.csv"
-    offline = {"sample": reviews if reviews.is_file() else None, "grammar": None}
-    source = choose_dataset(args, ["shakespeare"], offline)
-    found = read_documents(source.path) if source.path else grammar_texts()
-    texts = [text.strip() for text in capped(args, found, 400) if basic_english(text)]
+    reviews = utils.SAMPLES / "reviews.csv"
+    offline = {"sample": reviews if reviews.is_file() else None}
+    source = utils.choose_dataset(args, ["shakespeare"], offline)
+    texts = read_documents(source.path) if source.path else own_texts()
+    texts = [text.strip() for text in utils.capped(args, texts, 400)]
+    texts = [text for text in texts if basic_english(text)]
     if len(texts) < 2:
-        raise UserError(
-            f"{source.path} has fewer than two lines of text; one part is learnt from "
-            "and another held out, so give a longer file"
+        raise utils.UserError(
+            f"{source.path} has fewer than two lines of text; add some"
         )
     cut = min(round(0.9 * len(texts)), len(texts) - 1)
     return source, texts[:cut], texts[cut:]
@@ -163,32 +111,15 @@ def load_texts(args):
 # ====================================================================================
 # 2. Model
 # ====================================================================================
-#
-# The "model" of this lesson is the way from text to numbers.
 
-# Each rule is applied to the whole text before the next one is, so their order matters.
-BASIC_ENGLISH = (
-    (r"'", " ' "),
-    (r'"', ""),
-    (r"\.", " . "),
-    (r"<br />", " "),  # a line break, in reviews taken from web pages
-    (r",", " , "),
-    (r"\(", " ( "),
-    (r"\)", " ) "),
-    (r"!", " ! "),
-    (r"\?", " ? "),
-    (r";", " "),
-    (r":", " "),
-    (r"\s+", " "),
-)
+# The "model" of this lesson is the way from text to numbers.
 
 
 def basic_english(text):
-    """torchtext's get_tokenizer("basic_english"): lower case, rules in turn, split."""
-    text = text.lower()
-    for pattern, replacement in BASIC_ENGLISH:
-        text = re.sub(pattern, replacement, text)
-    return text.split()
+    """torchtext's get_tokenizer("basic_english"): lower case; these marks are tokens."""
+    text = text.lower().replace('"', "")
+    text = re.sub(r"<br />|[;:]", " ", text)  # <br />: line break of a web page
+    return re.sub(r"(['.,()!?])", r" \1 ", text).split()
 
 
 def words(text):
@@ -196,26 +127,14 @@ def words(text):
     return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", text)
 
 
-# BPE merges inside a chunk only: a word or a run of punctuation with the space before
-# it, or white space.  Every character is in exactly one chunk, so chunks joined are the
-# text.  No chunk holds both "<" and letters, so no piece can be mistaken for <pad>.
+# BPE starts from the 256 possible bytes, which spell every text of every language (UTF-8
+# writes é as two), and joins them inside a chunk: a word or a run of punctuation with
+# the space before it, or white space.  Chunks joined are the text.
 CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
-BYTES = tuple(
-    map(chr, range(256))
-)  # the base alphabet: one piece for each possible byte
 
 
-def to_bytes(text):
-    """The UTF-8 bytes of a text, written as one character each: é becomes two.
-
-    256 base pieces thus spell every text of every language: nothing is ever unknown.
-    """
-    return text.encode().decode("latin-1")
-
-
-def from_bytes(pieces):
-    """The inverse of `to_bytes`, for pieces; half a character becomes U+FFFD."""
-    return "".join(pieces).encode("latin-1").decode(errors="replace")
+def single_bytes(text):
+    return [bytes([byte]) for byte in text.encode()]
 
 
 def merge_pair(pieces, pair):
@@ -223,38 +142,42 @@ def merge_pair(pieces, pair):
     merged, i = [], 0
     while i < len(pieces):
         width = 2 if tuple(pieces[i : i + 2]) == pair else 1
-        merged.append("".join(pieces[i : i + width]))
+        merged.append(b"".join(pieces[i : i + width]))
         i += width
     return merged
 
 
-def bpe_pieces(text, ranks, cache):
-    """Cut a text by learnt merges, the earliest first.  ranks: pair -> its place."""
-    pieces = []
-    for chunk in CHUNK.findall(text):
-        if chunk not in cache:  # a word is cut the same wherever it stands
-            cut = list(to_bytes(chunk))
-            while known := [pair for pair in pairwise(cut) if pair in ranks]:
-                cut = merge_pair(cut, min(known, key=ranks.get))
-            cache[chunk] = cut
-        pieces += cache[chunk]
-    return pieces
+def make_bpe(merges):
+    """The function text -> tokens that `merges` define, the earliest applied first."""
+    ranks = {pair: i for i, (pair, _) in reversed(list(enumerate(merges)))}
+
+    @cache  # a word is cut the same wherever it stands
+    def cut(chunk):
+        pieces = single_bytes(chunk)
+        while known := [pair for pair in pairwise(pieces) if pair in ranks]:
+            pieces = merge_pair(pieces, min(known, key=ranks.get))
+        return pieces
+
+    return lambda text: [token for chunk in CHUNK.findall(text) for token in cut(chunk)]
+
+
+def join_bytes(tokens):
+    """The inverse of BPE; half a character, left by a cut, becomes U+FFFD."""
+    return b"".join(tokens).decode(errors="replace")
 
 
 def make_tokenizers(merges):
-    """name -> (text to pieces, pieces to text).  Only bpe and char lose nothing."""
-    ranks, cache = {}, {}
-    for pair, _ in merges:
-        ranks.setdefault(pair, len(ranks))
+    """name -> (text to tokens, tokens to text).  Only bpe and char lose nothing."""
     return {
         "basic_english": (basic_english, " ".join),
         "word": (words, " ".join),
-        "bpe": (lambda text: bpe_pieces(text, ranks, cache), from_bytes),
+        "bpe": (make_bpe(merges), join_bytes),
         "char": (list, "".join),
     }
 
 
-SPECIALS = (PAD, UNK, BOS, EOS)  # ids 0, 1, 2, 3
+# Four tokens of our own get ids 0 to 3: padding, unknown token, begin and end of a row.
+SPECIALS = (PAD, UNK, BOS, EOS)
 
 
 def encode(tokens, vocabulary, max_length):
@@ -272,10 +195,10 @@ def decode(ids, vocabulary, join):
 
 
 def embed_by_one_hot(ids, weight):
-    """x_t = one_hot(i_t) W:  ids (B, T), weight (V, E) -> (B, T, E).
+    """x_t = one_hot(i_t) W:  ids (B, T), weight W (V, E) -> (B, T, E).
 
-    All products but one are with 0, so row i_t of W remains.  It takes B * T * V
-    numbers, so nobody computes it this way: weight[ids] picks the same rows directly.
+    one_hot(i) has a 1 at place i, else 0.  All products but one are with 0, so row i_t
+    of W remains; weight[ids] picks the same rows directly.
     """
     one_hot = nn.functional.one_hot(ids, len(weight)).to(weight.dtype)  # (B, T, V)
     return one_hot @ weight  # (B, T, E)
@@ -284,9 +207,8 @@ def embed_by_one_hot(ids, weight):
 # ====================================================================================
 # 3. Training
 # ====================================================================================
-#
-# What is fitted to data is here and sees only the training part: merges, vocabulary,
-# word vectors.
+
+# What is fitted to data sees only the training part: merges, vocabulary, word vectors.
 
 
 def learn_bpe(texts, merges, min_freq=2):
@@ -297,14 +219,12 @@ def learn_bpe(texts, merges, min_freq=2):
 
         (a, b) = argmax over pairs of  sum over chunks w of  n(w) * times (a, b) is in w
 
-    and every neighbouring a b becomes the one piece ab.  Equal counts: alphabetically
-    first.  It ends early when no pair occurs `min_freq` times.
-
-    Distinct chunks are kept once, with their number n(w), and after a merge only chunks
-    that held the pair are counted anew; else each merge would go through all the text.
+    and every neighbouring a b becomes the one piece ab; it ends early when no pair
+    occurs `min_freq` times.  n(w): how often chunk w occurs.  For speed, only chunks
+    that held the pair are counted anew after a merge.
     """
     counts = Counter(chunk for text in texts for chunk in CHUNK.findall(text))
-    chunks = [(list(to_bytes(chunk)), n) for chunk, n in counts.items()]
+    chunks = [(single_bytes(chunk), n) for chunk, n in counts.items()]
     pairs, holders = Counter(), defaultdict(set)  # holders: pair -> chunks that held it
 
     def count(index, sign):
@@ -318,7 +238,7 @@ def learn_bpe(texts, merges, min_freq=2):
         count(index, +1)
     learnt = []
     while len(learnt) < merges and pairs:
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))  # ties: alphabet
         if pairs[best] < min_freq:
             break
         learnt.append((best, pairs[best]))
@@ -330,56 +250,41 @@ def learn_bpe(texts, merges, min_freq=2):
 
 
 def fit_vocabulary(tokenizer, train, merges, args):
-    """Number the pieces of the training part: specials, then by falling count.
+    """Number the tokens of the training part: specials, then by falling count.
 
-    BPE has its list already, every byte and every merge; so no piece is ever unknown.
+    BPE has its list already: every byte, then what each merge made.
     """
     if tokenizer == "bpe":
-        joined = dict.fromkeys(left + right for (left, right), _ in merges)
-        return Vocabulary([*SPECIALS, *BYTES, *joined])
-    return Vocabulary.build(train, SPECIALS, args.min_freq, args.max_vocab)
+        tokens = [bytes([i]) for i in range(256)] + [a + b for (a, b), _ in merges]
+        return utils.Vocabulary([*SPECIALS, *dict.fromkeys(tokens)])  # each once
+    return utils.Vocabulary.build(train, SPECIALS, args.min_freq, args.max_vocab)
 
 
-def cooccurrences(rows, size, window=4):
-    """How often two pieces stand at most `window` places apart: sparse (size, size).
+def cooccurrences(rows, size, window=3):
+    """How often two tokens stand at most `window` places apart: (size, size).
 
-    rows: lists of ids; an id of `size` is nobody's neighbour.  The whole text is paired
-    with itself at once, shifted by 1, 2, ..., `window` places.
+    rows: lists of ids; an id of `size` is nobody's neighbour.
     """
     gap = [size] * window  # between two documents, so that no pair reaches across
     flat = np.array([i for row in rows for i in [*row, *gap]])
-    total = sparse.csr_array((size, size))
+    counts = np.zeros((size + 1, size + 1))
     for distance in range(1, window + 1):
-        left, right = flat[:-distance], flat[distance:]
-        keep = (left < size) & (right < size)
-        ones, places = np.ones(keep.sum()), (left[keep], right[keep])
-        total += sparse.coo_array((ones, places), (size, size)).tocsr()
-    return total + total.T
+        np.add.at(counts, (flat[:-distance], flat[distance:]), 1)
+    return (counts + counts.T)[:size, :size]
 
 
-def positive_pmi(counts):
-    """PPMI(a, b) = max(0, log( n(a, b) / (n(a) p(b)) )): how much oftener than chance.
+def word_vectors(counts):
+    """Rows of positive pointwise mutual information, each scaled to length 1.
 
-    p(b) is n(b) to the power 0.75, scaled to sum 1: plain shares make rare neighbours
-    look more telling than they are (Levy, Goldberg and Dagan, 2015).
+    PPMI(a, b) = max(0, log( n(a, b) / (n(a) p(b)) )),  n(a, b): (V, V) -> (V, V)
+
+    n(a) sums row a; p(b) is the share of n(b)^0.75, which keeps rare b from looking too
+    telling (Levy et al., 2015).  So: how much oftener than by chance is b near a?
     """
-    cells = counts.tocoo()
-    rows, columns = counts.sum(axis=1), counts.sum(axis=0) ** 0.75
-    chance = rows[cells.row] * columns[cells.col] / columns.sum()
-    values = np.maximum(0, np.log(cells.data / chance))
-    return sparse.coo_array((values, (cells.row, cells.col)), counts.shape).tocsr()
-
-
-def word_vectors(rows, size, seed, dimensions=50):
-    """A vector of length 1 for each id below `size`: (size, E).
-
-    The rows of the PPMI matrix are vectors already, but long ones, mostly 0; the
-    truncated singular value decomposition keeps the E strongest directions.
-    """
-    matrix = positive_pmi(cooccurrences(rows, size))
-    svd = TruncatedSVD(min(dimensions, size - 1), random_state=seed)
-    vectors = svd.fit_transform(matrix) / np.sqrt(svd.singular_values_ + 1e-9)
-    return vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)
+    p = counts.sum(0) ** 0.75
+    chance = counts.sum(1, keepdims=True) * p / max(p.sum(), 1)
+    ppmi = np.log(np.maximum(1, counts / np.maximum(chance, 1e-9)))
+    return ppmi / np.maximum(np.linalg.norm(ppmi, axis=1, keepdims=True), 1e-9)
 
 
 # ====================================================================================
@@ -387,29 +292,27 @@ def word_vectors(rows, size, seed, dimensions=50):
 # ====================================================================================
 
 
-def visible(pieces, tokenizer):
-    """Pieces for the eye: space as _, line end as \\n, half a character as \\xc3."""
-    if tokenizer == "bpe":
-        raw = [piece.encode("latin-1") for piece in pieces]
-        pieces = [piece.decode(errors="backslashreplace") for piece in raw]
-    return [piece.replace(" ", "_").replace("\n", "\\n") for piece in pieces]
+def visible(tokens):
+    """Tokens for the eye: space as _, line end as \\n, half a character as \\xc3."""
+    shown = (
+        t.decode(errors="backslashreplace") if isinstance(t, bytes) else t
+        for t in tokens
+    )
+    return [token.replace(" ", "_").replace("\n", "\\n") for token in shown]
 
 
 def show_merges(merges, train_texts, source):
     """The first merges, and one word after 0, 10, 100 and all of them."""
     print(f"\nByte-pair encoding, learnt from the training part of {source.label}")
     for step, ((left, right), count) in enumerate(merges[:6], start=1):
-        left, right, both = visible([left, right, left + right], "bpe")
+        left, right, both = visible([left, right, left + right])
         print(f"  merge {step}: {left} + {right} -> {both}   seen {count:,} times")
     found = Counter(word for text in train_texts for word in words(text))
-    long = [word for word in found if len(word) >= 8 and word.islower()]
-    word = " " + max(long or found, key=found.get)
+    word = " " + max(found, key=lambda w: (len(w) > 7 and w.islower(), found[w]))
     for n in sorted({min(n, len(merges)) for n in (0, 10, 100, len(merges))}):
-        pieces = make_tokenizers(merges[:n])["bpe"][0](word)
-        print(f"  after {n:>4} merges: {' '.join(visible(pieces, 'bpe'))}")
-    print(
-        "A frequent word grows into one piece or few; a rare one is spelt from parts."
-    )
+        print(f"  after {n:>4} merges: {' '.join(visible(make_bpe(merges[:n])(word)))}")
+    print("_ is a space.  The most frequent pair of neighbours becomes one token, over")
+    print("and over: frequent words grow into one token, rare ones are spelt in parts.")
 
 
 PROBE = 'Isn\'t "Zoë" at the café (yet)?'
@@ -420,92 +323,88 @@ def compare_tokenizers(tokenizers, split, vocabularies, source):
     print(f"\nOne line, four ways: {PROBE}")
     rows = {}
     for name, (cut, join) in tokenizers.items():
-        print(f"  {name:>13}: {' '.join(visible(cut(PROBE), name))}")
+        print(f"  {name:>13}: {' '.join(visible(cut(PROBE)))}")
         held, vocabulary = split[name][1], vocabularies[name]
         rows[name] = {
             "V": len(vocabulary),
-            "pieces/document": f"{sum(map(len, held)) / len(held):.1f}",
+            "tokens/document": f"{sum(map(len, held)) / len(held):.1f}",
             "unknown": f"{1 - share_known(held, vocabulary):.2%}",
-            "line comes back": "exactly" if join(cut(PROBE)) == PROBE else "changed",
+            "line comes back": "exact" if join(cut(PROBE)) == PROBE else "changed",
         }
-    note = "Small V: long rows.  Large V: short rows, and still unknown words."
-    print_table(f"Four tokenisers on the held-out part, {source.label}", rows, note)
+    note = "Small V: long rows, all known.  Large V: short rows, some tokens unknown."
+    title = f"Four tokenizers on the held-out part, {source.label}"
+    utils.print_table(title, rows, note, corner="tokenizer")
 
 
 def share_known(rows, vocabulary):
-    """Share of the tokens in `rows` that have a number of their own."""
+    """Share of the tokens in `rows` that have an id of their own."""
     tokens = [token for row in rows for token in row]
     return sum(token in vocabulary for token in tokens) / len(tokens)
 
 
-def coverage(train, rows):
-    """(V,): share of the tokens in `rows` among the 1, 2, ..., V most frequent."""
+def counted(rows):
+    """The tokens of `rows`, the most frequent first, and their counts."""
     counts = Counter(token for row in rows for token in row)
-    ranked = Vocabulary.build(train, specials=()).tokens
-    return np.cumsum([counts[token] for token in ranked]) / counts.total()
+    tokens = utils.Vocabulary.build(rows, specials=()).tokens
+    return tokens, np.array([counts[token] for token in tokens])
 
 
-def draw(args, name, title, curves, dashed, **axes_settings):
-    """Curves over 1, 2, 3, ...; x logarithmic.  dashed: (label, values) to compare."""
-    if args.no_plots:
-        return
-    figure, axes = plt.subplots(figsize=(7, 4))
-    for label, values in curves.items():
-        axes.plot(range(1, len(values) + 1), values, label=label)
-    axes.plot(range(1, len(dashed[1]) + 1), dashed[1], "k--", lw=1, label=dashed[0])
-    axes.set(xscale="log", title=title, **axes_settings)
-    axes.legend()
-    axes.grid(alpha=0.3)
-    save_picture(figure, args, name)
+def coverage(train, rows):
+    """(n,): share of tokens in `rows` among the 1, 2, ..., n most frequent of train."""
+    counts = Counter(token for row in rows for token in row)
+    return np.cumsum([counts[token] for token in counted(train)[0]]) / counts.total()
 
 
 def show_coverage(split, vocabulary, args, source):
-    """Coverage of training and held-out text, by how many pieces have a number."""
-    curves = {name: coverage(*parts) for name, parts in split.items()}
-    train, held_out = split[args.tokenizer][0], curves[args.tokenizer]
-    training = coverage(train, train)
-    used = sum(token in vocabulary for token in set().union(*train))
+    """What the most frequent tokens cover, as a table; and Zipf's law."""
+    train, held = split[args.tokenizer]
+    known, unseen = coverage(train, train), coverage(train, held)
+    tokens, counts = counted(train)
+    used = sum(token in vocabulary for token in tokens)
     rows = {
-        f"{n:,} most frequent": {
-            "training": f"{training[n - 1]:.2%}",
-            "held-out": f"{held_out[n - 1]:.2%}",
+        f"{n:,}": {
+            "training": f"{known[n - 1]:.2%}",
+            "held-out": f"{unseen[n - 1]:.2%}",
         }
-        for n in [n for n in (10, 100, 1000, 3000, 10_000) if n < used] + [used]
+        for n in [*(n for n in (10, 100, 1000, 3000, 10_000) if n < used), used]
     }
-    note = "Share of tokens that have a number; the last row is this run's vocabulary."
-    print_table(f"Coverage, {args.tokenizer}, {source.label}", rows, note)
-    title = f"What a vocabulary covers of held-out text, {source.label}"
-    dashed = (f"{args.tokenizer}, training part", training)
-    labels = {"xlabel": "pieces that have a number", "ylabel": "share of tokens known"}
-    draw(args, "coverage", title, curves, dashed, **labels)
-
-
-def show_zipf(split, args, source):
-    """Zipf's law: the piece of rank r occurs about C / r times, a line of slope -1."""
-    curves = {}
-    for name, (train, _) in split.items():
-        counts = Counter(token for row in train for token in row)
-        curves[name] = np.array(sorted(counts.values(), reverse=True))
-    counts = curves[args.tokenizer]
+    title = f"Share of tokens known, {args.tokenizer}, {source.label}"
+    utils.print_table(title, rows, corner="most frequent")
+    print("Read down: what each larger vocabulary adds; the last row is this run's.")
     top, once = counts[:10].sum() / counts.sum(), (counts == 1).mean()
-    print(f"\nZipf, {args.tokenizer}, training part of {source.label}")
-    print(f"  the 10 most frequent of {len(counts):,} pieces make up {top:.1%} of it;")
-    print(f"  {once:.1%} of the pieces occur only once, too rarely to learn from")
-    ranks = np.arange(10, min(1000, len(counts)) + 1)
-    if len(ranks) > 20:
-        slope = np.polyfit(np.log(ranks), np.log(counts[ranks - 1]), 1)[0]
-        print(f"  slope from rank 10 to {ranks[-1]:,}: {slope:.2f}; the law says -1")
-    title = f"Rank and frequency in the training part, {source.label}"
-    law = (f"C / rank, {args.tokenizer}", counts[0] / np.arange(1, len(counts) + 1))
-    labels = {"xlabel": "rank", "ylabel": "how often it occurs"}
-    draw(args, "zipf", title, curves, law, yscale="log", **labels)
+    print("Zipf's law: the token of rank r occurs about C / r times.  The first 10 of")
+    print(f"{len(tokens):,} are {top:.1%} of the text; {once:.1%} of them occur once,")
+    print("too rarely to learn from.")
+
+
+def draw(split, args, source):
+    """Coverage of held-out text against vocabulary size; count against rank (Zipf)."""
+    if args.no_plots:
+        return
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for name, (train, held) in split.items():
+        counts = counted(train)[1]
+        ranks = np.arange(1, len(counts) + 1)
+        left.plot(ranks, coverage(train, held), label=name)
+        right.plot(ranks, counts, label=name)
+        if name == args.tokenizer:
+            left.plot(ranks, coverage(train, train), "k--", lw=1, label="its training")
+            right.plot(ranks, counts[0] / ranks, "k--", lw=1, label="its C / rank")
+    left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="share known")
+    right.set(xscale="log", yscale="log", xlabel="rank", ylabel="count in training")
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    title = f"What a vocabulary knows of held-out text; Zipf's law; {source.label}"
+    figure.suptitle(title, **utils.PLAIN)
+    utils.save_picture(figure, args, "coverage_and_zipf")
 
 
 def show_batch(texts, train, vocabulary, join, args, source):
     """Encode, pad, mask, decode; returns ids (B, T) and mask (B, T) of 4 documents."""
     encoded = [encode(row, vocabulary, args.max_length) for row in train]
-    ids, lengths = pad(encoded[:4], vocabulary[PAD])  # (B, T), (B,)
-    mask = length_mask(lengths, ids.shape[1])  # (B, T)
+    ids, lengths = utils.pad(encoded[:4], vocabulary[PAD])  # (B, T), (B,)
+    mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
     print(
         f"\nA batch of {source.label}: {tuple(ids.shape)}, lengths {lengths.tolist()}"
     )
@@ -517,7 +416,7 @@ def show_batch(texts, train, vocabulary, join, args, source):
     pairs = zip(encoded, texts, strict=True)
     exact = sum(decode(row, vocabulary, join) == text for row, text in pairs)
     print(f"  text -> ids -> text: exact for {exact:,} of {len(texts):,} documents")
-    lost = sum(max(0, len(row) - args.max_length + 2) for row in train)
+    lost = sum(max(0, len(row) + 2 - args.max_length) for row in train)
     share = lost / sum(map(len, train))
     print(f"  --max-length {args.max_length} cuts off {share:.1%} of the tokens")
     print(f"  padding in this batch: {(~mask).float().mean():.1%}, work for nothing")
@@ -537,44 +436,41 @@ def show_embedding(ids, mask, vocabulary, args):
     for vectors in (embed_by_one_hot(ids, weight), weight[ids], table(ids)):
         (gradient,) = torch.autograd.grad(vectors, weight, incoming)  # (V, E)
         results.append((vectors, gradient))
-    first = results[0]
-    same = all(torch.equal(a, b) for way in results for a, b in zip(way, first))
+    gaps = [(a - b).abs().max() for way in results for a, b in zip(way, results[0])]
     rows = gradient.abs().sum(dim=1).nonzero().flatten()
-    print(f"\nOne-hot product, lookup and nn.Embedding are equal to the bit: {same}")
+    print("\nOne-hot product, lookup and nn.Embedding: three names for one thing")
+    print(f"  largest difference of values and gradients: {max(gaps).item()}")
     print(f"  rows of W with a gradient: {len(rows):,} of {len(vocabulary):,}")
     print(f"  exactly the rows that occurred: {torch.equal(rows, ids[mask].unique())}")
-    wide, narrow = ids.numel() * len(vocabulary), ids.numel()
-    print(f"  numbers to store: {wide:,} as one-hot vectors, {narrow:,} as ids")
+    print("So a step of training changes the vectors of a batch's tokens, no others.")
 
 
-# Words to look up, where the text has them; else frequent pieces of the text.
-QUERIES = ["king", "father", "day", "blood", "dog", "teacher", "bread", "monday"]
+# Words to look up, where the text has them; else frequent tokens of the text.
+QUERIES = ["king", "father", "day", "blood", "film", "dog", "bread", "monday"]
 
 
 def show_neighbours(train, args, source):
-    """Nearest pieces by cosine similarity of the vectors made of neighbour counts."""
+    """Nearest tokens: the largest cosine, the product of two vectors of length 1."""
     least = max(args.min_freq, 20)
-    frequent = Vocabulary.build(train, (), least, args.max_vocab)
+    frequent = utils.Vocabulary.build(train, (), least, min(args.max_vocab, 2000))
     size = len(frequent)
     if size < 10:
-        print(f"\nWord vectors need 10 pieces seen {least} times; here are {size}.")
+        print(f"\nWord vectors need 10 tokens seen {least} times; here are {size}.")
         return
     rows = [[frequent.ids.get(token, size) for token in row] for row in train]
-    vectors = word_vectors(rows, size, args.seed)  # (V, E)
-    counts = Counter(i for row in rows for i in row)
-    names = visible(frequent.tokens, args.tokenizer)
-    bare = [name.strip("_").lower() for name in names]
-    asked = [bare.index(word) for word in QUERIES if word in bare]
-    print(f"\nNearest of {size:,} pieces seen {least} times or more, {source.label}")
-    for row in list(dict.fromkeys([*asked, *range(size // 10, size)]))[:6]:
+    vectors = word_vectors(cooccurrences(rows, size))  # (size, size)
+    names = visible(frequent.tokens)
+    asked = [names.index(word) for word in QUERIES if word in names]
+    print(f"\nNearest of {size:,} tokens seen {least} times or more, {source.label}")
+    for row in [*asked, *range(size // 10, size)][:6]:
         order = np.argsort(-vectors @ vectors[row], kind="stable")
         near = ", ".join(names[i] for i in order[order != row][:5])
-        print(f"  {names[row]:>12}, seen {counts[row]:>5,} times: {near}")
-    print("No network, no labels: alike is what has like neighbours in the text.")
-    print("A rare word has met too few neighbours to be placed well.")
+        print(f"  {names[row]:>12}: {near}")
+    print("No network, no labels: two words are alike if their neighbours are.  A rare")
+    print("word has met too few neighbours to be placed well.")
 
 
-def compare_with_torchtext(train_texts, args):
+def compare_with_torchtext(texts, args):
     """Where torchtext loads: assert that it gives the same tokens and the same ids."""
     try:
         import torchtext
@@ -582,22 +478,19 @@ def compare_with_torchtext(train_texts, args):
         torchtext.disable_torchtext_deprecation_warning()
         from torchtext.data.utils import get_tokenizer
         from torchtext.vocab import build_vocab_from_iterator
-    except Exception as error:  # noqa: BLE001  (with a newer torch: almost anything)
+    except Exception as error:  # noqa: BLE001  (beside a newer torch: almost anything)
         why = type(error).__name__
-        print(f"\nNot compared with torchtext ({why}): it is archived, and its last")
-        print("release, 0.18.0, cannot be loaded by a torch after 2.3.")
+        print(
+            f"\nNot compared with torchtext ({why}): its last release needs torch 2.3."
+        )
         return
-    theirs = list(map(get_tokenizer("basic_english"), train_texts))
-    ours = list(map(basic_english, train_texts))
-    assert ours == theirs, "basic_english and torchtext cut the text differently"
-    vocabulary = fit_vocabulary("basic_english", ours, [], args)
+    ours = list(map(basic_english, texts))
+    assert ours == list(map(get_tokenizer("basic_english"), texts)), "tokens differ"
     limits = {"min_freq": args.min_freq, "max_tokens": args.max_vocab}
-    other = build_vocab_from_iterator(theirs, specials=list(SPECIALS), **limits)
-    assert vocabulary.tokens == other.get_itos(), "torchtext numbers them differently"
-    print(
-        f"\ntorchtext {torchtext.__version__} agrees: {sum(map(len, ours)):,} tokens,"
-    )
-    print(f"{len(vocabulary):,} ids, all the same.")
+    theirs = build_vocab_from_iterator(ours, specials=list(SPECIALS), **limits)
+    vocabulary = fit_vocabulary("basic_english", ours, [], args)
+    assert vocabulary.tokens == theirs.get_itos(), "ids differ"
+    print(f"\ntorchtext agrees: the same tokens, the same {len(vocabulary):,} ids.")
 
 
 # ====================================================================================
@@ -607,7 +500,7 @@ def compare_with_torchtext(train_texts, args):
 
 def build_parser():
     """The flags of this lesson."""
-    parser = make_parser(__doc__)
+    parser, whole = utils.make_parser(__doc__), utils.whole
     add = parser.add_argument
     names = ["basic_english", "word", "bpe", "char"]
     add("--tokenizer", choices=names, default=names[0], help="default basic_english")
@@ -617,26 +510,26 @@ def build_parser():
     add("--max-length", type=whole(3), default=100, help="longest row (default 100)")
     add("--merges", type=whole(0), default=500, help="of BPE, at most (default 500)")
     own = "a text file of your own, or a CSV file with a column text"
-    add_data_flags(parser, ["shakespeare", "sample", "grammar"], own)
-    add_common_flags(parser)
+    utils.add_data_flags(parser, ["shakespeare", "sample"], own)
+    utils.add_common_flags(parser)
     return parser
 
 
 def main(argv=None):
-    args = parse_flags(build_parser(), argv, __file__)
-    room = args.max_vocab - len(SPECIALS) - len(BYTES)  # what is left for merges
+    args = utils.parse_flags(build_parser(), argv, __file__)
+    room = args.max_vocab - len(SPECIALS) - 256  # after the bytes: what merges may fill
     if args.tokenizer == "bpe" and room < 0:
-        raise UserError(
-            "--tokenizer bpe needs --max-vocab 260 or more, 256 for the bytes"
+        raise utils.UserError(
+            "--tokenizer bpe needs --max-vocab 260 or more, for bytes"
         )
     source, train_texts, held_texts = load_texts(args)
-    size = sum(map(len, train_texts + held_texts))
-    print(f"Data: {source.label}, {size:,} characters, ", end="")
-    print(f"{len(train_texts):,} documents to learn from, {len(held_texts):,} held out")
+    count = (
+        f"{len(train_texts):,} documents to learn from, {len(held_texts):,} held out"
+    )
+    print(f"Data: {source.label}, {count}")
     if source.path is None:
-        print("The text is made up by the grammar in this script: no one wrote it.")
-    limit = min(args.merges, max(room, 0), 100 if args.quick else args.merges)
-    merges = learn_bpe(train_texts, limit, args.min_freq)
+        print("The text is generated by this script: no one wrote it.")
+    merges = learn_bpe(train_texts, min(args.merges, max(room, 0)), args.min_freq)
     show_merges(merges, train_texts, source)
     tokenizers, split, vocabularies = make_tokenizers(merges), {}, {}
     for name, (cut, _) in tokenizers.items():
@@ -644,18 +537,20 @@ def main(argv=None):
         vocabularies[name] = fit_vocabulary(name, split[name][0], merges, args)
     vocabulary, (train, held) = vocabularies[args.tokenizer], split[args.tokenizer]
     if len(vocabulary) == len(SPECIALS):
-        raise UserError(f"no token occurs {args.min_freq} times; lower --min-freq")
+        raise utils.UserError(
+            f"no token occurs {args.min_freq} times; lower --min-freq"
+        )
     compare_tokenizers(tokenizers, split, vocabularies, source)
     show_coverage(split, vocabulary, args, source)
-    show_zipf(split, args, source)
+    draw(split, args, source)
     join = tokenizers[args.tokenizer][1]
     ids, mask = show_batch(train_texts, train, vocabulary, join, args, source)
     show_embedding(ids, mask, vocabulary, args)
     show_neighbours(train, args, source)
     compare_with_torchtext(train_texts, args)
     known = share_known(held, vocabulary)
-    write_metrics(args, source, {"held_out_coverage": known}, {})
+    utils.write_metrics(args, source, {"held_out_coverage": known}, {})
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(utils.run(main))

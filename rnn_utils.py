@@ -41,7 +41,7 @@ import pandas as pd
 import pooch
 import requests
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from torch import nn
@@ -50,10 +50,11 @@ from tqdm import tqdm
 matplotlib.use("Agg")  # draw into files: a lesson must not need a screen
 import matplotlib.pyplot as plt
 
-matplotlib.rcParams["text.parse_math"] = False  # a file's name may hold dollar signs
-
 ROOT = Path(__file__).resolve().parent
 SAMPLES = ROOT / "samples"
+PLAIN = {
+    "parse_math": False
+}  # for titles and ticks: a file's name may hold dollar signs
 
 
 class UserError(Exception):
@@ -127,15 +128,24 @@ def count_parameters(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def hidden_size_for(build, parameters):
-    """The hidden size whose model, build(hidden_size), has nearest to `parameters`."""
+def cells_of_equal_size(build, config, cells):
+    """name -> config of each cell, its hidden size chosen for as many weights as `config`.
 
-    def size(hidden):
-        return count_parameters(build(hidden))
+    build: the model class; config: its keyword arguments, "cell" and "hidden" among them.
+    """
 
-    with torch.device("meta"):  # shapes only: nothing is allocated or drawn
-        above = 1 + bisect.bisect_left(range(1, 16_384), parameters, key=size)
-        return min((max(above - 1, 1), above), key=lambda h: abs(size(h) - parameters))
+    def size(shape):
+        with torch.device("meta"):  # shapes only: nothing is allocated or drawn
+            return count_parameters(build(**shape))
+
+    wanted, found = size(config), {}
+    for cell in cells:
+        shapes = [{**config, "cell": cell, "hidden": h} for h in range(1, 4097)]
+        above = min(bisect.bisect_left(shapes, wanted, key=size), len(shapes) - 1)
+        near = shapes[max(above - 1, 0) : above + 1]
+        shape = min(near, key=lambda shape: abs(size(shape) - wanted))
+        found[f"{cell}, hidden {shape['hidden']}"] = shape
+    return found
 
 
 # ====================================================================================
@@ -289,8 +299,8 @@ def fetch(name, data_dir):
     try:
         missing = [path for path in missing if not (folder / path).is_file()]
         if missing:
-            print(f"Downloading {dataset.title}; licence: {dataset.licence}")
             _check_reachable(dataset.url(missing[0]))
+            print(f"Downloading {dataset.title}; licence: {dataset.licence}")
         for path in missing:
             _download(dataset.url(path), dataset.files[path], folder / path)
     except (requests.exceptions.RequestException, OSError, ValueError) as error:
@@ -521,6 +531,42 @@ def check_series(values, length, horizon):
             "the series cannot be scaled: its training span, the first 70 %, never changes, or "
             "its numbers are too large or too close together; give another series"
         )
+
+
+def check_parts(values, length, horizon):
+    """As check_series; also, validation and test must be long enough to judge h steps ahead."""
+    check_series(values, length, horizon)
+    need = int((2 * horizon + 5) / 0.15) + 1
+    if len(values) < need:
+        raise UserError(
+            f"the series has {len(values):,} values, but --horizon {horizon} takes {need:,} "
+            "or more; lower it, or give a longer series"
+        )
+
+
+def find_season(train):
+    """Steps of one season of `train` (n1,), None if none shows; lesson 03 has it at length.
+
+    The lag of the highest peak of the autocorrelation after it first fell below zero, if it
+    rises above the band of white noise.  A season must fit three times into `train`.
+    """
+    n, centred = len(train), train - train.mean()
+    spectrum = np.abs(np.fft.rfft(centred, 2 * n)) ** 2  # padded: no wrapping around
+    r = np.fft.irfft(spectrum)[: n // 3 + 1] / (centred @ centred or 1.0)
+    below = np.flatnonzero(r < 0)
+    if not len(below):
+        return None
+    lag = int(below[0] + np.argmax(r[below[0] :]))
+    is_peak = below[0] < lag < len(r) - 1  # an end of the range is no peak
+    return lag if is_peak and r[lag] > 1.96 / np.sqrt(n) else None
+
+
+def next_dates(index, count):
+    """The `count` dates after `index` if it is regular, else the steps' numbers 1, 2, ..."""
+    step = pd.infer_freq(index) if len(index) > 2 else None
+    if step is None:
+        return pd.RangeIndex(1, count + 1)
+    return pd.date_range(index[-1], periods=count + 1, freq=step)[1:]
 
 
 def read_series(path, column=None):
@@ -1297,6 +1343,80 @@ def text_baselines(vectorizer, train, asked, labels):
     }
 
 
+def series_baselines(values, n1, start, end, length, horizon):
+    """Lesson 03's baselines, 1 ... h steps ahead, of values[start:end]: name -> (M, h).
+
+    values (n,).  The origins are start - 1 ... end - 2.  The season, and the width (up to
+    `length`) of the moving average, are chosen on the training span values[:n1].
+    """
+    ahead = np.arange(1, horizon + 1)
+    origins = np.arange(start - 1, end - 1)[:, None] + 0 * ahead  # (M, h)
+    means = {
+        w: np.convolve(values, np.ones(w) / w, "valid")
+        for w in range(min(2, length), length + 1)
+    }  # means[w][i]: of values[i : i + w]
+    errors = {
+        w: np.mean((mean[length - w : n1 - w] - values[length:n1]) ** 2)
+        for w, mean in means.items()
+    }
+    width = min(errors, key=errors.get)
+    made = {"persistence": values[origins]}
+    if season := find_season(values[:n1]):
+        seasons = 1 + (ahead - 1) // season  # so many that the value is known
+        made["seasonal naive"] = values[origins + ahead - season * seasons]
+    made["moving average"] = means[width][origins - width + 1]
+    return made
+
+
+def autoregression(values, n1, n2, length, horizon):
+    """The linear forecast: y_(o+k) = a_k + sum_i b_ki y_(o-i), 1 ... h steps ahead.
+
+    Fitted on the targets length + 1 ... n1 - 1, those of a network that reads `length`
+    values and their changes.  How many values it reads, its order, is chosen on validation
+    for each step.  Returns forecasts (n - n1, h) of values[n1:], and the order one step ahead.
+    """
+    whole = _windows(values[:n1], length + 1 + horizon)[:, 1:]  # (N, length + h)
+    orders = np.unique(np.geomspace(1, length, 24).round().astype(int))
+    truth = truth_ahead(values, n1, n2, horizon)  # (M, h)
+    made = []
+    for p in orders:
+        fit = LinearRegression().fit(whole[:, length - p : length], whole[:, length:])
+        known = _windows(values[n1 - p : -1], p)  # (n - n1, p)
+        made.append(fit.predict(known).reshape(-1, horizon))
+    made = np.stack(made)  # (orders, n - n1, h)
+    best = np.nanmean((made[:, : n2 - n1] - truth) ** 2, axis=1).argmin(0)  # (h,)
+    return made[best, :, np.arange(horizon)].T, int(orders[best[0]])
+
+
+def truth_ahead(values, start, end, horizon):
+    """What happened 1 ... h steps after each origin: (M, h), NaN where that is past `end`.
+
+    The origins are start - 1 ... end - 2, M of them.
+    """
+    padded = np.concatenate([values[start:end], np.full(horizon - 1, np.nan)])
+    return _windows(padded, horizon)
+
+
+_windows = np.lib.stride_tricks.sliding_window_view
+
+
+def forecast_scores(error, naive_mae):
+    """Of errors (M,): MSE, RMSE and MAE in the series' units, and MASE = MAE / naive_mae.
+
+    naive_mae: persistence's mean absolute error, one step ahead, on the training span
+    (Hyndman and Koehler, 2006).
+    """
+    mse, mae = float(np.mean(error**2)), float(np.abs(error).mean())
+    return {"MSE": mse, "RMSE": mse**0.5, "MAE": mae, "MASE": mae / naive_mae}
+
+
+def wilson_interval(hits, count, z=1.96):
+    """95 % interval of the share hits / count (Wilson, 1927), the hits being independent."""
+    share, q = hits / count, z * z / count
+    half = z * (share * (1 - share) / count + q / (4 * count)) ** 0.5
+    return (share + q / 2 - half) / (1 + q), (share + q / 2 + half) / (1 + q)
+
+
 def compare_variants(args, source, kinds, train, others):
     """`--compare`: train every variant, print one table, draw their validation losses.
 
@@ -1417,8 +1537,9 @@ def _compare_with_last(path, result):
         with path.open("a", encoding="utf-8") as file:
             stamp = {"time": datetime.datetime.now().isoformat(timespec="seconds")}
             file.write(gap + json.dumps({**stamp, **result}) + "\n")
-    except OSError as error:
-        raise UserError(f"{path} could not be written: {error.strerror}") from None
+    except OSError as error:  # the result itself is safe in metrics.json
+        print(f"Not added to {path}: {error.strerror}")
+        return
     scores = {k: v for k, v in result["metrics"].items() if v is not None}
     if not scores:
         return
@@ -1473,16 +1594,35 @@ def save_picture(figure, args, name):
     print(f"  picture: {path}")
 
 
-def plot_lines(args, name, title, lines, xlabel, ylabel, x=None, log=False):
-    """lines: label -> values (T,).  One curve each; `x` (T,) shared, default 0, 1, 2, ..."""
-    if args.no_plots:
+def plot_lines(
+    args,
+    name,
+    title,
+    lines,
+    xlabel,
+    ylabel,
+    x=None,
+    log=False,
+    band=None,
+    width=7,
+    dashed=(),
+):
+    """lines: label -> values (T,).  One curve each; `x` (T,) shared, default 0, 1, 2, ...
+
+    band: two edges, (T,) each, shaded between.  width: of the picture, in inches.
+    dashed: labels of the curves to draw so, for those that may hide another.
+    """
+    if args.no_plots or not lines:
         return
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(width, 4))
     for label, values in lines.items():
-        axes.plot(
-            range(len(values)) if x is None else x, values, label=label, linewidth=1.3
-        )
-    axes.set_title(title)
+        places = range(len(values)) if x is None else x
+        style = "--" if label in dashed else "-"
+        axes.plot(places, values, style, label=label, linewidth=1.3)
+    if band is not None:
+        places = range(len(band[0])) if x is None else x
+        axes.fill_between(places, *band, color="grey", alpha=0.35, label="band")
+    axes.set_title(title, **PLAIN)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if log:
         axes.set_yscale("log")
@@ -1507,7 +1647,7 @@ def plot_records(args, title, records, panels, name="training"):
         axes.set(xlabel="epoch", ylabel=label)
         axes.legend()
         axes.grid(alpha=0.3)
-    figure.suptitle(title)
+    figure.suptitle(title, **PLAIN)
     save_picture(figure, args, name)
 
 
@@ -1531,9 +1671,9 @@ def plot_matrix(
     )
     image = axes.imshow(matrix, aspect="auto", **colours)
     turn = 90 if len(columns) > 12 else 0
-    axes.set_xticks(range(len(columns)), columns, rotation=turn)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_title(title)
+    axes.set_xticks(range(len(columns)), columns, rotation=turn, **PLAIN)
+    axes.set_yticks(range(len(rows)), rows, **PLAIN)
+    axes.set_title(title, **PLAIN)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     figure.colorbar(image, ax=axes, label=bar)
     save_picture(figure, args, name)
@@ -1690,7 +1830,9 @@ def parse_flags(parser, argv, script):
         _check_training_flags(args)
         if args.quick:
             args.epochs = min(args.epochs, 2)
-    _check_writable(Path(args.out_dir))
+        if args.save_model:
+            _check_writable(Path(args.path).parent, "--path")
+    _check_writable(Path(args.out_dir), "--out-dir")
     set_seed(args.seed)
     return args
 
@@ -1709,7 +1851,7 @@ def _check_training_flags(args):
                 )
 
 
-def _check_writable(folder):
+def _check_writable(folder, flag):
     """Fail now, not after an hour of training, if results cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -1717,7 +1859,7 @@ def _check_writable(folder):
             pass
     except OSError as error:
         raise UserError(
-            f"--out-dir {folder} cannot be written to ({error.strerror}); choose another"
+            f"{flag}: {folder} cannot be written to ({error.strerror}); choose another"
         ) from None
 
 

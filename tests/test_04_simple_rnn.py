@@ -104,10 +104,11 @@ def test_gradient_by_distance_equals_a_loop_of_cells():
         h.retain_grad()
         states.append(h)
     scores = model.output(h)
-    nn.functional.cross_entropy(scores, scores.argmax(1)).backward()
+    labels = torch.tensor([0, 4, 2, 2])
+    nn.functional.cross_entropy(scores, labels).backward()
     norms = [h.grad.norm(dim=1).mean().item() for h in reversed(states)]
     expected = [norm / norms[0] for norm in norms]
-    assert lesson.gradient_by_distance(model, names) == pytest.approx(expected)
+    assert lesson.gradient_by_distance(model, names, labels) == pytest.approx(expected)
 
 
 def test_start_is_orthogonal_gate_by_gate():
@@ -342,7 +343,7 @@ def test_compare_cell_at_equal_parameters(tmp_path):
 def test_compare_clip(tmp_path, capsys):
     """With and without clipping, at two rates; a diverged one is a row, not a crash."""
     assert small(tmp_path, "--compare", "clip", "--lr", 90, "--optimizer", "sgd") == 0
-    assert capsys.readouterr().out.count("clipped") >= 8
+    assert capsys.readouterr().out.count(", clip 0") >= 4
 
 
 @pytest.mark.parametrize(

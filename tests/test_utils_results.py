@@ -192,12 +192,12 @@ def test_damaged_line_is_survived(tmp_path, capsys, kind):
     assert compared(tmp_path, capsys, 0.25).startswith("Last run: test_accuracy 0.7500")
 
 
-def test_runs_file_that_cannot_be_written(tmp_path):
-    """One sentence that names the file, after metrics.json has landed."""
+def test_runs_file_that_cannot_be_written(tmp_path, capsys):
+    """One line that names the file; the result itself is safe in metrics.json."""
     (tmp_path / "outputs" / "runs.jsonl").mkdir(parents=True)
     args = flags(tmp_path)
-    with pytest.raises(UserError, match=r"runs.jsonl could not be written"):
-        write_metrics(args, SOURCE, {"a": 1.0}, {})
+    write_metrics(args, SOURCE, {"a": 1.0}, {})
+    assert "Not added to" in capsys.readouterr().out
     assert (Path(args.out_dir) / "metrics.json").exists()
 
 
