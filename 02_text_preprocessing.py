@@ -7,12 +7,11 @@ change (embedding).
 
 What you will learn
     - four ways to cut text: torchtext's basic_english, words, characters, and byte-pair
-      encoding (BPE), learnt from the text by the procedure of Sennrich et al. (2016)
-    - why the vocabulary comes from the training part only, and how much of unseen text
-      it then knows; Zipf's law says why that share grows so slowly
+      encoding (BPE), which learns from the text what to keep in one token
+    - how much of unseen text a vocabulary knows, and why so slowly more: Zipf's law
     - padding, masks, and the way back from numbers to text
-    - that an embedding lookup is a matrix row: a one-hot vector times the matrix
-    - word vectors without a network: counts of neighbours tell which words are alike
+    - that looking up an embedding is multiplying by a matrix
+    - that counts of neighbours, without a network, tell which words are alike
 
 Run it
     python 02_text_preprocessing.py
@@ -48,7 +47,6 @@ import torch
 from torch import nn
 
 import rnn_utils as utils
-from rnn_utils import BOS, EOS, PAD, UNK
 
 # ====================================================================================
 # 1. Data
@@ -65,20 +63,20 @@ Is {North|South|Lang|Ash|Stone|Hart|Fair}{er|ing|en|le|}{ton|wick|ford|ham|mere}
 
 
 def own_texts(n=2500):
-    """`n` documents of one to six generated sentences; fixed, whatever --seed says."""
+    """`n` documents of three generated sentences; fixed, whatever --seed says."""
     rng, sentences = random.Random(20240103), OWN_TEXT.strip().splitlines()
 
     def word(match):
         choices = match[1].split("|")
         return choices[int(len(choices) * rng.random() ** 3)]
 
-    drawn = [" ".join(rng.choices(sentences, k=rng.randint(1, 6))) for _ in range(n)]
+    drawn = [" ".join(rng.choices(sentences, k=3)) for _ in range(n)]
     return [re.sub(r"\{(.*?)\}", word, text) for text in drawn]
 
 
 def read_documents(path):
-    """A file as documents: column `text` of a CSV file, else paragraphs, or lines where
-    there are fewer than ten paragraphs.  UserError if it cannot be read.
+    """The documents of a file: column `text` of a CSV file, else paragraphs, or lines
+    where there are fewer than ten paragraphs.  UserError if it cannot be read.
     """
     if path.suffix.lower() == ".csv":
         return utils.read_csv(path, ["text"])["text"].dropna().astype(str).tolist()
@@ -90,20 +88,17 @@ def read_documents(path):
 def load_texts(args):
     """Returns (source, training texts, held-out texts), 9 to 1.
 
-    All that is learnt is learnt from the training part; the held-out part stands for
-    text that nobody has seen yet.  It is the last tenth, not a random one: neighbours
-    share names and topic, and would make unseen text look too well known.
+    What is learnt comes from the training part alone; the held-out part stands for text
+    that nobody has seen yet.  It is the last tenth, not a random one: neighbours share
+    names and topic, and would make unseen text look too well known.
     """
     reviews = utils.SAMPLES / "reviews.csv"
     offline = {"sample": reviews if reviews.is_file() else None}
     source = utils.choose_dataset(args, ["shakespeare"], offline)
     texts = read_documents(source.path) if source.path else own_texts()
-    texts = [text.strip() for text in utils.capped(args, texts, 400)]
-    texts = [text for text in texts if basic_english(text)]
+    texts = [text for text in utils.capped(args, texts, 400) if basic_english(text)]
     if len(texts) < 2:
-        raise utils.UserError(
-            f"{source.path} has fewer than two lines of text; add some"
-        )
+        raise utils.UserError(f"{source.path} needs two lines of text or more")
     cut = min(round(0.9 * len(texts)), len(texts) - 1)
     return source, texts[:cut], texts[cut:]
 
@@ -127,9 +122,9 @@ def words(text):
     return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", text)
 
 
-# BPE starts from the 256 possible bytes, which spell every text of every language (UTF-8
-# writes é as two), and joins them inside a chunk: a word or a run of punctuation with
-# the space before it, or white space.  Chunks joined are the text.
+# BPE starts from single bytes: 256 of them spell every text of every language (UTF-8
+# writes é as two).  It joins them inside a chunk only: a word or a run of punctuation
+# with the space before it, or white space.  All chunks joined are the text.
 CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
 
 
@@ -161,23 +156,21 @@ def make_bpe(merges):
     return lambda text: [token for chunk in CHUNK.findall(text) for token in cut(chunk)]
 
 
-def join_bytes(tokens):
-    """The inverse of BPE; half a character, left by a cut, becomes U+FFFD."""
-    return b"".join(tokens).decode(errors="replace")
-
-
 def make_tokenizers(merges):
     """name -> (text to tokens, tokens to text).  Only bpe and char lose nothing."""
     return {
         "basic_english": (basic_english, " ".join),
         "word": (words, " ".join),
-        "bpe": (make_bpe(merges), join_bytes),
+        "bpe": (
+            make_bpe(merges),
+            lambda tokens: b"".join(tokens).decode(errors="replace"),
+        ),
         "char": (list, "".join),
     }
 
 
-# Four tokens of our own get ids 0 to 3: padding, unknown token, begin and end of a row.
-SPECIALS = (PAD, UNK, BOS, EOS)
+# Padding, unknown token, begin and end of a row: they stand in no text, and get ids 0-3.
+SPECIALS = PAD, UNK, BOS, EOS = utils.PAD, utils.UNK, utils.BOS, utils.EOS
 
 
 def encode(tokens, vocabulary, max_length):
@@ -214,14 +207,13 @@ def embed_by_one_hot(ids, weight):
 def learn_bpe(texts, merges, min_freq=2):
     """Learn byte-pair merges: a list of ((left, right), count), in order of learning.
 
-    Sennrich, Haddow and Birch (2016), "Neural machine translation of rare words with
-    subword units".  Start with single bytes; then `merges` times
+    Sennrich, Haddow and Birch (2016): start with single bytes; then `merges` times
 
         (a, b) = argmax over pairs of  sum over chunks w of  n(w) * times (a, b) is in w
 
-    and every neighbouring a b becomes the one piece ab; it ends early when no pair
-    occurs `min_freq` times.  n(w): how often chunk w occurs.  For speed, only chunks
-    that held the pair are counted anew after a merge.
+    (n(w): how often chunk w occurs) and every a b becomes the one piece ab.  It ends
+    early when no pair occurs `min_freq` times.  For speed, only chunks that held the
+    pair are counted anew after a merge.
     """
     counts = Counter(chunk for text in texts for chunk in CHUNK.findall(text))
     chunks = [(single_bytes(chunk), n) for chunk, n in counts.items()]
@@ -294,10 +286,8 @@ def word_vectors(counts):
 
 def visible(tokens):
     """Tokens for the eye: space as _, line end as \\n, half a character as \\xc3."""
-    shown = (
-        t.decode(errors="backslashreplace") if isinstance(t, bytes) else t
-        for t in tokens
-    )
+    kind = "backslashreplace"
+    shown = [t.decode(errors=kind) if isinstance(t, bytes) else t for t in tokens]
     return [token.replace(" ", "_").replace("\n", "\\n") for token in shown]
 
 
@@ -315,66 +305,60 @@ def show_merges(merges, train_texts, source):
     print("and over: frequent words grow into one token, rare ones are spelt in parts.")
 
 
-PROBE = 'Isn\'t "Zoë" at the café (yet)?'
-
-
 def compare_tokenizers(tokenizers, split, vocabularies, source):
     """One line cut four ways; then a table: size of vocabulary, length of rows."""
-    print(f"\nOne line, four ways: {PROBE}")
-    rows = {}
+    line, rows = 'Isn\'t "Zoë" at the café (yet)?', {}
+    print(f"\nOne line, four ways: {line}")
     for name, (cut, join) in tokenizers.items():
-        print(f"  {name:>13}: {' '.join(visible(cut(PROBE)))}")
+        print(f"  {name:>13}: {' '.join(visible(cut(line)))}")
         held, vocabulary = split[name][1], vocabularies[name]
         rows[name] = {
             "V": len(vocabulary),
             "tokens/document": f"{sum(map(len, held)) / len(held):.1f}",
             "unknown": f"{1 - share_known(held, vocabulary):.2%}",
-            "line comes back": "exact" if join(cut(PROBE)) == PROBE else "changed",
+            "line comes back": "exact" if join(cut(line)) == line else "changed",
         }
-    note = "Small V: long rows, all known.  Large V: short rows, some tokens unknown."
     title = f"Four tokenizers on the held-out part, {source.label}"
-    utils.print_table(title, rows, note, corner="tokenizer")
+    utils.print_table(title, rows, corner="tokenizer")
+    print("Small V: long rows, all known.  Large V: short rows, some tokens unknown.")
 
 
 def share_known(rows, vocabulary):
     """Share of the tokens in `rows` that have an id of their own."""
-    tokens = [token for row in rows for token in row]
-    return sum(token in vocabulary for token in tokens) / len(tokens)
+    return sum(t in vocabulary for row in rows for t in row) / sum(map(len, rows))
 
 
-def counted(rows):
-    """The tokens of `rows`, the most frequent first, and their counts."""
+def counts_by_rank(train, rows):
+    """(n,): how often the training part's 1st, 2nd, ... token occurs in `rows`.
+
+    Its n different tokens are ranked by their counts, the most frequent first.
+    """
     counts = Counter(token for row in rows for token in row)
-    tokens = utils.Vocabulary.build(rows, specials=()).tokens
-    return tokens, np.array([counts[token] for token in tokens])
+    ranked = utils.Vocabulary.build(train, specials=()).tokens
+    return np.array([counts[token] for token in ranked])
 
 
 def coverage(train, rows):
     """(n,): share of tokens in `rows` among the 1, 2, ..., n most frequent of train."""
-    counts = Counter(token for row in rows for token in row)
-    return np.cumsum([counts[token] for token in counted(train)[0]]) / counts.total()
+    return counts_by_rank(train, rows).cumsum() / sum(map(len, rows))
 
 
-def show_coverage(split, vocabulary, args, source):
+def show_coverage(train, held, vocabulary, args, source):
     """What the most frequent tokens cover, as a table; and Zipf's law."""
-    train, held = split[args.tokenizer]
+    counts = counts_by_rank(train, train)
     known, unseen = coverage(train, train), coverage(train, held)
-    tokens, counts = counted(train)
-    used = sum(token in vocabulary for token in tokens)
-    rows = {
-        f"{n:,}": {
-            "training": f"{known[n - 1]:.2%}",
-            "held-out": f"{unseen[n - 1]:.2%}",
-        }
-        for n in [*(n for n in (10, 100, 1000, 3000, 10_000) if n < used), used]
-    }
+    used, rows = sum(token in vocabulary for token in set().union(*train)), {}
+    for n in sorted({10, 100, 1000, 3000, 10_000, used}):
+        if 0 < n <= used:
+            row = {"training": f"{known[n - 1]:.2%}"}
+            rows[f"{n:,}"] = row | {"held-out": f"{unseen[n - 1]:.2%}"}
     title = f"Share of tokens known, {args.tokenizer}, {source.label}"
     utils.print_table(title, rows, corner="most frequent")
-    print("Read down: what each larger vocabulary adds; the last row is this run's.")
+    print("Read down: what a larger vocabulary adds; the last row is this run's.")
     top, once = counts[:10].sum() / counts.sum(), (counts == 1).mean()
     print("Zipf's law: the token of rank r occurs about C / r times.  The first 10 of")
-    print(f"{len(tokens):,} are {top:.1%} of the text; {once:.1%} of them occur once,")
-    print("too rarely to learn from.")
+    print(f"{len(counts):,} different tokens fill {top:.1%} of the training part;")
+    print(f"{once:.1%} of the different tokens occur once, too rarely to learn from.")
 
 
 def draw(split, args, source):
@@ -383,7 +367,7 @@ def draw(split, args, source):
         return
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for name, (train, held) in split.items():
-        counts = counted(train)[1]
+        counts = counts_by_rank(train, train)
         ranks = np.arange(1, len(counts) + 1)
         left.plot(ranks, coverage(train, held), label=name)
         right.plot(ranks, counts, label=name)
@@ -405,9 +389,7 @@ def show_batch(texts, train, vocabulary, join, args, source):
     encoded = [encode(row, vocabulary, args.max_length) for row in train]
     ids, lengths = utils.pad(encoded[:4], vocabulary[PAD])  # (B, T), (B,)
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
-    print(
-        f"\nA batch of {source.label}: {tuple(ids.shape)}, lengths {lengths.tolist()}"
-    )
+    print(f"\nA batch, {source.label}: {tuple(ids.shape)}, lengths {lengths.tolist()}")
     for row, real in zip(ids[:, :12], mask[:, :12], strict=True):
         print("  ids  " + " ".join(f"{i:>5}" for i in row.tolist()))
         print("  mask " + " ".join(f"{m:>5}" for m in real.int().tolist()))
@@ -415,7 +397,10 @@ def show_batch(texts, train, vocabulary, join, args, source):
     print(f"  {decode(ids[-1].tolist(), vocabulary, join)!r}")
     pairs = zip(encoded, texts, strict=True)
     exact = sum(decode(row, vocabulary, join) == text for row, text in pairs)
-    print(f"  text -> ids -> text: exact for {exact:,} of {len(texts):,} documents")
+    print(
+        f"  text -> ids -> text: exact for {exact:,} of {len(texts):,} documents; with"
+    )
+    print("  --tokenizer bpe, for all that --max-length leaves whole")
     lost = sum(max(0, len(row) + 2 - args.max_length) for row in train)
     share = lost / sum(map(len, train))
     print(f"  --max-length {args.max_length} cuts off {share:.1%} of the tokens")
@@ -428,9 +413,8 @@ def show_embedding(ids, mask, vocabulary, args):
     ids, mask = ids[:, :20].to(args.device), mask[:, :20].to(args.device)  # (B, T)
     table = nn.Embedding(len(vocabulary), 8, device=args.device)
     weight = table.weight  # (V, E)
-    # Whole numbers as incoming gradient: their sums are exact in whatever order they
-    # are added, so equality to the bit is a fair demand.  None is 0, so none can hide a
-    # row; but padding must not teach, and the mask takes its gradient away.
+    # Sums of whole numbers are exact in any order, so no difference is excused.  Padding
+    # must not teach: the mask takes its gradient away.
     incoming = torch.randint(1, 9, (*ids.shape, 8)).to(weight) * mask.unsqueeze(-1)
     results = []
     for vectors in (embed_by_one_hot(ids, weight), weight[ids], table(ids)):
@@ -445,24 +429,18 @@ def show_embedding(ids, mask, vocabulary, args):
     print("So a step of training changes the vectors of a batch's tokens, no others.")
 
 
-# Words to look up, where the text has them; else frequent tokens of the text.
-QUERIES = ["king", "father", "day", "blood", "film", "dog", "bread", "monday"]
-
-
 def show_neighbours(train, args, source):
     """Nearest tokens: the largest cosine, the product of two vectors of length 1."""
     least = max(args.min_freq, 20)
     frequent = utils.Vocabulary.build(train, (), least, min(args.max_vocab, 2000))
     size = len(frequent)
-    if size < 10:
-        print(f"\nWord vectors need 10 tokens seen {least} times; here are {size}.")
-        return
     rows = [[frequent.ids.get(token, size) for token in row] for row in train]
     vectors = word_vectors(cooccurrences(rows, size))  # (size, size)
     names = visible(frequent.tokens)
-    asked = [names.index(word) for word in QUERIES if word in names]
+    wanted = ["king", "father", "day", "blood", "film", "dog", "bread", "monday"]
+    asked = [names.index(word) for word in wanted if word in names]
     print(f"\nNearest of {size:,} tokens seen {least} times or more, {source.label}")
-    for row in [*asked, *range(size // 10, size)][:6]:
+    for row in [*asked, *range(size // 10, size)][:6]:  # else frequent tokens
         order = np.argsort(-vectors @ vectors[row], kind="stable")
         near = ", ".join(names[i] for i in order[order != row][:5])
         print(f"  {names[row]:>12}: {near}")
@@ -479,10 +457,7 @@ def compare_with_torchtext(texts, args):
         from torchtext.data.utils import get_tokenizer
         from torchtext.vocab import build_vocab_from_iterator
     except Exception as error:  # noqa: BLE001  (beside a newer torch: almost anything)
-        why = type(error).__name__
-        print(
-            f"\nNot compared with torchtext ({why}): its last release needs torch 2.3."
-        )
+        print(f"\ntorchtext, made for torch 2.3, does not load: {type(error).__name__}")
         return
     ours = list(map(basic_english, texts))
     assert ours == list(map(get_tokenizer("basic_english"), texts)), "tokens differ"
@@ -501,8 +476,7 @@ def compare_with_torchtext(texts, args):
 def build_parser():
     """The flags of this lesson."""
     parser, whole = utils.make_parser(__doc__), utils.whole
-    add = parser.add_argument
-    names = ["basic_english", "word", "bpe", "char"]
+    add, names = parser.add_argument, ["basic_english", "word", "bpe", "char"]
     add("--tokenizer", choices=names, default=names[0], help="default basic_english")
     add("--max-vocab", type=whole(5), default=10_000, help="largest V (default 10000)")
     rarer = "a rarer token is unknown, a rarer pair not merged (default 2)"
@@ -517,37 +491,28 @@ def build_parser():
 
 def main(argv=None):
     args = utils.parse_flags(build_parser(), argv, __file__)
-    room = args.max_vocab - len(SPECIALS) - 256  # after the bytes: what merges may fill
+    room = args.max_vocab - len(SPECIALS) - 256  # what the bytes leave for merges
     if args.tokenizer == "bpe" and room < 0:
-        raise utils.UserError(
-            "--tokenizer bpe needs --max-vocab 260 or more, for bytes"
-        )
-    source, train_texts, held_texts = load_texts(args)
-    count = (
-        f"{len(train_texts):,} documents to learn from, {len(held_texts):,} held out"
-    )
-    print(f"Data: {source.label}, {count}")
-    if source.path is None:
-        print("The text is generated by this script: no one wrote it.")
-    merges = learn_bpe(train_texts, min(args.merges, max(room, 0)), args.min_freq)
-    show_merges(merges, train_texts, source)
+        raise utils.UserError("--tokenizer bpe needs --max-vocab 260 or more")
+    source, *texts = load_texts(args)
+    made = "" if source.path else ", generated by this script: no one wrote it"
+    print(f"Data: {source.label}{made}")
+    print(f"{len(texts[0]):,} documents to learn from, {len(texts[1]):,} held out")
+    merges = learn_bpe(texts[0], min(args.merges, max(room, 0)), args.min_freq)
+    show_merges(merges, texts[0], source)
     tokenizers, split, vocabularies = make_tokenizers(merges), {}, {}
     for name, (cut, _) in tokenizers.items():
-        split[name] = list(map(cut, train_texts)), list(map(cut, held_texts))
+        split[name] = [list(map(cut, part)) for part in texts]
         vocabularies[name] = fit_vocabulary(name, split[name][0], merges, args)
-    vocabulary, (train, held) = vocabularies[args.tokenizer], split[args.tokenizer]
-    if len(vocabulary) == len(SPECIALS):
-        raise utils.UserError(
-            f"no token occurs {args.min_freq} times; lower --min-freq"
-        )
     compare_tokenizers(tokenizers, split, vocabularies, source)
-    show_coverage(split, vocabulary, args, source)
+    vocabulary, (train, held) = vocabularies[args.tokenizer], split[args.tokenizer]
+    show_coverage(train, held, vocabulary, args, source)
     draw(split, args, source)
     join = tokenizers[args.tokenizer][1]
-    ids, mask = show_batch(train_texts, train, vocabulary, join, args, source)
+    ids, mask = show_batch(texts[0], train, vocabulary, join, args, source)
     show_embedding(ids, mask, vocabulary, args)
     show_neighbours(train, args, source)
-    compare_with_torchtext(train_texts, args)
+    compare_with_torchtext(texts[0], args)
     known = share_known(held, vocabulary)
     utils.write_metrics(args, source, {"held_out_coverage": known}, {})
 
