@@ -20,7 +20,15 @@ Run it
     python 02_text_preprocessing.py --max-length 20 --quick
 
 You should see
-@SEE@
+    On shakespeare [real], two cores, 6 seconds in all:
+                          V   tokens/document   unknown   line comes back
+      basic_english   6,213              25.4     6.44%           changed
+      word            7,245              26.6     7.07%           changed
+      bpe               760              52.1     0.00%             exact
+      char               68             112.1     0.00%             exact
+    The 1,000 most frequent of basic_english's tokens cover 85.92% of the training part
+    and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
+    Nearest to king: richard, henry, warwick; to father: brother, his, husband, son.
 
 Try this (guess first, then run)
     1. --tokenizer char: how large is the vocabulary, and how long do the rows become?
@@ -106,12 +114,11 @@ def load_texts(args):
 # ====================================================================================
 # 2. Model
 # ====================================================================================
-
 # The "model" of this lesson is the way from text to numbers.
 
 
 def basic_english(text):
-    """torchtext's get_tokenizer("basic_english"): lower case; these marks are tokens."""
+    """torchtext's get_tokenizer("basic_english"): lower case, marks set apart."""
     text = text.lower().replace('"', "")
     text = re.sub(r"<br />|[;:]", " ", text)  # <br />: line break of a web page
     return re.sub(r"(['.,()!?])", r" \1 ", text).split()
@@ -169,15 +176,13 @@ def make_tokenizers(merges):
     }
 
 
-# Padding, unknown token, begin and end of a row: they stand in no text, and get ids 0-3.
+# Padding, unknown token, begin and end of a row: not from the text; their ids are 0-3.
 SPECIALS = PAD, UNK, BOS, EOS = utils.PAD, utils.UNK, utils.BOS, utils.EOS
 
 
 def encode(tokens, vocabulary, max_length):
-    """<bos> tokens <eos> as ids, at most `max_length`; unknown tokens become <unk>.
-
-    A text may contain "<pad>"; it must not get the id of padding, hence the guard.
-    """
+    """<bos> tokens <eos> as ids, at most `max_length`; unknown tokens become <unk>."""
+    # A text may contain "<pad>"; it must not get the id of padding.
     body = [UNK if token in SPECIALS else token for token in tokens[: max_length - 2]]
     return vocabulary.encode([BOS, *body, EOS])
 
@@ -200,7 +205,6 @@ def embed_by_one_hot(ids, weight):
 # ====================================================================================
 # 3. Training
 # ====================================================================================
-
 # What is fitted to data sees only the training part: merges, vocabulary, word vectors.
 
 
@@ -216,28 +220,26 @@ def learn_bpe(texts, merges, min_freq=2):
     pair are counted anew after a merge.
     """
     counts = Counter(chunk for text in texts for chunk in CHUNK.findall(text))
-    chunks = [(single_bytes(chunk), n) for chunk, n in counts.items()]
+    pieces = {chunk: single_bytes(chunk) for chunk in counts}
     pairs, holders = Counter(), defaultdict(set)  # holders: pair -> chunks that held it
 
-    def count(index, sign):
-        pieces, n = chunks[index]
-        for pair in pairwise(pieces):
-            pairs[pair] += sign * n
-            if sign > 0:
-                holders[pair].add(index)
+    def count(chunk, sign):
+        for pair in pairwise(pieces[chunk]):
+            pairs[pair] += sign * counts[chunk]
+            holders[pair].add(chunk)
 
-    for index in range(len(chunks)):
-        count(index, +1)
+    for chunk in counts:
+        count(chunk, +1)
     learnt = []
     while len(learnt) < merges and pairs:
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))  # ties: alphabet
         if pairs[best] < min_freq:
             break
         learnt.append((best, pairs[best]))
-        for index in holders.pop(best):
-            count(index, -1)
-            chunks[index] = merge_pair(chunks[index][0], best), chunks[index][1]
-            count(index, +1)
+        for chunk in holders.pop(best):
+            count(chunk, -1)
+            pieces[chunk] = merge_pair(pieces[chunk], best)
+            count(chunk, +1)
     return learnt
 
 
@@ -270,8 +272,8 @@ def word_vectors(counts):
 
     PPMI(a, b) = max(0, log( n(a, b) / (n(a) p(b)) )),  n(a, b): (V, V) -> (V, V)
 
-    n(a) sums row a; p(b) is the share of n(b)^0.75, which keeps rare b from looking too
-    telling (Levy et al., 2015).  So: how much oftener than by chance is b near a?
+    n(a) sums row a; p(b): share of n(b)^0.75, else rare b would seem too telling (Levy
+    et al., 2015).  In words: how much oftener than by chance does b stand near a?
     """
     p = counts.sum(0) ** 0.75
     chance = counts.sum(1, keepdims=True) * p / max(p.sum(), 1)
@@ -376,9 +378,8 @@ def draw(split, args, source):
             right.plot(ranks, counts[0] / ranks, "k--", lw=1, label="its C / rank")
     left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="share known")
     right.set(xscale="log", yscale="log", xlabel="rank", ylabel="count in training")
-    for axes in (left, right):
-        axes.legend()
-        axes.grid(alpha=0.3)
+    left.legend()
+    right.legend()
     title = f"What a vocabulary knows of held-out text; Zipf's law; {source.label}"
     figure.suptitle(title, **utils.PLAIN)
     utils.save_picture(figure, args, "coverage_and_zipf")
@@ -402,8 +403,8 @@ def show_batch(texts, train, vocabulary, join, args, source):
     )
     print("  --tokenizer bpe, for all that --max-length leaves whole")
     lost = sum(max(0, len(row) + 2 - args.max_length) for row in train)
-    share = lost / sum(map(len, train))
-    print(f"  --max-length {args.max_length} cuts off {share:.1%} of the tokens")
+    lost = f"{lost / sum(map(len, train)):.1%}"
+    print(f"  --max-length {args.max_length} cuts off {lost} of the tokens")
     print(f"  padding in this batch: {(~mask).float().mean():.1%}, work for nothing")
     return ids, mask
 
@@ -413,20 +414,18 @@ def show_embedding(ids, mask, vocabulary, args):
     ids, mask = ids[:, :20].to(args.device), mask[:, :20].to(args.device)  # (B, T)
     table = nn.Embedding(len(vocabulary), 8, device=args.device)
     weight = table.weight  # (V, E)
-    # Sums of whole numbers are exact in any order, so no difference is excused.  Padding
-    # must not teach: the mask takes its gradient away.
+    # Sums of whole numbers are exact in any order, so no difference is excused.  The
+    # mask takes the gradient of padding away, for padding must not teach.
     incoming = torch.randint(1, 9, (*ids.shape, 8)).to(weight) * mask.unsqueeze(-1)
-    results = []
-    for vectors in (embed_by_one_hot(ids, weight), weight[ids], table(ids)):
-        (gradient,) = torch.autograd.grad(vectors, weight, incoming)  # (V, E)
-        results.append((vectors, gradient))
-    gaps = [(a - b).abs().max() for way in results for a, b in zip(way, results[0])]
-    rows = gradient.abs().sum(dim=1).nonzero().flatten()
+    ways = embed_by_one_hot(ids, weight), weight[ids], table(ids)  # (B, T, E) each
+    slopes = [torch.autograd.grad(way, weight, incoming)[0] for way in ways]  # (V, E)
+    gaps = [(each - three[0]).abs().max() for three in (ways, slopes) for each in three]
+    rows = slopes[2].abs().sum(dim=1).nonzero().flatten()
     print("\nOne-hot product, lookup and nn.Embedding: three names for one thing")
     print(f"  largest difference of values and gradients: {max(gaps).item()}")
     print(f"  rows of W with a gradient: {len(rows):,} of {len(vocabulary):,}")
     print(f"  exactly the rows that occurred: {torch.equal(rows, ids[mask].unique())}")
-    print("So a step of training changes the vectors of a batch's tokens, no others.")
+    print("So a batch teaches the vectors of its own tokens, and no others.")
 
 
 def show_neighbours(train, args, source):
@@ -460,11 +459,12 @@ def compare_with_torchtext(texts, args):
         print(f"\ntorchtext, made for torch 2.3, does not load: {type(error).__name__}")
         return
     ours = list(map(basic_english, texts))
-    assert ours == list(map(get_tokenizer("basic_english"), texts)), "tokens differ"
+    theirs = list(map(get_tokenizer("basic_english"), texts))
+    assert ours == theirs, "torchtext cuts the text differently"
     limits = {"min_freq": args.min_freq, "max_tokens": args.max_vocab}
-    theirs = build_vocab_from_iterator(ours, specials=list(SPECIALS), **limits)
+    known = build_vocab_from_iterator(theirs, specials=list(SPECIALS), **limits)
     vocabulary = fit_vocabulary("basic_english", ours, [], args)
-    assert vocabulary.tokens == theirs.get_itos(), "ids differ"
+    assert vocabulary.tokens == known.get_itos(), "torchtext numbers them differently"
     print(f"\ntorchtext agrees: the same tokens, the same {len(vocabulary):,} ids.")
 
 
@@ -479,11 +479,10 @@ def build_parser():
     add, names = parser.add_argument, ["basic_english", "word", "bpe", "char"]
     add("--tokenizer", choices=names, default=names[0], help="default basic_english")
     add("--max-vocab", type=whole(5), default=10_000, help="largest V (default 10000)")
-    rarer = "a rarer token is unknown, a rarer pair not merged (default 2)"
-    add("--min-freq", type=whole(1), default=2, help=rarer)
+    add("--min-freq", type=whole(1), default=2, help="rarer is unknown (default 2)")
     add("--max-length", type=whole(3), default=100, help="longest row (default 100)")
     add("--merges", type=whole(0), default=500, help="of BPE, at most (default 500)")
-    own = "a text file of your own, or a CSV file with a column text"
+    own = "a text file, or a CSV file with a column text"
     utils.add_data_flags(parser, ["shakespeare", "sample"], own)
     utils.add_common_flags(parser)
     return parser

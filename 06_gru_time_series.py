@@ -1,8 +1,7 @@
 """06 · Does the past tell the future?
 
-Many a forecast on the web looks perfect because it copies yesterday's value, or knew
-the test span from its scaling.  This one is trained without such help, set beside the
-simplest forecasts there are, and tested for chance.
+Many a forecast on the web looks perfect: it copies yesterday's value, or its scaling
+knew the test span.  This one has no such help, and is tested for chance.
 
 What you will learn
     1. the GRU cell by hand, equal to nn.GRU, beside that of the first paper
@@ -32,11 +31,10 @@ Try this (guess first, then run)
 #   N   windows (examples)           h   steps ahead: 1 ... h (--horizon)
 #   M   forecasts of one part        n1, n2   where validation and test start
 #   B   batch                        H   hidden state
-# The origin of a forecast is the last value it knows.
+# The origin of a forecast: the last value it knows.
 
 import sys
 from argparse import Namespace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,18 +49,8 @@ import rnn_utils as utils
 # 1. Data
 # ====================================================================================
 
-
-class Fold(NamedTuple):
-    """A series, split and scaled: all that one training and its test need."""
-
-    values: np.ndarray  # (n,) in the series' own units
-    levels: np.ndarray  # (n,) the values or, for --target return, their logarithms
-    n1: int
-    n2: int
-    length: int  # T
-    horizon: int  # h
-    target: str  # price: read the levels; return: read their changes
-    scaling: dict  # mean and std of what is read; steps: units of the answers
+TO_LEVELS = {"price": np.asarray, "return": np.log}
+TO_UNITS = {"price": np.asarray, "return": np.exp}  # the way back
 
 
 def fit_scaling(levels, horizon, target):
@@ -80,13 +68,18 @@ def fit_scaling(levels, horizon, target):
 
 
 def make_fold(values, length, horizon, target, scaling=None, leaky=False):
-    """Split by time, 70 / 15 / 15 %; scaling is fitted on the first part, unless leaky."""
-    n1, n2 = round(0.70 * len(values)), round(0.85 * len(values))
+    """Split by time, 70 / 15 / 15 %; scaling is from the first part, unless leaky.
+
+    levels: the values or, for --target return, their logarithms, whose changes the
+    network then reads.  For --target price it reads the levels.
+    """
     if target == "return" and values.min() <= 0:
         raise utils.UserError("--target return takes a series above zero; drop it")
-    levels = np.log(values) if target == "return" else values
+    n1, n2 = round(0.70 * len(values)), round(0.85 * len(values))
+    levels = TO_LEVELS[target](values)
     scaling = scaling or fit_scaling(levels if leaky else levels[:n1], horizon, target)
-    return Fold(values, levels, n1, n2, length, horizon, target, scaling)
+    shape = {"length": length, "horizon": horizon, "target": target, "n1": n1, "n2": n2}
+    return Namespace(values=values, levels=levels, scaling=scaling, **shape)
 
 
 def network_input(past, fold):
@@ -97,10 +90,7 @@ def network_input(past, fold):
 
 
 def make_windows(fold, start, end):
-    """Examples whose h targets all lie in start ... end - 1: x (N, T, 1), y (N, h).
-
-    Targets decide the part, as in lesson 03; inputs may reach back into the past.
-    """
+    """Examples whose targets all lie in start ... end - 1: x (N, T, 1), y (N, h)."""
     past = fold.length + 1
     first = max(start, past) - past
     whole = sliding_window_view(fold.levels[first:end], past + fold.horizon)
@@ -185,6 +175,7 @@ class Forecaster(nn.Module):
 # 3. Training
 # ====================================================================================
 
+PRICES = ("stock", "simulated")
 LOW, HIGH = 0.1, 0.9  # the edges of the 80 % band
 
 
@@ -240,11 +231,6 @@ def feed_back(model, fold, past, count, args):
     return past[:, past.shape[1] - count :]
 
 
-def in_units(levels, fold):
-    """Back to the series' units.  exp(mean of logarithms) is a touch below the mean."""
-    return np.exp(levels) if fold.target == "return" else levels
-
-
 def calibrate(model, fold, args):
     """How far to move the band's edges so that it holds 80 % of validation: (h, 3).
 
@@ -255,18 +241,18 @@ def calibrate(model, fold, args):
     low, _, high = answers(model, fold, pasts(fold, n1, n2), args).transpose(2, 0, 1)
     truth = utils.truth_ahead(fold.levels, n1, n2, fold.horizon)  # (M, h)
     margins = []
-    for outside in np.maximum(low - truth, truth - high).T:
-        outside = np.sort(outside[~np.isnan(outside)])
-        rank = int(np.ceil((HIGH - LOW) * (len(outside) + 1)))
-        margins.append(outside[min(rank, len(outside)) - 1])
+    for k, outside in enumerate(np.maximum(low - truth, truth - high).T):
+        known = n2 - n1 - k  # the rest is NaN, which sorts last
+        rank = min(int(np.ceil((HIGH - LOW) * (known + 1))), known)
+        margins.append(np.sort(outside)[rank - 1])
     return np.outer(margins, [-1, 0, 1])
 
 
 def diebold_mariano(ours, theirs, h=1):
     """Could chance alone make two forecasts' squared errors, h steps ahead, so unlike?
 
-    d_t = ours_t^2 - theirs_t^2.  DM = mean(d) / sqrt((g_0 + 2 sum_{0<k<h} g_k) / M), g_k
-    being d's autocovariance at lag k: forecasts h steps ahead overlap, so errors persist.
+    d_t = ours_t^2 - theirs_t^2.  DM = mean(d) / sqrt((g_0 + 2 sum_{0<k<h} g_k) / M),
+    g_k being d's autocovariance at lag k: errors of overlapping forecasts are alike.
     Times sqrt((M + 1 - 2h + h(h-1)/M) / M), the small-sample correction of Harvey,
     Leybourne and Newbold (1997), and compared with Student's t of M - 1 degrees.
     Returns (statistic, two-sided p); the statistic is below zero where ours is better.
@@ -291,9 +277,10 @@ def judge(model, fold, args):
     on_val = {k: np.mean((m[: n2 - n1, 0] - v[n1:n2]) ** 2) for k, m in made.items()}
     made = {name: forecast[n2 - n1 :] for name, forecast in made.items()}  # (M, h)
     past, margins = pasts(fold, n2, n), calibrate(model, fold, args)
-    band = in_units(answers(model, fold, past, args) + margins, fold)  # (M, h, 3)
+    to_units = TO_UNITS[fold.target]
+    band = to_units(answers(model, fold, past, args) + margins)  # (M, h, 3)
     made["GRU"] = band[..., 1]
-    made["GRU fed back"] = in_units(feed_back(model, fold, past, h, args), fold)
+    made["GRU fed back"] = to_units(feed_back(model, fold, past, h, args))
     truth, errors, rows = utils.truth_ahead(v, n2, n, h), {}, {}  # (M, h)
     for name, forecast in made.items():  # for each step, as far as the truth is known
         errors[name] = [(forecast - truth)[: n - n2 - k, k] for k in range(h)]
@@ -305,15 +292,6 @@ def judge(model, fold, args):
             rows[name] |= {"DM of GRU": test[0], "p": test[1]}
     found = {"band": band, "margins": margins, "best": min(on_val, key=on_val.get)}
     return Namespace(rows=rows, errors=errors, truth=truth[:, 0], order=order, **found)
-
-
-def verdict(rows, name, called):
-    """Say what the figures carry, and no more."""
-    change, p = rows["GRU"]["RMSE"] / rows[name]["RMSE"] - 1, rows[name]["p"]
-    said = f"{'Better' if change < 0 else 'Worse'}: chance seldom does as much."
-    if p >= 0.05:
-        said = f"Not better than {called}: chance alone makes such differences."
-    print(f"GRU against {called}: RMSE {change:+.1%}, p = {p:.3f}.\n  {said}")
 
 
 def report_one_step(found, fold, source, noise):
@@ -328,12 +306,18 @@ def report_one_step(found, fold, source, noise):
         known["noise_variance"] = floor = np.mean(noise**2)
         print(f"The noise alone has MSE {floor:.4f}, which no forecast can avoid;")
         print(f"the GRU's is {square / floor:.3f} times as large.")
-    prices = source.name in ("stock", "simulated")
-    verdict(rows, "persistence", "yesterday's price" if prices else "the last value")
-    verdict(rows, "autoregression", f"an autoregression of order {found.order}")
+    last = "yesterday's price" if source.name in PRICES else "the last value"
+    called = {"persistence": last, "autoregression": f"an AR of order {found.order}"}
+    for name, words in called.items():  # say what the figures carry, and no more
+        change, p = square**0.5 / (rows[name]["RMSE"] or np.nan) - 1, rows[name]["p"]
+        said = f"{'better' if change < 0 else 'worse'}; chance seldom does as much"
+        said = said if p < 0.05 else f"not better than {words}; it can be chance"
+        print(f"GRU against {words}: RMSE {change:+.1%}, p = {p:.3f}: {said}.")
     print(f"Best baseline on validation: {found.best}.")
     changes = truth - fold.values[fold.n2 - 1 : -1]
-    r2 = [1 - square / np.mean(d**2) for d in (truth - truth.mean(), changes)]
+    r2 = [
+        1 - square / (np.mean(d**2) or np.nan) for d in (truth - truth.mean(), changes)
+    ]
     print(f"R2 of the values {r2[0]:.3f}, of their changes {r2[1]:.3f}.  A copy of the")
     print("last value has nearly the same first, and 0 for the second.")
     metrics = {f"test_{name.lower()}": score for name, score in rows["GRU"].items()}
@@ -367,16 +351,12 @@ def report_horizon(found, source, args):
     print("its own forecasts for data.  p: of the direct GRU against those two.")
     title, ahead = f"Test error by horizon, {source.label}", range(1, h + 1)
     utils.plot_lines(args, "horizon", title, rmse, "steps ahead", "RMSE", ahead)
-    names = {"direct": "GRU", "recursive": "GRU fed back"}
-    names |= {name: name for name in ("autoregression", "persistence")}
-    return {f"{key}_rmse_at_horizon": rmse[name][-1] for key, name in names.items()}
+    names = {name: name.lower().replace(" ", "_") for name in rmse}
+    return {f"{names[k]}_rmse_at_horizon": v[-1] for k, v in rmse.items()}
 
 
 def walk_forward(fold, index, config, source, args):
-    """The lesson as if run earlier: trained and tested on 55, 70, 85 % of the series.
-
-    One test span is one draw.  These three end before the main one, and do not overlap.
-    """
+    """The lesson as if run earlier, on 55, 70, 85 % of the series: other test spans."""
     rows, v = {}, fold.values
     for n in (round(share * len(v)) for share in (0.55, 0.70, 0.85)):
         if n < 100 + 2 * fold.length or np.ptp(v[: n // 2]) == 0:
@@ -386,7 +366,9 @@ def walk_forward(fold, index, config, source, args):
         name = f"{index[part.n2]:%Y-%m-%d} and on"
         rows[name] = {model: row["RMSE"] for model, row in found.items()}
         rows[name]["p to AR"] = found["autoregression"]["p"]
-    ratios = [row["GRU"] / row["persistence"] for row in rows.values()] or [np.nan]
+    ratios = [r["GRU"] / (r["persistence"] or np.nan) for r in rows.values()] or [
+        np.nan
+    ]
     utils.print_table(f"{source.label}: walk-forward, RMSE one step ahead", rows)
     print(f"GRU / persistence: {min(ratios):.3f} to {max(ratios):.3f}, span by span.")
     return {"walk_forward_ratio": np.mean(ratios), "walk_forward_worst": max(ratios)}
@@ -407,8 +389,7 @@ def report_leak(fold, config, honest, args):
 
 def draw(found, fold, index, records, source, args):
     """Loss curves; forecast and band; how much of it is a copy."""
-    panels = {"loss": ["loss", "val_loss"]}
-    panels["squared error, one step"] = ["one_step", "val_one_step"]
+    panels = {"loss": ["loss", "val_loss"], "one step": ["one_step", "val_one_step"]}
     utils.plot_records(args, f"Training, {source.label}", records, panels)
     dates, (low, mean, high) = index[fold.n2 :], found.band[:, 0].T
     lines, axes = {"truth": found.truth, "GRU": mean}, ("date", "value")
@@ -430,7 +411,7 @@ def continue_series(model, fold, margins, index, source, args):
         past = np.hstack([past, band[None, :, 1]])
         tail[:, 1] = feed_back(model, fold, past, len(tail), args)[0]
         band = np.vstack([band, tail])
-    low, mean, high = in_units(band[: args.forecast], fold).T  # (N,) each
+    low, mean, high = TO_UNITS[fold.target](band[: args.forecast]).T  # (N,) each
     dates = utils.next_dates(index, args.forecast)
     columns = {"10 %": low, "forecast": mean, "90 %": high}
     print(f"\n{source.label}, after {index[-1].date()}; band for {h} steps (--horizon)")
@@ -465,10 +446,7 @@ def make_flags():
 def prepare(source, series, args):
     """The fold, and the card of the model: a new one, or that of --path."""
     if args.eval_only:
-        card = utils.load_checkpoint(args.path, args.lesson)
-        of, here = (card["dataset"], card.get("column")), (source.name, series.name)
-        if of != here:
-            raise utils.UserError(f"{args.path} was trained on {of}, not on {here}")
+        card = utils.load_card(args, dataset=source.name, column=series.name)
     else:
         config = {"hidden": args.hidden_size, "layers": args.num_layers}
         config |= {"dropout": args.dropout, "horizon": args.horizon}
@@ -483,14 +461,14 @@ def prepare(source, series, args):
 def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__)
     show_by_hand()
-    offline = {"sine": None, "simulated": None}
-    source = utils.choose_dataset(args, ["sunspots", "stock"], offline)
+    made_here = dict.fromkeys(["sine", "simulated"])
+    source = utils.choose_dataset(args, ["sunspots", "stock"], made_here)
     series, repairs = utils.load_series(args, source)
     series = utils.capped(args, series, 800)
     fold, card = prepare(source, series, args)
     index, config = series.index, card["config"]
-    test = f"{index[fold.n2]:%Y-%m-%d}"
-    print(f"{source.label}: '{series.name}', {len(series):,} values; test from {test}")
+    print(f"{source.label}: '{series.name}', {len(series):,} values, ", end="")
+    print(f"test from {index[fold.n2]:%Y-%m-%d}")
     print("\n".join(f"  - {said}" for said in repairs or ["nothing to repair"]))
     if args.eval_only:
         model = utils.load_model(Forecaster, card, args.path).to(args.device)
@@ -502,8 +480,7 @@ def main(argv=None):
     metrics, known = report_one_step(found, fold, source, noise)
     metrics |= report_coverage(found) | report_horizon(found, source, args)
     if not args.eval_only:
-        one_step = config | {"horizon": 1}
-        metrics |= walk_forward(fold, index, one_step, source, args)
+        metrics |= walk_forward(fold, index, config | {"horizon": 1}, source, args)
     if args.leaky_scaling:
         metrics |= report_leak(fold, config, found.rows["GRU"], args)
     training = utils.training_summary(records, fold.n1, "windows")

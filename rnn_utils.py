@@ -1200,6 +1200,17 @@ def load_checkpoint(path, lesson):
     return content
 
 
+def load_card(args, **same):
+    """The checkpoint of --path; UserError unless it was trained on what `same` names."""
+    card = load_checkpoint(args.path, args.lesson)
+    for name, value in same.items():
+        if card.get(name) != value:
+            raise UserError(
+                f"{args.path} was trained on {name} '{card.get(name)}', not on '{value}'"
+            )
+    return card
+
+
 # What PyTorch raises when weights, sizes or states are not those that it expects.
 UNFITTING = (
     *(RuntimeError, TypeError, KeyError, ValueError, AttributeError),
