@@ -48,22 +48,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from rnn_utils import (
-    Source,
-    UserError,
-    add_common_flags,
-    count_parameters,
-    make_parser,
-    parse_flags,
-    plot_lines,
-    plot_matrix,
-    print_table,
-    run,
-    set_seed,
-    training_summary,
-    whole,
-    write_metrics,
-)
+import rnn_utils as utils
 
 LETTERS = ".ABCDE"  # a letter's place is its id; 0, shown as a dot, means padding
 A_ID, B_ID = 1, 2
@@ -388,7 +373,7 @@ def accuracy(model, x, y):
 
 def train_both(args, train_x, train_y, test_x, test_y):
     """Train both classifiers; returns {name: (model, held-out accuracy, records)}."""
-    set_seed(args.seed)  # so that what was drawn before does not change these numbers
+    utils.set_seed(args.seed)  # whatever was drawn before: the same numbers
     results = {}
     for name, model in (("sum", SumClassifier()), ("rnn", RNNClassifier())):
         model.to(args.device)
@@ -404,19 +389,21 @@ def report(args, source, results, n_train):
     curves = {"guessing, ln 2": [guess] * EPOCHS}
     for name, (model, score, records) in results.items():
         curves[name] = [record["loss"] for record in records]
-        size, loss = count_parameters(model), curves[name][-1]
+        size, loss = utils.count_parameters(model), curves[name][-1]
         rows[name] = {"parameters": size, "train_loss": loss, "test_accuracy": score}
-    print_table(f"A before B?  Held-out sequences: {source.label}", rows)
+    utils.print_table(f"A before B?  Held-out sequences: {source.label}", rows)
     print("Read: twins have one sum, so the sum model answers both alike, once right,")
     print("once wrong: 0.5 whatever its weights.  Both models are of about one size.")
     title = f"Training loss, T = {args.sequence_length}: {source.label}"
     axes = ("pass over the training sequences", "mean cross-entropy (nats)")
-    plot_lines(args, "training", title, curves, *axes, x=range(1, EPOCHS + 1))
+    utils.plot_lines(args, "training", title, curves, *axes, x=range(1, EPOCHS + 1))
     model, score, records = results["rnn"]
     main, base = {"test_accuracy": score}, {"majority": 0.5}
-    summary = training_summary(records, n_train, "sequences")
+    summary = utils.training_summary(records, n_train, "sequences")
     each = {name: {"test_accuracy": result[1]} for name, result in results.items()}
-    write_metrics(args, source, main, base, summary, count_parameters(model), each)
+    utils.write_metrics(
+        args, source, main, base, summary, utils.count_parameters(model), each
+    )
 
 
 def show_states(args, source, rnn):
@@ -440,7 +427,7 @@ def show_states(args, source, rnn):
         title = f"Hidden state, {letter} first: {source.label}"
         labels = (range(1, HIDDEN + 1), list(word), "letter read at t", "hidden unit")
         name, bar = f"hidden_{letter.lower()}_first", "h_t, between -1 and 1"
-        plot_matrix(args, name, title, h.T, *labels, bar=bar, centred=True)
+        utils.plot_matrix(args, name, title, h.T, *labels, bar=bar, centred=True)
 
 
 # ====================================================================================
@@ -455,24 +442,30 @@ def heading(text):
 
 def parse(argv):
     """The lesson's flags."""
-    parser = make_parser(__doc__)
+    parser = utils.make_parser(__doc__)
     add = parser.add_argument
     steps = "time steps in a sequence, 5 to 100 (default 12)"
     rows = "sequences at a time, 2 or more (default 32)"
-    add("--sequence-length", type=whole(5, 100), default=12, metavar="T", help=steps)
-    add("--batch-size", type=whole(2), default=32, metavar="B", help=rows)
-    add_common_flags(parser)
-    return parse_flags(parser, argv, __file__)
+    add(
+        "--sequence-length",
+        type=utils.whole(5, 100),
+        default=12,
+        metavar="T",
+        help=steps,
+    )
+    add("--batch-size", type=utils.whole(2), default=32, metavar="B", help=rows)
+    utils.add_common_flags(parser)
+    return utils.parse_flags(parser, argv, __file__)
 
 
 def main(argv=None):
     """The eight parts of the lesson, in order."""
     args = parse(argv)
-    source = Source("generated", None, False)
+    source = utils.Source("generated", None, False)
     data = make_data(args.sequence_length, QUICK_PAIRS if args.quick else PAIRS)
     train_ids, train_y, test_ids, test_y = data
     if args.batch_size > len(train_y):
-        raise UserError(
+        raise utils.UserError(
             f"--batch-size {args.batch_size} is more than the {len(train_y)} training "
             f"sequences of this run; give {len(train_y)} or less"
         )
@@ -495,4 +488,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(utils.run(main))

@@ -1331,6 +1331,12 @@ def classification_scores(scores, truth):
     return found
 
 
+def judge(model, forward, batches, args):
+    """`classification_scores` of forward(model, batch), (B, C), against batch["label"]."""
+    scores = collect(model, forward, batches, args)  # (N, C), in the order of the data
+    return classification_scores(scores, batches.data["label"])
+
+
 def text_baselines(vectorizer, train, asked, labels):
     """What a sceptic asks of a text classifier: the commonest class; a linear model.
 
