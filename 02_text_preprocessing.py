@@ -1,9 +1,8 @@
 """02 · How does text become numbers?
 
-A network multiplies matrices, so text must become numbers first: cut into tokens (words
-or smaller), each token given a number, its id (all ids together: the vocabulary), rows
-of ids made equally long (padding), each id exchanged for a vector that training can
-change (embedding).
+A network multiplies matrices, so text must become numbers: cut into tokens (words or
+smaller), each token given a number, its id (all together: the vocabulary), rows of ids
+made equally long (padding), each id exchanged for a vector to be trained (embedding).
 
 What you will learn
     - four ways to cut text: torchtext's basic_english, words, characters, and byte-pair
@@ -83,9 +82,7 @@ def own_texts(n=2500):
 
 
 def read_documents(path):
-    """The documents of a file: column `text` of a CSV file, else paragraphs, or lines
-    where there are fewer than ten paragraphs.  UserError if it cannot be read.
-    """
+    """A CSV file's column `text`; else paragraphs, or lines if there are under ten."""
     if path.suffix.lower() == ".csv":
         return utils.read_csv(path, ["text"])["text"].dropna().astype(str).tolist()
     text = utils.read_text(path)
@@ -97,8 +94,7 @@ def load_texts(args):
     """Returns (source, training texts, held-out texts), 9 to 1.
 
     What is learnt comes from the training part alone; the held-out part stands for text
-    that nobody has seen yet.  It is the last tenth, not a random one: neighbours share
-    names and topic, and would make unseen text look too well known.
+    nobody has seen.  It is the last tenth, as neighbouring texts share names and topic.
     """
     reviews = utils.SAMPLES / "reviews.csv"
     offline = {"sample": reviews if reviews.is_file() else None}
@@ -181,8 +177,7 @@ SPECIALS = PAD, UNK, BOS, EOS = utils.PAD, utils.UNK, utils.BOS, utils.EOS
 
 
 def encode(tokens, vocabulary, max_length):
-    """<bos> tokens <eos> as ids, at most `max_length`; unknown tokens become <unk>."""
-    # A text may contain "<pad>"; it must not get the id of padding.
+    """<bos> tokens <eos>, at most `max_length` ids; a "<pad>" in the text is unknown."""
     body = [UNK if token in SPECIALS else token for token in tokens[: max_length - 2]]
     return vocabulary.encode([BOS, *body, EOS])
 
@@ -216,8 +211,7 @@ def learn_bpe(texts, merges, min_freq=2):
         (a, b) = argmax over pairs of  sum over chunks w of  n(w) * times (a, b) is in w
 
     (n(w): how often chunk w occurs) and every a b becomes the one piece ab.  It ends
-    early when no pair occurs `min_freq` times.  For speed, only chunks that held the
-    pair are counted anew after a merge.
+    early when no pair occurs `min_freq` times.
     """
     counts = Counter(chunk for text in texts for chunk in CHUNK.findall(text))
     pieces = {chunk: single_bytes(chunk) for chunk in counts}
@@ -236,7 +230,7 @@ def learn_bpe(texts, merges, min_freq=2):
         if pairs[best] < min_freq:
             break
         learnt.append((best, pairs[best]))
-        for chunk in holders.pop(best):
+        for chunk in holders.pop(best):  # only these change: no need to count all anew
             count(chunk, -1)
             pieces[chunk] = merge_pair(pieces[chunk], best)
             count(chunk, +1)
@@ -295,7 +289,9 @@ def visible(tokens):
 
 def show_merges(merges, train_texts, source):
     """The first merges, and one word after 0, 10, 100 and all of them."""
-    print(f"\nByte-pair encoding, learnt from the training part of {source.label}")
+    print(
+        f"\nByte-pair encoding joins the most frequent pair, and again: {source.label}"
+    )
     for step, ((left, right), count) in enumerate(merges[:6], start=1):
         left, right, both = visible([left, right, left + right])
         print(f"  merge {step}: {left} + {right} -> {both}   seen {count:,} times")
@@ -303,8 +299,9 @@ def show_merges(merges, train_texts, source):
     word = " " + max(found, key=lambda w: (len(w) > 7 and w.islower(), found[w]))
     for n in sorted({min(n, len(merges)) for n in (0, 10, 100, len(merges))}):
         print(f"  after {n:>4} merges: {' '.join(visible(make_bpe(merges[:n])(word)))}")
-    print("_ is a space.  The most frequent pair of neighbours becomes one token, over")
-    print("and over: frequent words grow into one token, rare ones are spelt in parts.")
+    print(
+        "_ is a space.  Frequent words become one token, rare ones are spelt in parts."
+    )
 
 
 def compare_tokenizers(tokenizers, split, vocabularies, source):
@@ -320,8 +317,7 @@ def compare_tokenizers(tokenizers, split, vocabularies, source):
             "unknown": f"{1 - share_known(held, vocabulary):.2%}",
             "line comes back": "exact" if join(cut(line)) == line else "changed",
         }
-    title = f"Four tokenizers on the held-out part, {source.label}"
-    utils.print_table(title, rows, corner="tokenizer")
+    utils.print_table(f"Held-out part of {source.label}", rows, corner="tokenizer")
     print("Small V: long rows, all known.  Large V: short rows, some tokens unknown.")
 
 
@@ -331,10 +327,7 @@ def share_known(rows, vocabulary):
 
 
 def counts_by_rank(train, rows):
-    """(n,): how often the training part's 1st, 2nd, ... token occurs in `rows`.
-
-    Its n different tokens are ranked by their counts, the most frequent first.
-    """
+    """(n,): how often train's 1st, 2nd, ... most frequent token occurs in `rows`."""
     counts = Counter(token for row in rows for token in row)
     ranked = utils.Vocabulary.build(train, specials=()).tokens
     return np.array([counts[token] for token in ranked])
@@ -346,7 +339,7 @@ def coverage(train, rows):
 
 
 def show_coverage(train, held, vocabulary, args, source):
-    """What the most frequent tokens cover, as a table; and Zipf's law."""
+    """What the most frequent tokens cover, as a table."""
     counts = counts_by_rank(train, train)
     known, unseen = coverage(train, train), coverage(train, held)
     used, rows = sum(token in vocabulary for token in set().union(*train)), {}
@@ -358,9 +351,10 @@ def show_coverage(train, held, vocabulary, args, source):
     utils.print_table(title, rows, corner="most frequent")
     print("Read down: what a larger vocabulary adds; the last row is this run's.")
     top, once = counts[:10].sum() / counts.sum(), (counts == 1).mean()
-    print("Zipf's law: the token of rank r occurs about C / r times.  The first 10 of")
-    print(f"{len(counts):,} different tokens fill {top:.1%} of the training part;")
-    print(f"{once:.1%} of the different tokens occur once, too rarely to learn from.")
+    print(
+        f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of its different"
+    )
+    print(f"tokens, {len(counts):,} in all, occur only once: too rarely to learn from.")
 
 
 def draw(split, args, source):
@@ -376,13 +370,20 @@ def draw(split, args, source):
         if name == args.tokenizer:
             left.plot(ranks, coverage(train, train), "k--", lw=1, label="its training")
             right.plot(ranks, counts[0] / ranks, "k--", lw=1, label="its C / rank")
-    left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="share known")
+    left.set(
+        xscale="log",
+        xlabel="most frequent tokens kept",
+        ylabel="share of held-out known",
+    )
     right.set(xscale="log", yscale="log", xlabel="rank", ylabel="count in training")
     left.legend()
     right.legend()
-    title = f"What a vocabulary knows of held-out text; Zipf's law; {source.label}"
-    figure.suptitle(title, **utils.PLAIN)
+    figure.suptitle(f"Known tokens, and Zipf's law: {source.label}", **utils.PLAIN)
     utils.save_picture(figure, args, "coverage_and_zipf")
+    print(
+        "  Left: a token ten times rarer adds ever less.  Right, Zipf's law: the token of"
+    )
+    print("  rank r occurs about C / r times (dashed), so most are rare, in any text.")
 
 
 def show_batch(texts, train, vocabulary, join, args, source):
@@ -390,21 +391,23 @@ def show_batch(texts, train, vocabulary, join, args, source):
     encoded = [encode(row, vocabulary, args.max_length) for row in train]
     ids, lengths = utils.pad(encoded[:4], vocabulary[PAD])  # (B, T), (B,)
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
-    print(f"\nA batch, {source.label}: {tuple(ids.shape)}, lengths {lengths.tolist()}")
+    print(
+        f"\nA batch {tuple(ids.shape)} of {source.label}, lengths {lengths.tolist()}:"
+    )
     for row, real in zip(ids[:, :12], mask[:, :12], strict=True):
         print("  ids  " + " ".join(f"{i:>5}" for i in row.tolist()))
         print("  mask " + " ".join(f"{m:>5}" for m in real.int().tolist()))
-    print("  0 is padding (mask 0), 1 unknown, 2 begin, 3 end; the last row, as text:")
-    print(f"  {decode(ids[-1].tolist(), vocabulary, join)!r}")
-    pairs = zip(encoded, texts, strict=True)
-    exact = sum(decode(row, vocabulary, join) == text for row, text in pairs)
     print(
-        f"  text -> ids -> text: exact for {exact:,} of {len(texts):,} documents; with"
+        "  (12 columns) 0: padding, 1: unknown, 2: begin, 3: end.  The last row, as text:"
     )
-    print("  --tokenizer bpe, for all that --max-length leaves whole")
-    lost = sum(max(0, len(row) + 2 - args.max_length) for row in train)
-    lost = f"{lost / sum(map(len, train)):.1%}"
-    print(f"  --max-length {args.max_length} cuts off {lost} of the tokens")
+    print(f"  {decode(ids[-1].tolist(), vocabulary, join)!r}")
+    exact = sum(decode(i, vocabulary, join) == t for i, t in zip(encoded, texts))
+    print(
+        f"  text -> ids -> text: exact for {exact:,} of {len(texts):,} documents, but"
+    )
+    print("  with --tokenizer bpe for all that --max-length leaves whole")
+    kept = sum(len(row) - 2 for row in encoded) / sum(map(len, train))
+    print(f"  --max-length {args.max_length} cuts off {1 - kept:.1%} of the tokens")
     print(f"  padding in this batch: {(~mask).float().mean():.1%}, work for nothing")
     return ids, mask
 
@@ -441,29 +444,24 @@ def show_neighbours(train, args, source):
     print(f"\nNearest of {size:,} tokens seen {least} times or more, {source.label}")
     for row in [*asked, *range(size // 10, size)][:6]:  # else frequent tokens
         order = np.argsort(-vectors @ vectors[row], kind="stable")
-        near = ", ".join(names[i] for i in order[order != row][:5])
-        print(f"  {names[row]:>12}: {near}")
+        near = [names[i] for i in order[order != row][:5]]
+        print(f"  {names[row]:>12}: {', '.join(near)}")
     print("No network, no labels: two words are alike if their neighbours are.  A rare")
     print("word has met too few neighbours to be placed well.")
 
 
-def compare_with_torchtext(texts, args):
+def compare_with_torchtext(texts, tokens, vocabulary, args):
     """Where torchtext loads: assert that it gives the same tokens and the same ids."""
     try:
-        import torchtext
-
-        torchtext.disable_torchtext_deprecation_warning()
         from torchtext.data.utils import get_tokenizer
         from torchtext.vocab import build_vocab_from_iterator
     except Exception as error:  # noqa: BLE001  (beside a newer torch: almost anything)
         print(f"\ntorchtext, made for torch 2.3, does not load: {type(error).__name__}")
         return
-    ours = list(map(basic_english, texts))
     theirs = list(map(get_tokenizer("basic_english"), texts))
-    assert ours == theirs, "torchtext cuts the text differently"
+    assert tokens == theirs, "torchtext cuts the text differently"
     limits = {"min_freq": args.min_freq, "max_tokens": args.max_vocab}
     known = build_vocab_from_iterator(theirs, specials=list(SPECIALS), **limits)
-    vocabulary = fit_vocabulary("basic_english", ours, [], args)
     assert vocabulary.tokens == known.get_itos(), "torchtext numbers them differently"
     print(f"\ntorchtext agrees: the same tokens, the same {len(vocabulary):,} ids.")
 
@@ -482,8 +480,7 @@ def build_parser():
     add("--min-freq", type=whole(1), default=2, help="rarer is unknown (default 2)")
     add("--max-length", type=whole(3), default=100, help="longest row (default 100)")
     add("--merges", type=whole(0), default=500, help="of BPE, at most (default 500)")
-    own = "a text file, or a CSV file with a column text"
-    utils.add_data_flags(parser, ["shakespeare", "sample"], own)
+    utils.add_data_flags(parser, ["shakespeare", "sample"], "text; or CSV, column text")
     utils.add_common_flags(parser)
     return parser
 
@@ -494,8 +491,7 @@ def main(argv=None):
     if args.tokenizer == "bpe" and room < 0:
         raise utils.UserError("--tokenizer bpe needs --max-vocab 260 or more")
     source, *texts = load_texts(args)
-    made = "" if source.path else ", generated by this script: no one wrote it"
-    print(f"Data: {source.label}{made}")
+    print(f"Data: {source.label}" + ("" if source.path else ", made up by this script"))
     print(f"{len(texts[0]):,} documents to learn from, {len(texts[1]):,} held out")
     merges = learn_bpe(texts[0], min(args.merges, max(room, 0)), args.min_freq)
     show_merges(merges, texts[0], source)
@@ -504,14 +500,15 @@ def main(argv=None):
         split[name] = [list(map(cut, part)) for part in texts]
         vocabularies[name] = fit_vocabulary(name, split[name][0], merges, args)
     compare_tokenizers(tokenizers, split, vocabularies, source)
-    vocabulary, (train, held) = vocabularies[args.tokenizer], split[args.tokenizer]
+    vocabulary, join = vocabularies[args.tokenizer], tokenizers[args.tokenizer][1]
+    train, held = split[args.tokenizer]
     show_coverage(train, held, vocabulary, args, source)
     draw(split, args, source)
-    join = tokenizers[args.tokenizer][1]
     ids, mask = show_batch(texts[0], train, vocabulary, join, args, source)
     show_embedding(ids, mask, vocabulary, args)
     show_neighbours(train, args, source)
-    compare_with_torchtext(texts[0], args)
+    ours = split["basic_english"][0], vocabularies["basic_english"]
+    compare_with_torchtext(texts[0], *ours, args)
     known = share_known(held, vocabulary)
     utils.write_metrics(args, source, {"held_out_coverage": known}, {})
 

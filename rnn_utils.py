@@ -1,8 +1,9 @@
 """Plumbing that two or more of the ten lessons share.
 
-You do not need this file to understand a lesson: whatever a lesson is named for (its cell, its
-attention, its sampling) is written out in the lesson itself.  What is here would only blur it:
-downloads, padding, batching, the training loop's book-keeping, checkpoints, pictures and flags.
+You do not need this file to understand a lesson: whatever a lesson is named for (its
+cell, its attention, its sampling) is written out in the lesson itself.  What is here
+would only blur it: downloads, padding, batching, the training loop's book-keeping,
+checkpoints, pictures and flags.
 
 Sections
     1. Reproducibility and device
@@ -12,8 +13,8 @@ Sections
     5. Results and pictures
     6. Command line
 
-Sizes, here and in every lesson: B batch, T time, F features, E embedding, H hidden, V vocabulary,
-N examples in a data set.
+Sizes, here and in every lesson: B batch, T time, F features, E embedding, H hidden, V
+vocabulary, N examples in a data set.
 """
 
 import argparse
@@ -52,9 +53,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent
 SAMPLES = ROOT / "samples"
-PLAIN = {
-    "parse_math": False
-}  # for titles and ticks: a file's name may hold dollar signs
+PLAIN = {"parse_math": False}  # of a picture's text: a file name may hold dollar signs
 
 
 class UserError(Exception):
@@ -131,7 +130,8 @@ def count_parameters(model):
 def cells_of_equal_size(build, config, cells):
     """name -> config of each cell, its hidden size chosen for as many weights as `config`.
 
-    build: the model class; config: its keyword arguments, "cell" and "hidden" among them.
+    build: the model class; config: its keyword arguments, "cell" and "hidden" among
+    them.
     """
 
     def size(shape):
@@ -266,9 +266,7 @@ DATASETS = {
     ),
 }
 
-CONNECT_SECONDS = (
-    5  # one connection attempt; the whole first contact is given twice that
-)
+CONNECT_SECONDS = 5  # one connection attempt; the first contact is given twice that
 DOWNLOAD_TRIES = 3  # for a transfer that breaks off or arrives damaged
 
 
@@ -290,9 +288,9 @@ class Source(NamedTuple):
 def fetch(name, data_dir):
     """Paths of a real data set's files below `data_dir`, downloading what is not there yet.
 
-    A file that already lies there is taken as it is.  A download counts only once its digest
-    has been checked; until then it has another name, and it is deleted if it fails.
-    Raises UserError, which says what to put where, if the files cannot be had.
+    A file that already lies there is taken as it is.  A download counts only once its
+    digest has been checked; until then it has another name, and it is deleted if it
+    fails. Raises UserError, which says what to put where, if the files cannot be had.
     """
     dataset, folder = DATASETS[name], Path(data_dir)
     missing = list(dataset.files)
@@ -377,8 +375,8 @@ def _reason(error):
 def choose_dataset(args, real, offline):
     """Turn `--dataset` and `--input` into a Source.
 
-    real: names of DATASETS, the first being what `auto` means.  offline: name -> path of a sample
-    (None if it is generated), the first being what `auto` falls back to.
+    real: names of DATASETS, the first being what `auto` means.  offline: name -> path
+    of a sample (None if it is generated), the first being what `auto` falls back to.
     """
     if args.input:
         if args.dataset != "auto":
@@ -466,8 +464,8 @@ def read_csv(path, columns):
 def split_by_hash(keys, parts=(0.8, 0.1, 0.1)):
     """Assign each distinct key to part 0, 1 or 2; returns {key: part}.
 
-    Keys are ordered by their SHA-256, so the split is fixed by the data alone: the same on every
-    machine, whatever --seed says, and a key never stands in two parts.
+    Keys are ordered by their SHA-256, so the split is fixed by the data alone: the same
+    on every machine, whatever --seed says, and a key never stands in two parts.
     """
     ordered = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).digest())
     first = round(parts[0] * len(ordered))
@@ -478,8 +476,8 @@ def split_by_hash(keys, parts=(0.8, 0.1, 0.1)):
 def sine_series(n=2000, period=50, noise_std=0.2):
     """A sine plus Gaussian noise of known variance, by day.  The best forecast errs by the noise.
 
-    Returns (series, noise), two pandas.Series of `n` values on the same dates.  Both are fixed:
-    neither depends on --seed.
+    Returns (series, noise), two pandas.Series of `n` values on the same dates.  Both
+    are fixed: neither depends on --seed.
     """
     noise = noise_std * np.random.default_rng(20240101).standard_normal(n)
     values = np.sin(2 * np.pi * np.arange(n) / period) + noise
@@ -501,9 +499,9 @@ DATE_COLUMNS = {"date", "datetime", "timestamp", "time", "day", "month", "year"}
 def load_series(args, source):
     """The series of `--dataset`, `--input` and `--column`, repaired -> (series, sentences).
 
-    The series is a pandas.Series of finite floats on rising dates, each date once, named after
-    its column.  The sentences say what `repair_series` found and did; print them.
-    Raises UserError if the data cannot be read as a series, or never change.
+    The series is a pandas.Series of finite floats on rising dates, each date once,
+    named after its column.  The sentences say what `repair_series` found and did; print
+    them. Raises UserError if the data cannot be read as a series, or never change.
     """
     made = {"sine": lambda: sine_series()[0], "simulated": simulated_prices}
     if source.name not in made:
@@ -547,8 +545,9 @@ def check_parts(values, length, horizon):
 def find_season(train):
     """Steps of one season of `train` (n1,), None if none shows; lesson 03 has it at length.
 
-    The lag of the highest peak of the autocorrelation after it first fell below zero, if it
-    rises above the band of white noise.  A season must fit three times into `train`.
+    The lag of the highest peak of the autocorrelation after it first fell below zero,
+    if it rises above the band of white noise.  A season must fit three times into
+    `train`.
     """
     n, centred = len(train), train - train.mean()
     spectrum = np.abs(np.fft.rfft(centred, 2 * n)) ** 2  # padded: no wrapping around
@@ -572,9 +571,10 @@ def next_dates(index, count):
 def read_series(path, column=None):
     """One column of a CSV file by its dates, in file order and unrepaired: a pandas.Series.
 
-    The dates are the column with such a name, else the first that is not numbers; they are
-    written as 2000-12-31, 2000-12 or 2000 (ISO 8601: day and month cannot be mixed up).
-    column: None takes the only column of numbers.  An empty cell becomes NaN, and so does inf.
+    The dates are the column with such a name, else the first that is not numbers; they
+    are written as 2000-12-31, 2000-12 or 2000 (ISO 8601: day and month cannot be mixed
+    up). column: None takes the only column of numbers.  An empty cell becomes NaN, and
+    so does inf.
     """
     read_csv(path, [column] if column else [])  # raises UserError for what is no CSV
     frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
@@ -636,7 +636,8 @@ def _refuse(path, cells, bad, what):
 def repair_series(series):
     """Sort by date, merge repeats, add missing dates, fill gaps -> (series, sentences).
 
-    A gap takes the last value before it: to interpolate would tell the past about the future.
+    A gap takes the last value before it: to interpolate would tell the past about the
+    future.
     """
     said = []
     if not series.index.is_monotonic_increasing:
@@ -668,7 +669,8 @@ def repair_series(series):
 def _add_missing_dates(series):
     """Give a regular series a row (NaN) for each date it lacks -> (series, sentences).
 
-    Trading days are no regular dates: weekends and holidays have no price, so none is made up.
+    Trading days are no regular dates: weekends and holidays have no price, so none is
+    made up.
     """
     if len(series) < 3:
         return series, []
@@ -696,7 +698,8 @@ def _add_missing_dates(series):
 def _even_dates(series, usual):
     """Even steps of `usual`, of a month, a quarter or a year -> (series, dates it should have).
 
-    The dates are None if no such step fits.  Months, quarters and years go by their first day.
+    The dates are None if no such step fits.  Months, quarters and years go by their
+    first day.
     """
     first, last = series.index[0], series.index[-1]
     if (last - first) // usual < 2 * len(series):
@@ -806,9 +809,9 @@ def length_mask(lengths, width, device=None):
 def bucketed_order(lengths, batch_size, shuffle, pool=50):
     """Split range(N) into batches of similar length: a list of index tensors.
 
-    Shuffled: cut a random order into pools of `pool` batches, sort each pool by length, cut it
-    into batches, shuffle the batches.  So an epoch is random, yet little of a batch is padding.
-    Not shuffled: sorted by length throughout, the same at every call.
+    Shuffled: cut a random order into pools of `pool` batches, sort each pool by length,
+    cut it into batches, shuffle the batches.  So an epoch is random, yet little of a
+    batch is padding. Not shuffled: sorted by length throughout, the same at every call.
     """
     if not shuffle:
         return list(torch.argsort(lengths, stable=True).split(batch_size))
@@ -824,10 +827,10 @@ def bucketed_order(lengths, batch_size, shuffle, pool=50):
 class Batches:
     """Batches out of tensors that were made once.  Each pass over it is one epoch.
 
-    data: name -> (N, ...) tensor.  Where `x` comes with `x_length`, a batch's x is cut to its
-    longest row, and `bucket="x"` puts rows of similar length together.  Lengths stay on the CPU,
-    where packing wants them; everything else lies on `device` from the start.  A batch also
-    holds `index`, the rows it was made of.
+    data: name -> (N, ...) tensor.  Where `x` comes with `x_length`, a batch's x is cut
+    to its longest row, and `bucket="x"` puts rows of similar length together.  Lengths
+    stay on the CPU, where packing wants them; everything else lies on `device` from the
+    start.  A batch also holds `index`, the rows it was made of.
     """
 
     def __init__(self, data, batch_size, device="cpu", shuffle=False, bucket=None):
@@ -876,12 +879,13 @@ class Batches:
 #
 #     step(model, batch) -> (sums, count)
 #
-# sums["loss"] is the loss summed over the batch's real items (a scalar tensor, what training
-# lowers), other entries are further sums, such as how many answers were right; `count` is how many
-# items they sum over.  Averages are taken once, over all items, and so are never means of means.
+# sums["loss"] is the loss summed over the batch's real items (a scalar tensor, what
+# training lowers), other entries are further sums, such as how many answers were right;
+# `count` is how many items they sum over.  Averages are taken once, over all items, and
+# so are never means of means.
 
 OPTIMIZERS = {
-    # decoupled weight decay (Loshchilov and Hutter, 2019); at --weight-decay 0 this is plain Adam
+    # Decoupled weight decay (Loshchilov and Hutter, 2019); without any, plain Adam.
     "adam": lambda params, args: torch.optim.AdamW(
         params, lr=args.lr, weight_decay=args.weight_decay
     ),
@@ -957,7 +961,7 @@ def accumulate_gradient(model, step, group, args):
     for batch in group:
         with autocast(args):
             sums, items = step(model, batch)
-        # One batch: divide the loss.  Several: only the group's total count is the right divisor.
+        # One batch: divide the loss.  Several: only the group's count is right.
         (sums["loss"] / items if len(group) == 1 else sums["loss"]).backward()
         totals.append({k: torch.as_tensor(v).detach() for k, v in sums.items()})
         count += items
@@ -1034,8 +1038,8 @@ def fit(
 
     train, val: Batches, or anything with len() that can be iterated anew every epoch.
     about: what a checkpoint must know beside weights (see `model_card`).  None: a side
-    experiment, which prints nothing and leaves no file.
-    Raises Diverged when the loss is no longer a number, UserError when --resume does not fit.
+    experiment, which prints nothing and leaves no file. Raises Diverged when the loss
+    is no longer a number, UserError when --resume does not fit.
     """
     optimizer = OPTIMIZERS[args.optimizer](model.parameters(), args)
     steps = args.epochs * math.ceil(len(train) / args.accumulate)
@@ -1316,7 +1320,8 @@ def _check_same_run(path, state, args, about, schedule):
 def classification_scores(scores, truth):
     """Accuracy, macro-F1 (F1 of each class, averaged: rare classes count alike), top-3.
 
-    scores (N, C), truth (N,) of class numbers.  Top-3 only where there are more classes.
+    scores (N, C), truth (N,) of class numbers.  Top-3 only where there are more
+    classes.
     """
     top = scores.topk(min(3, scores.shape[1])).indices.cpu()  # (N, 3), likeliest first
     truth = truth.cpu()
@@ -1340,9 +1345,9 @@ def judge(model, forward, batches, args):
 def text_baselines(vectorizer, train, asked, labels):
     """What a sceptic asks of a text classifier: the commonest class; a linear model.
 
-    vectorizer: turns texts into counts without order (TfidfVectorizer and the like), for
-    a logistic regression.  train, asked: lists of (text, label); fitted on train only.
-    Returns {"majority": scores, "linear": scores} of `asked`.
+    vectorizer: turns texts into counts without order (TfidfVectorizer and the like),
+    for a logistic regression.  train, asked: lists of (text, label); fitted on train
+    only. Returns {"majority": scores, "linear": scores} of `asked`.
     """
     texts, classes = zip(*train, strict=True)
     numbers = {label: i for i, label in enumerate(labels)}
@@ -1363,8 +1368,8 @@ def text_baselines(vectorizer, train, asked, labels):
 def series_baselines(values, n1, start, end, length, horizon):
     """Lesson 03's baselines, 1 ... h steps ahead, of values[start:end]: name -> (M, h).
 
-    values (n,).  The origins are start - 1 ... end - 2.  The season, and the width (up to
-    `length`) of the moving average, are chosen on the training span values[:n1].
+    values (n,).  The origins are start - 1 ... end - 2.  The season, and the width (up
+    to `length`) of the moving average, are chosen on the training span values[:n1].
     """
     ahead = np.arange(1, horizon + 1)
     origins = np.arange(start - 1, end - 1)[:, None] + 0 * ahead  # (M, h)
@@ -1389,8 +1394,9 @@ def autoregression(values, n1, n2, length, horizon):
     """The linear forecast: y_(o+k) = a_k + sum_i b_ki y_(o-i), 1 ... h steps ahead.
 
     Fitted on the targets length + 1 ... n1 - 1, those of a network that reads `length`
-    values and their changes.  How many values it reads, its order, is chosen on validation
-    for each step.  Returns forecasts (n - n1, h) of values[n1:], and the order one step ahead.
+    values and their changes.  How many values it reads, its order, is chosen on
+    validation for each step.  Returns forecasts (n - n1, h) of values[n1:], and the
+    order one step ahead.
     """
     whole = _windows(values[:n1], length + 1 + horizon)[:, 1:]  # (N, length + h)
     orders = np.unique(np.geomspace(1, length, 24).round().astype(int))
@@ -1500,8 +1506,8 @@ def write_metrics(
 ):
     """Write <out-dir>/metrics.json, add it to runs.jsonl beside that folder, compare with the last.
 
-    metrics, baselines: name -> number.  training: what `training_summary` returned; None for a
-    run that trained nothing.
+    metrics, baselines: name -> number.  training: what `training_summary` returned;
+    None for a run that trained nothing.
     """
     untrained = {
         "epochs_run": 0,

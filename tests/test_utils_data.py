@@ -44,7 +44,9 @@ BODY = b"Anna\nBo\n" * 5000
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Gives the next of server.answers, a (status, body, length that it claims); the last for ever."""
+    """Gives the next of server.answers, a (status, body, length that it claims); the
+    last for ever.
+    """
 
     def do_GET(self):
         answers = self.server.answers
