@@ -19,7 +19,7 @@ Run it
     python 02_text_preprocessing.py --max-length 20 --quick
 
 You should see
-    On shakespeare [real], two cores, 6 seconds in all:
+    On shakespeare [real], two cores, about 5 seconds:
                           V   tokens/document   unknown   line comes back
       basic_english   6,213              25.4     6.44%           changed
       word            7,245              26.6     7.07%           changed
@@ -30,11 +30,10 @@ You should see
     Nearest to king: richard, henry, warwick; to father: brother, his, husband, son.
 
 Try this (guess first, then run)
-    1. --tokenizer char: how large is the vocabulary, and how long do the rows become?
+    1. --tokenizer char: how large is V, how long are the rows, which letters are alike?
     2. --min-freq 1 --max-vocab 20000: is no held-out token unknown then?  Why not?
-    3. --merges 0, then 100, then 3000: what are BPE's tokens without any merge?
-    4. --tokenizer char: which letters are each other's nearest neighbours?
-    5. --max-length 10: how much of the text is lost, and what happens to the padding?
+    3. --tokenizer bpe --merges 0, then 3000: what are BPE's tokens without any merge?
+    4. --max-length 10: how much of the text is lost, and what happens to the padding?
 """
 
 # Sizes
@@ -114,7 +113,7 @@ def load_texts(args):
 
 
 def basic_english(text):
-    """torchtext's get_tokenizer("basic_english"): lower case, marks set apart."""
+    """The tokens of torchtext, PyTorch's old library: lower case, marks set apart."""
     text = text.lower().replace('"', "")
     text = re.sub(r"<br />|[;:]", " ", text)  # <br />: line break of a web page
     return re.sub(r"(['.,()!?])", r" \1 ", text).split()
@@ -125,9 +124,11 @@ def words(text):
     return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", text)
 
 
-# BPE starts from single bytes: 256 of them spell every text of every language (UTF-8
-# writes é as two).  It joins them inside a chunk only: a word or a run of punctuation
-# with the space before it, or white space.  All chunks joined are the text.
+# Byte-pair encoding starts from single bytes: 256 of them spell every text of every
+# language (UTF-8 writes é as two).  Then, again and again, the pair of neighbours that
+# is most frequent in the training part becomes one token: a merge.  Nothing is joined
+# across chunks (a word or a run of punctuation with the space before it, or white
+# space); all chunks joined are the text.
 CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
 
 
@@ -164,10 +165,7 @@ def make_tokenizers(merges):
     return {
         "basic_english": (basic_english, " ".join),
         "word": (words, " ".join),
-        "bpe": (
-            make_bpe(merges),
-            lambda tokens: b"".join(tokens).decode(errors="replace"),
-        ),
+        "bpe": (make_bpe(merges), lambda t: b"".join(t).decode(errors="replace")),
         "char": (list, "".join),
     }
 
@@ -177,7 +175,7 @@ SPECIALS = PAD, UNK, BOS, EOS = utils.PAD, utils.UNK, utils.BOS, utils.EOS
 
 
 def encode(tokens, vocabulary, max_length):
-    """<bos> tokens <eos>, at most `max_length` ids; a "<pad>" in the text is unknown."""
+    """<bos> tokens <eos>, at most `max_length` ids; a text's own "<pad>" is unknown."""
     body = [UNK if token in SPECIALS else token for token in tokens[: max_length - 2]]
     return vocabulary.encode([BOS, *body, EOS])
 
@@ -289,9 +287,7 @@ def visible(tokens):
 
 def show_merges(merges, train_texts, source):
     """The first merges, and one word after 0, 10, 100 and all of them."""
-    print(
-        f"\nByte-pair encoding joins the most frequent pair, and again: {source.label}"
-    )
+    print(f"\nByte-pair encoding, pair after pair, on training text: {source.label}")
     for step, ((left, right), count) in enumerate(merges[:6], start=1):
         left, right, both = visible([left, right, left + right])
         print(f"  merge {step}: {left} + {right} -> {both}   seen {count:,} times")
@@ -299,9 +295,7 @@ def show_merges(merges, train_texts, source):
     word = " " + max(found, key=lambda w: (len(w) > 7 and w.islower(), found[w]))
     for n in sorted({min(n, len(merges)) for n in (0, 10, 100, len(merges))}):
         print(f"  after {n:>4} merges: {' '.join(visible(make_bpe(merges[:n])(word)))}")
-    print(
-        "_ is a space.  Frequent words become one token, rare ones are spelt in parts."
-    )
+    print("_ is a space.  Frequent words become one token, rare ones stay in parts.")
 
 
 def compare_tokenizers(tokenizers, split, vocabularies, source):
@@ -351,10 +345,8 @@ def show_coverage(train, held, vocabulary, args, source):
     utils.print_table(title, rows, corner="most frequent")
     print("Read down: what a larger vocabulary adds; the last row is this run's.")
     top, once = counts[:10].sum() / counts.sum(), (counts == 1).mean()
-    print(
-        f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of its different"
-    )
-    print(f"tokens, {len(counts):,} in all, occur only once: too rarely to learn from.")
+    print(f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of all its")
+    print(f"{len(counts):,} different tokens occur once only: too rarely to learn from")
 
 
 def draw(split, args, source):
@@ -370,20 +362,14 @@ def draw(split, args, source):
         if name == args.tokenizer:
             left.plot(ranks, coverage(train, train), "k--", lw=1, label="its training")
             right.plot(ranks, counts[0] / ranks, "k--", lw=1, label="its C / rank")
-    left.set(
-        xscale="log",
-        xlabel="most frequent tokens kept",
-        ylabel="share of held-out known",
-    )
+    left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="held-out known")
     right.set(xscale="log", yscale="log", xlabel="rank", ylabel="count in training")
     left.legend()
     right.legend()
     figure.suptitle(f"Known tokens, and Zipf's law: {source.label}", **utils.PLAIN)
     utils.save_picture(figure, args, "coverage_and_zipf")
-    print(
-        "  Left: a token ten times rarer adds ever less.  Right, Zipf's law: the token of"
-    )
-    print("  rank r occurs about C / r times (dashed), so most are rare, in any text.")
+    print("  Left: what a vocabulary of each size knows.  Right, dashed: Zipf's law,")
+    print("  the token of rank r occurs about C / r times, so most words are rare.")
 
 
 def show_batch(texts, train, vocabulary, join, args, source):
@@ -391,21 +377,15 @@ def show_batch(texts, train, vocabulary, join, args, source):
     encoded = [encode(row, vocabulary, args.max_length) for row in train]
     ids, lengths = utils.pad(encoded[:4], vocabulary[PAD])  # (B, T), (B,)
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
-    print(
-        f"\nA batch {tuple(ids.shape)} of {source.label}, lengths {lengths.tolist()}:"
-    )
+    print(f"\nA batch {tuple(ids.shape)}, {source.label}, lengths {lengths.tolist()}")
     for row, real in zip(ids[:, :12], mask[:, :12], strict=True):
         print("  ids  " + " ".join(f"{i:>5}" for i in row.tolist()))
         print("  mask " + " ".join(f"{m:>5}" for m in real.int().tolist()))
-    print(
-        "  (12 columns) 0: padding, 1: unknown, 2: begin, 3: end.  The last row, as text:"
-    )
+    print("  (12 columns)  0 is padding (mask 0), 1 unknown, 2 begin, 3 end; last row:")
     print(f"  {decode(ids[-1].tolist(), vocabulary, join)!r}")
     exact = sum(decode(i, vocabulary, join) == t for i, t in zip(encoded, texts))
-    print(
-        f"  text -> ids -> text: exact for {exact:,} of {len(texts):,} documents, but"
-    )
-    print("  with --tokenizer bpe for all that --max-length leaves whole")
+    print(f"  text -> ids -> text: exact for {exact:,} of {len(texts):,} documents")
+    print("  (with bpe: all that --max-length leaves whole; the others may lose more)")
     kept = sum(len(row) - 2 for row in encoded) / sum(map(len, train))
     print(f"  --max-length {args.max_length} cuts off {1 - kept:.1%} of the tokens")
     print(f"  padding in this batch: {(~mask).float().mean():.1%}, work for nothing")
@@ -509,8 +489,8 @@ def main(argv=None):
     show_neighbours(train, args, source)
     ours = split["basic_english"][0], vocabularies["basic_english"]
     compare_with_torchtext(texts[0], *ours, args)
-    known = share_known(held, vocabulary)
-    utils.write_metrics(args, source, {"held_out_coverage": known}, {})
+    metrics = {"held_out_coverage": share_known(held, vocabulary)}
+    utils.write_metrics(args, source, metrics, {})
 
 
 if __name__ == "__main__":

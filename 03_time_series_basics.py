@@ -47,26 +47,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rnn_utils import (
-    Source,
-    add_common_flags,
-    add_data_flags,
-    capped,
-    check_series,
-    choose_dataset,
-    load_series,
-    make_parser,
-    parse_flags,
-    plot_lines,
-    print_table,
-    repair_series,
-    run,
-    save_picture,
-    simulated_prices,
-    sine_series,
-    whole,
-    write_metrics,
-)
+import rnn_utils as utils
 
 # ====================================================================================
 # 1. Data
@@ -77,7 +58,7 @@ def show_repair():
     """Repair seven rows with every common fault; one month has no row at all."""
     months = pd.DatetimeIndex([f"2001-0{month}" for month in (3, 1, 2, 2, 5, 6, 7)])
     broken = pd.Series([30, 10, 20, 21, np.nan, 60, 70], months, name="broken")
-    repaired, said = repair_series(broken)
+    repaired, said = utils.repair_series(broken)
     print("\nA broken series (made up for this lesson), as month:value, and its repair")
     for name, series in (("broken", broken), ("repaired", repaired)):
         print(f"  {name:<8} ", " ".join(f"{d:%m}:{v:g}" for d, v in series.items()))
@@ -273,7 +254,8 @@ def show_scaling(values, horizon):
         rows[name]["constant"] = np.sqrt(np.mean((test - mean) ** 2))
     honest, leaky = rows.values()
     lie = {key: leaky[key] / honest[key] - 1 for key in ("persistence", "constant")}
-    print_table("Scaling, minus a mean and divided by a std, fitted on", rows)
+    title = "Scaling: minus a mean, divided by a std"
+    utils.print_table(title, rows, corner="fitted on")
     print("persistence: test RMSE in scaled units of saying 'the last value again'.")
     print("constant: test RMSE in the series' units of always saying the mean.")
     print(
@@ -315,7 +297,7 @@ def show_baselines(val, test, source, horizon, fitted):
     rows = {name: {"val RMSE": val[name]["RMSE"]} for name in val}
     for name, row in test.items():
         rows[name] |= {f"test {k}": v for k, v in row.items()}
-    print_table(f"Baselines on {source.label}, {horizon} step(s) ahead", rows)
+    utils.print_table(f"Baselines on {source.label}, {horizon} step(s) ahead", rows)
     season = f"a season of {fitted.season} steps" if fitted.season else "no season"
     print(f"Found on train: {season}; the best moving average is of {fitted.average}.")
     print(f"Best on validation: {best}.  MASE below 1: smaller errors than persistence")
@@ -361,7 +343,7 @@ def show_prices(prices, source, length, horizon):
     for name, forecast in forecasts.items():
         rows[name] = agreement(truth, forecast, "price")
         rows[name] |= agreement(truth / before - 1, forecast / before - 1, "return")
-    print_table(f"Test span of {source.label}, {horizon} step(s) ahead", rows)
+    utils.print_table(f"Test span of {source.label}, {horizon} step(s) ahead", rows)
     print(
         "A price is close to the one before it, so copying that one scores high.  The"
     )
@@ -398,7 +380,7 @@ def plot_split(args, source, series):
     bottom.set_yticks([0, -1, -2, -3], names)
     bottom.set_title("Dots: inputs, may reach back.  Diamond: target, decides the part")
     bottom.set_xlabel("steps from the first value of validation (dashed: the border)")
-    save_picture(figure, args, "split")
+    utils.save_picture(figure, args, "split")
 
 
 def plot_autocorrelation(args, source, train, season):
@@ -412,7 +394,7 @@ def plot_autocorrelation(args, source, train, season):
         "and above": -band,
     }
     title, x = f"Autocorrelation of {source.label}, training span", range(1, most + 1)
-    plot_lines(args, "autocorrelation", title, lines, "lag k (steps)", "r_k", x)
+    utils.plot_lines(args, "autocorrelation", title, lines, "lag k (steps)", "r_k", x)
 
 
 def plot_prices(args, source, before, truth, forecasts):
@@ -430,7 +412,7 @@ def plot_prices(args, source, before, truth, forecasts):
         axes.set(xlabel=f"true {unit}", ylabel=f"forecast {unit}")
         axes.legend(fontsize=8)
     figure.suptitle(f"{source.label}: the same forecasts of the test span, seen twice")
-    save_picture(figure, args, "prices_and_returns")
+    utils.save_picture(figure, args, "prices_and_returns")
 
 
 # ====================================================================================
@@ -440,11 +422,13 @@ def plot_prices(args, source, before, truth, forecasts):
 
 def make_flags():
     """The flags of this lesson."""
-    parser = make_parser(__doc__)
-    add_common_flags(parser)
+    parser = utils.make_parser(__doc__)
+    utils.add_common_flags(parser)
     names = ["sunspots", "stock", "sine", "simulated"]
-    add_data_flags(parser, names, "CSV: a column of dates, one or more of numbers")
-    add, size = parser.add_argument, whole(1, 100_000)
+    utils.add_data_flags(
+        parser, names, "CSV: a column of dates, one or more of numbers"
+    )
+    add, size = parser.add_argument, utils.whole(1, 100_000)
     add("--column", help="what to forecast (default: the obvious one)")
     add("--sequence-length", type=size, default=36, help="T (default 36)")
     add("--horizon", type=size, default=1, help="steps ahead (default 1)")
@@ -452,14 +436,14 @@ def make_flags():
 
 
 def main(argv=None):
-    args = parse_flags(make_flags(), argv, __file__)
+    args = utils.parse_flags(make_flags(), argv, __file__)
     length, horizon = args.sequence_length, args.horizon
     offline = {"sine": None, "simulated": None}
-    source = choose_dataset(args, real=["sunspots", "stock"], offline=offline)
-    series, repairs = load_series(args, source)
-    series = capped(args, series, 1000)
+    source = utils.choose_dataset(args, real=["sunspots", "stock"], offline=offline)
+    series, repairs = utils.load_series(args, source)
+    series = utils.capped(args, series, 1000)
     values = series.to_numpy()  # (n,)
-    check_series(values, length, horizon)
+    utils.check_series(values, length, horizon)
     n1, n2 = split_ends(len(values))
     print(f"{source.label}: '{series.name}', {len(series):,} values")
     print("\n".join(f"  - {said}" for said in repairs or ["nothing to repair"]))
@@ -475,8 +459,8 @@ def main(argv=None):
     plot_autocorrelation(args, source, values[:n1], fitted.season)
     prices, market = values, source
     if source.name != "stock" or series.name == "volume":  # the next part needs prices
-        prices = simulated_prices(max(2500, len(values))).to_numpy()
-        market = Source("simulated", None, False)
+        prices = utils.simulated_prices(max(2500, len(values))).to_numpy()
+        market = utils.Source("simulated", None, False)
     *seen, _ = show_prices(prices, market, length, horizon)
     plot_prices(args, market, *seen)
 
@@ -486,11 +470,11 @@ def main(argv=None):
     metrics = {f"test_{name.lower()}": score for name, score in test[best].items()}
     metrics["val_rmse"] = val[best]["RMSE"]
     if source.name == "sine":
-        noise = sine_series()[1].to_numpy()[n2 : len(values)]
+        noise = utils.sine_series()[1].to_numpy()[n2 : len(values)]
         metrics["test_noise_variance"] = show_noise(noise, metrics["test_rmse"])
     baselines = {name: row["RMSE"] for name, row in test.items()}
-    write_metrics(args, source, metrics, baselines)
+    utils.write_metrics(args, source, metrics, baselines)
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(utils.run(main))

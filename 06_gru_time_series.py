@@ -12,12 +12,15 @@ What you will learn
 
 Run it
     python 06_gru_time_series.py
-    python 06_gru_time_series.py --sequence-length 50
     python 06_gru_time_series.py --save-model --forecast 24
     python 06_gru_time_series.py --eval-only --forecast 24
 
-You should see (seed 0, two cores, about 30 seconds)
-    @@@
+You should see (seed 0, two cores, about 20 seconds)
+    sunspots [real], one step ahead: RMSE 17.74; persistence 19.73, p = 0.001; linear
+    autoregression 17.98, p = 0.53, so neither wins.  12 ahead: 27.77 directly, 30.46
+    fed back, autoregression 31.76 (p = 0.17).  The 80 % band holds 78.5 %.
+    --dataset sine [sample]: an MSE of 1.06 times the noise's own.
+    --dataset stock [real]: RMSE 36.18, the same as yesterday's price (p = 0.73).
 
 Try this (guess first, then run)
     --dataset sine                     how close to the noise can any forecast come?
@@ -30,8 +33,7 @@ Try this (guess first, then run)
 #   n   values in the series         T   values in one window (--sequence-length)
 #   N   windows (examples)           h   steps ahead: 1 ... h (--horizon)
 #   M   forecasts of one part        n1, n2   where validation and test start
-#   B   batch                        H   hidden state
-# The origin of a forecast: the last value it knows.
+#   B   batch      H   hidden state      The origin is the last value a forecast knows.
 
 import sys
 from argparse import Namespace
@@ -50,7 +52,10 @@ import rnn_utils as utils
 # ====================================================================================
 
 TO_LEVELS = {"price": np.asarray, "return": np.log}
-TO_UNITS = {"price": np.asarray, "return": np.exp}  # the way back
+TO_UNITS = {
+    "price": np.asarray,
+    "return": np.exp,
+}  # (exp of a mean logarithm is a touch below the mean)
 
 
 def fit_scaling(levels, horizon, target):
@@ -149,8 +154,8 @@ def show_by_hand():
 class Forecaster(nn.Module):
     """One GRU for the next step, one for steps 2 ... h; they share nothing.
 
-    A single one for all steps spends itself on the far ones, which are more and harder;
-    its next step then came out 10 % worse on the sunspots, no better than persistence.
+    A single one for all steps spends itself on the far ones, which are more and harder:
+    in a trial on the sunspots its next step came out 4 to 12 % worse.
     """
 
     def __init__(self, hidden, layers, dropout, horizon):
@@ -315,11 +320,9 @@ def report_one_step(found, fold, source, noise):
         print(f"GRU against {words}: RMSE {change:+.1%}, p = {p:.3f}: {said}.")
     print(f"Best baseline on validation: {found.best}.")
     changes = truth - fold.values[fold.n2 - 1 : -1]
-    r2 = [
-        1 - square / (np.mean(d**2) or np.nan) for d in (truth - truth.mean(), changes)
-    ]
-    print(f"R2 of the values {r2[0]:.3f}, of their changes {r2[1]:.3f}.  A copy of the")
-    print("last value has nearly the same first, and 0 for the second.")
+    spreads = truth.var(), np.mean(changes**2)
+    r2 = [1 - square / (spread or np.nan) for spread in spreads]
+    print(f"R2 of the values {r2[0]:.3f}; of their changes {r2[1]:.3f}, 0 for a copy.")
     metrics = {f"test_{name.lower()}": score for name, score in rows["GRU"].items()}
     metrics |= {f"p_{k}": rows[k]["p"] for k in ("persistence", "autoregression")}
     metrics |= {"p_best_baseline": rows[found.best]["p"], "r2_of_changes": r2[1]}
@@ -343,7 +346,10 @@ def report_horizon(found, source, args):
     h, direct, rows = len(rmse["GRU"]), found.errors["GRU"], {}
     for k in sorted({k for k in (1, 2, 3, 6, 12, 24, 48) if k < h} | {h}):
         rows[f"{k} ahead"] = {name: curve[k - 1] for name, curve in rmse.items()}
-        for label, name in (("p to AR", "autoregression"), ("p to it", "GRU fed back")):
+        for label, name in (
+            ("p to AR", "autoregression"),
+            ("p to fed", "GRU fed back"),
+        ):
             p = diebold_mariano(direct[k - 1], found.errors[name][k - 1], k)[1]
             rows[f"{k} ahead"][label] = p
     utils.print_table(f"{source.label}: test RMSE by steps ahead", rows)
@@ -366,9 +372,9 @@ def walk_forward(fold, index, config, source, args):
         name = f"{index[part.n2]:%Y-%m-%d} and on"
         rows[name] = {model: row["RMSE"] for model, row in found.items()}
         rows[name]["p to AR"] = found["autoregression"]["p"]
-    ratios = [r["GRU"] / (r["persistence"] or np.nan) for r in rows.values()] or [
-        np.nan
-    ]
+    if not rows:
+        return {}
+    ratios = [r["GRU"] / (r["persistence"] or np.nan) for r in rows.values()]
     utils.print_table(f"{source.label}: walk-forward, RMSE one step ahead", rows)
     print(f"GRU / persistence: {min(ratios):.3f} to {max(ratios):.3f}, span by span.")
     return {"walk_forward_ratio": np.mean(ratios), "walk_forward_worst": max(ratios)}
@@ -376,8 +382,8 @@ def walk_forward(fold, index, config, source, args):
 
 def report_leak(fold, config, honest, args):
     """--leaky-scaling: train again, the scaling fitted on everything: metrics."""
-    shape, rows = (fold.values, fold.length, fold.horizon, fold.target), {}
-    leaky = make_fold(*shape, leaky=True)
+    rows, shape = {}, (fold.length, fold.horizon, fold.target)
+    leaky = make_fold(fold.values, *shape, leaky=True)
     found = judge(train_model(leaky, config, args)[0], leaky, args).rows["GRU"]
     for name, row, end in (("train", honest, fold.n1), ("everything", found, None)):
         std = fold.values[:end].std()
@@ -399,7 +405,8 @@ def draw(found, fold, index, records, source, args):
     lines = {name: line[-60:] for name, line in (late | lines).items()}
     more = {"width": 9, "dashed": ["GRU"]}
     utils.plot_lines(args, "lag", title, lines, *axes, dates[-60:], **more)
-    print("Reading lag.png: how much of the GRU is the truth, one step late?")
+    if not args.no_plots:
+        print("Reading lag.png: how much of the GRU is the truth, one step late?")
 
 
 def continue_series(model, fold, margins, index, source, args):
@@ -428,11 +435,10 @@ def continue_series(model, fold, margins, index, source, args):
 
 def make_flags():
     parser, size = utils.make_parser(__doc__), utils.whole(1, 10**5)
-    names, text = ["sunspots", "stock", "sine", "simulated"], "CSV with a date column"
+    names = ["sunspots", "stock", "sine", "simulated"]
     utils.add_common_flags(parser)
-    utils.add_data_flags(parser, names, text)
-    sizes = {"epochs": 15, "batch_size": 64, "hidden_size": 48}
-    utils.add_training_flags(parser, lr=0.005, **sizes)
+    utils.add_data_flags(parser, names, "CSV with a column of dates")
+    utils.add_training_flags(parser, lr=0.005, epochs=15, batch_size=64, hidden_size=48)
     add = parser.add_argument_group("this lesson").add_argument
     add("--column", help="what to forecast (default: the obvious one)")
     add("--sequence-length", type=size, default=48, help="T (default 48)")
@@ -460,6 +466,8 @@ def prepare(source, series, args):
 
 def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__)
+    if args.eval_only and args.leaky_scaling:
+        raise utils.UserError("--leaky-scaling trains a network; drop --eval-only")
     show_by_hand()
     made_here = dict.fromkeys(["sine", "simulated"])
     source = utils.choose_dataset(args, ["sunspots", "stock"], made_here)

@@ -562,7 +562,8 @@ def find_season(train):
 
 def next_dates(index, count):
     """The `count` dates after `index` if it is regular, else the steps' numbers 1, 2, ..."""
-    step = pd.infer_freq(index) if len(index) > 2 else None
+    with warnings.catch_warnings(action="ignore"):  # about what pandas 4 will return
+        step = pd.infer_freq(index) if len(index) > 2 else None
     if step is None:
         return pd.RangeIndex(1, count + 1)
     return pd.date_range(index[-1], periods=count + 1, freq=step)[1:]
@@ -864,9 +865,8 @@ class Batches:
         for name, tensor in self.data.items():
             if f"{name}_length" in batch:
                 tensor = tensor[:, : int(batch[f"{name}_length"].max())]
-            batch[name] = tensor.index_select(
-                0, there
-            )  # one gather; no loop over tokens
+            # One gather a batch; no loop over tokens.
+            batch[name] = tensor.index_select(0, there)
         batch["index"] = index
         return batch
 
@@ -988,9 +988,7 @@ def train_epoch(model, step, train, optimizer, scheduler, args, title=""):
     """One pass over `train`; returns {"loss": ..., "grad_norm": ..., ...}."""
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    clip = (
-        args.clip if args.clip > 0 else math.inf
-    )  # infinity: measure the norm, clip nothing
+    clip = args.clip or math.inf  # infinity: measure the norm, clip nothing
     totals, norms, count = [], [], 0
     progress = tqdm(train, desc=title, leave=False, disable=None, total=len(train))
     for group in in_groups(progress, args.accumulate):
@@ -1038,8 +1036,9 @@ def fit(
 
     train, val: Batches, or anything with len() that can be iterated anew every epoch.
     about: what a checkpoint must know beside weights (see `model_card`).  None: a side
-    experiment, which prints nothing and leaves no file. Raises Diverged when the loss
-    is no longer a number, UserError when --resume does not fit.
+    experiment, which prints nothing and leaves no file.
+    Raises Diverged when the loss is no longer a number, UserError when --resume does
+    not fit.
     """
     optimizer = OPTIMIZERS[args.optimizer](model.parameters(), args)
     steps = args.epochs * math.ceil(len(train) / args.accumulate)
@@ -1066,10 +1065,11 @@ def fit(
                 state_file, model, optimizer, scheduler, run, state, args, about
             )
         yield record
-        set_random_state(
-            state
-        )  # whatever the lesson drew in between, training goes on the same
+        # Whatever the lesson drew in between, training goes on the same.
+        set_random_state(state)
     model.load_state_dict(run["best_weights"])
+    if about:
+        print(f"Best {monitor} in epoch {run['best']['epoch']}: its weights are kept")
 
 
 def training_is_over(run, args, monitor):
@@ -1149,9 +1149,7 @@ def write_atomically(path, content):
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(
-            temporary, 0o666 & ~_UMASK
-        )  # a temporary file is private; this one need not be
+        os.chmod(temporary, 0o666 & ~_UMASK)  # it was private; the result need not be
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
@@ -1295,9 +1293,8 @@ def load_training_state(path, model, optimizer, scheduler, run, args, about, sch
 
 def _check_same_run(path, state, args, about, schedule):
     """UserError if the interrupted run had other flags, data or sizes."""
-    free = (
-        {"epochs"} if schedule == "constant" else set()
-    )  # one-cycle is shaped by its length
+    # One-cycle is shaped by its length; a constant rate may go on for longer.
+    free = {"epochs"} if schedule == "constant" else set()
     before, now = state["flags"], shaping_flags(args)
     for flag in sorted((before.keys() | now.keys()) - free):
         if before.get(flag) != now.get(flag):

@@ -49,9 +49,26 @@ ROWS = {
     "04-gru": Row(
         "04 GRU, both directions",
         "04_simple_rnn",
-        ("--cell", "gru", "--bidirectional"),
+        (
+            *("--cell", "gru", "--bidirectional", "--hidden-size", "256"),
+            *("--dropout", "0.5", "--weight-decay", "0.3", "--epochs", "20"),
+        ),
         "test_accuracy",
         "letter_groups",
+    ),
+    "06-sunspots": Row(
+        "06 GRU, sunspots",
+        "06_gru_time_series",
+        (),
+        "test_rmse",
+        "autoregression_rmse",
+    ),
+    "06-stock": Row(
+        "06 GRU, S&P 500",
+        "06_gru_time_series",
+        ("--dataset", "stock"),
+        "test_rmse",
+        "persistence_rmse",
     ),
 }
 
@@ -127,10 +144,9 @@ def fill(names, data_dir):
 
 def spread(values):
     """Mean ± half the range, with as many digits as make sense."""
-    mean = statistics.mean(values)
-    half = (max(values) - min(values)) / 2
+    mean, half = statistics.mean(values), (max(values) - min(values)) / 2
     digits = 4 if abs(mean) < 10 else 2
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half else "")
 
 
 def table(results):
@@ -145,11 +161,11 @@ def table(results):
         cells = [
             row.title,
             f"{runs[0]['dataset']} (real)",
-            row.metric.removeprefix("test_").replace("_", " "),
+            row.metric.replace("_", " "),
             spread([run["metrics"][row.metric] for run in runs]),
             len(runs),
-            row.baseline.replace("_", " "),
-            f"{statistics.mean(run['baselines'][row.baseline] for run in runs):.4f}",
+            row.baseline.removesuffix("_rmse").replace("_", " "),
+            spread([run["baselines"][row.baseline] for run in runs]),
             f"{runs[0]['parameters']:,}",
             f"{statistics.median(run['train_seconds'] for run in runs):.0f}",
             max(run["peak_mib"] for run in runs),

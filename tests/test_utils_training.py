@@ -460,7 +460,8 @@ def test_one_line_an_epoch(tmp_path, capsys):
     """The reader sees training beside validation, once an epoch."""
     _, records = train(flags(tmp_path, epochs=3))
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:10] for line in lines] == ["epoch  1/3", "epoch  2/3", "epoch  3/3"]
+    starts = ["epoch  1/3", "epoch  2/3", "epoch  3/3", "Best val_l"]
+    assert [line[:10] for line in lines] == starts
     assert f"loss {records[1]['loss']:.4f}" in lines[1]
     assert f"val_loss {records[1]['val_loss']:.4f}" in lines[1]
 
