@@ -16,7 +16,6 @@ Run it
     python 02_text_preprocessing.py
     python 02_text_preprocessing.py --tokenizer bpe --merges 1000
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
-    python 02_text_preprocessing.py --max-length 20 --quick
 
 You should see
     On shakespeare [real], two cores, about 5 seconds:
@@ -27,7 +26,7 @@ You should see
       char               68             112.1     0.00%             exact
     The 1,000 most frequent of basic_english's tokens cover 85.92% of the training part
     and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
-    Nearest to king: richard, henry, warwick; to father: brother, his, husband, son.
+    Nearest to king: henry, vi, richard, edward; to father: son, brother, mother.
 
 Try this (guess first, then run)
     1. --tokenizer char: how large is V, how long are the rows, which letters are alike?
@@ -50,6 +49,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from sklearn.decomposition import TruncatedSVD
 from torch import nn
 
 import rnn_utils as utils
@@ -208,8 +208,7 @@ def learn_bpe(texts, merges, min_freq=2):
 
         (a, b) = argmax over pairs of  sum over chunks w of  n(w) * times (a, b) is in w
 
-    (n(w): how often chunk w occurs) and every a b becomes the one piece ab.  It ends
-    early when no pair occurs `min_freq` times.
+    (n(w): how often chunk w occurs) and every a b becomes the one piece ab.
     """
     counts = Counter(chunk for text in texts for chunk in CHUNK.findall(text))
     pieces = {chunk: single_bytes(chunk) for chunk in counts}
@@ -236,10 +235,7 @@ def learn_bpe(texts, merges, min_freq=2):
 
 
 def fit_vocabulary(tokenizer, train, merges, args):
-    """Number the tokens of the training part: specials, then by falling count.
-
-    BPE has its list already: every byte, then what each merge made.
-    """
+    """Number train's tokens: specials, then by falling count.  BPE: bytes, then merges."""
     if tokenizer == "bpe":
         tokens = [bytes([i]) for i in range(256)] + [a + b for (a, b), _ in merges]
         return utils.Vocabulary([*SPECIALS, *dict.fromkeys(tokens)])  # each once
@@ -247,10 +243,7 @@ def fit_vocabulary(tokenizer, train, merges, args):
 
 
 def cooccurrences(rows, size, window=3):
-    """How often two tokens stand at most `window` places apart: (size, size).
-
-    rows: lists of ids; an id of `size` is nobody's neighbour.
-    """
+    """How often ids stand at most `window` apart: (size, size).  Id `size` is left out."""
     gap = [size] * window  # between two documents, so that no pair reaches across
     flat = np.array([i for row in rows for i in [*row, *gap]])
     counts = np.zeros((size + 1, size + 1))
@@ -259,18 +252,23 @@ def cooccurrences(rows, size, window=3):
     return (counts + counts.T)[:size, :size]
 
 
-def word_vectors(counts):
-    """Rows of positive pointwise mutual information, each scaled to length 1.
+def pointwise_information(counts):
+    """PPMI(a, b) = max(0, log( n(a, b) / (n(a) p(b)) )),  n(a, b): (V, V) -> (V, V).
 
-    PPMI(a, b) = max(0, log( n(a, b) / (n(a) p(b)) )),  n(a, b): (V, V) -> (V, V)
-
-    n(a) sums row a; p(b): share of n(b)^0.75, else rare b would seem too telling (Levy
-    et al., 2015).  In words: how much oftener than by chance does b stand near a?
+    How much oftener than by chance does b stand near a?  n(a) sums row a; p(b): share of
+    n(b)^0.75, else rare b would seem too telling (Levy et al., 2015).
     """
     p = counts.sum(0) ** 0.75
     chance = counts.sum(1, keepdims=True) * p / max(p.sum(), 1)
-    ppmi = np.log(np.maximum(1, counts / np.maximum(chance, 1e-9)))
-    return ppmi / np.maximum(np.linalg.norm(ppmi, axis=1, keepdims=True), 1e-9)
+    return np.log(np.maximum(1, counts / np.maximum(chance, 1e-9)))
+
+
+def word_vectors(ppmi):
+    """(V, V) -> (V, 50): columns that say the same merged, each row of length 1."""
+    if not ppmi.any():
+        return ppmi
+    vectors = TruncatedSVD(min(50, len(ppmi)), random_state=0).fit_transform(ppmi)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
 # ====================================================================================
@@ -345,8 +343,10 @@ def show_coverage(train, held, vocabulary, args, source):
     utils.print_table(title, rows, corner="most frequent")
     print("Read down: what a larger vocabulary adds; the last row is this run's.")
     top, once = counts[:10].sum() / counts.sum(), (counts == 1).mean()
-    print(f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of all its")
-    print(f"{len(counts):,} different tokens occur once only: too rarely to learn from")
+    print(
+        f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of its different"
+    )
+    print("tokens occur once only: too rarely to learn from.")
 
 
 def draw(split, args, source):
@@ -369,7 +369,7 @@ def draw(split, args, source):
     figure.suptitle(f"Known tokens, and Zipf's law: {source.label}", **utils.PLAIN)
     utils.save_picture(figure, args, "coverage_and_zipf")
     print("  Left: what a vocabulary of each size knows.  Right, dashed: Zipf's law,")
-    print("  the token of rank r occurs about C / r times, so most words are rare.")
+    print("  in real text the token of rank r occurs about C / r times: most are rare.")
 
 
 def show_batch(texts, train, vocabulary, join, args, source):
@@ -417,7 +417,8 @@ def show_neighbours(train, args, source):
     frequent = utils.Vocabulary.build(train, (), least, min(args.max_vocab, 2000))
     size = len(frequent)
     rows = [[frequent.ids.get(token, size) for token in row] for row in train]
-    vectors = word_vectors(cooccurrences(rows, size))  # (size, size)
+    counts = cooccurrences(rows, size)  # (size, size)
+    vectors = word_vectors(pointwise_information(counts))  # (size, 50)
     names = visible(frequent.tokens)
     wanted = ["king", "father", "day", "blood", "film", "dog", "bread", "monday"]
     asked = [names.index(word) for word in wanted if word in names]
@@ -426,13 +427,15 @@ def show_neighbours(train, args, source):
         order = np.argsort(-vectors @ vectors[row], kind="stable")
         near = [names[i] for i in order[order != row][:5]]
         print(f"  {names[row]:>12}: {', '.join(near)}")
-    print("No network, no labels: two words are alike if their neighbours are.  A rare")
-    print("word has met too few neighbours to be placed well.")
+    print("Words are alike if their neighbours are; rare words have met too few to tell.")
 
 
 def compare_with_torchtext(texts, tokens, vocabulary, args):
     """Where torchtext loads: assert that it gives the same tokens and the same ids."""
     try:
+        import torchtext
+
+        torchtext.disable_torchtext_deprecation_warning()
         from torchtext.data.utils import get_tokenizer
         from torchtext.vocab import build_vocab_from_iterator
     except Exception as error:  # noqa: BLE001  (beside a newer torch: almost anything)

@@ -238,7 +238,7 @@ def fit_on(train, length, horizon):
     )
 
 
-def show_scaling(values, horizon):
+def show_scaling(values, horizon, source):
     """Print two forecasts' errors, scaled honestly and with the test span's help.
 
     Returns name -> change of the error by the dishonest scaling, as a share.
@@ -254,7 +254,7 @@ def show_scaling(values, horizon):
         rows[name]["constant"] = np.sqrt(np.mean((test - mean) ** 2))
     honest, leaky = rows.values()
     lie = {key: leaky[key] / honest[key] - 1 for key in ("persistence", "constant")}
-    title = "Scaling: minus a mean, divided by a std"
+    title = f"{source.label}: scaled, minus a mean, divided by a std"
     utils.print_table(title, rows, corner="fitted on")
     print("persistence: test RMSE in scaled units of saying 'the last value again'.")
     print("constant: test RMSE in the series' units of always saying the mean.")
@@ -455,7 +455,7 @@ def main(argv=None):
     show_windows(scaled, length, horizon)
     show_split(series, length, horizon)
     plot_split(args, source, series)
-    show_scaling(values, horizon)
+    show_scaling(values, horizon, source)
     plot_autocorrelation(args, source, values[:n1], fitted.season)
     prices, market = values, source
     if source.name != "stock" or series.name == "volume":  # the next part needs prices

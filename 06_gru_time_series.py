@@ -346,15 +346,12 @@ def report_horizon(found, source, args):
     h, direct, rows = len(rmse["GRU"]), found.errors["GRU"], {}
     for k in sorted({k for k in (1, 2, 3, 6, 12, 24, 48) if k < h} | {h}):
         rows[f"{k} ahead"] = {name: curve[k - 1] for name, curve in rmse.items()}
-        for label, name in (
-            ("p to AR", "autoregression"),
-            ("p to fed", "GRU fed back"),
-        ):
+        for label, name in (("p to AR", "autoregression"), ("p to it", "GRU fed back")):
             p = diebold_mariano(direct[k - 1], found.errors[name][k - 1], k)[1]
             rows[f"{k} ahead"][label] = p
     utils.print_table(f"{source.label}: test RMSE by steps ahead", rows)
     print("GRU and autoregression answer each step directly.  Fed back, the GRU takes")
-    print("its own forecasts for data.  p: of the direct GRU against those two.")
+    print("its own forecasts for data.  p to AR, p to it: of GRU against those two.")
     title, ahead = f"Test error by horizon, {source.label}", range(1, h + 1)
     utils.plot_lines(args, "horizon", title, rmse, "steps ahead", "RMSE", ahead)
     names = {name: name.lower().replace(" ", "_") for name in rmse}
@@ -425,7 +422,7 @@ def continue_series(model, fold, margins, index, source, args):
     print(pd.DataFrame(columns, dates).to_string(float_format="%.4g", na_rep="-"))
     lines, axes = {"forecast": mean}, ("date", "value", dates)
     title, band = f"After {index[-1].date()}, {source.label}", (low, high)
-    utils.plot_lines(args, "future", title, lines, *axes, band=band)
+    utils.plot_lines(args, "future", title, lines, *axes, band=band, width=9)
 
 
 # ====================================================================================

@@ -308,10 +308,23 @@ def test_word_vectors_against_the_equation():
             if counts[a, b]:
                 chance = counts[a].sum() * share[b]
                 ppmi[a, b] = max(0, np.log(counts[a, b] / chance))
-    expected = ppmi / np.sqrt((ppmi**2).sum(1, keepdims=True))
-    found = lesson.word_vectors(counts)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert ((found > 0).sum(1) > 1).all() and (found == 0).any()
+    assert ((ppmi > 0).sum(1) > 1).all() and (ppmi == 0).any()
+    np.testing.assert_allclose(lesson.pointwise_information(counts), ppmi, atol=1e-12)
+    # With as many directions as words nothing is lost: the same cosines as before.
+    unit = ppmi / np.sqrt((ppmi**2).sum(1, keepdims=True))
+    found = lesson.word_vectors(ppmi)
+    np.testing.assert_allclose(found @ found.T, unit @ unit.T, atol=1e-9)
+
+
+def test_word_vectors_keep_the_strongest_directions():
+    """With more words than 50, the cosines are those of the best matrix of rank 50."""
+    ppmi = np.abs(np.random.default_rng(1).standard_normal((60, 60)))
+    left, strength, _ = np.linalg.svd(ppmi)
+    best = left[:, :50] * strength[:50]
+    best /= np.linalg.norm(best, axis=1, keepdims=True)
+    found = lesson.word_vectors(ppmi)
+    assert found.shape == (60, 50)
+    np.testing.assert_allclose(found @ found.T, best @ best.T, atol=0.02)
 
 
 def test_word_vectors_of_words_without_neighbours():
@@ -319,7 +332,7 @@ def test_word_vectors_of_words_without_neighbours():
     with np.errstate(all="raise"):
         counts = lesson.cooccurrences([[0], [1], [2]], size=3)
         assert not counts.any()
-        assert not lesson.word_vectors(counts).any()
+        assert not lesson.word_vectors(lesson.pointwise_information(counts)).any()
 
 
 def test_word_vectors_find_the_words_of_one_place():
@@ -330,7 +343,8 @@ def test_word_vectors_find_the_words_of_one_place():
     vocabulary = Vocabulary.build(rows, (), 20)
     size = len(vocabulary)
     ids = [[vocabulary.ids.get(token, size) for token in row] for row in rows]
-    vectors = lesson.word_vectors(lesson.cooccurrences(ids, size))
+    ppmi = lesson.pointwise_information(lesson.cooccurrences(ids, size))
+    vectors = lesson.word_vectors(ppmi)
     known = [i for i, token in enumerate(vocabulary.tokens) if token in kinds]
     close = vectors[known] @ vectors[known].T
     np.fill_diagonal(close, -np.inf)
@@ -353,6 +367,7 @@ def fake_torchtext(monkeypatch, order=lambda tokens: tokens):
         return types.SimpleNamespace(get_itos=lambda: tokens)
 
     top = types.ModuleType("torchtext")
+    top.disable_torchtext_deprecation_warning = lambda: None
     tools = types.ModuleType("torchtext.data.utils")
     tools.get_tokenizer = lambda name: {"basic_english": lesson.basic_english}[name]
     vocab = types.ModuleType("torchtext.vocab")
@@ -395,7 +410,8 @@ def test_torchtext_that_does_not_load_is_said(monkeypatch, capsys, error):
             if name.split(".")[0] == "torchtext":
                 raise error("undefined symbol")
 
-    monkeypatch.delitem(sys.modules, "torchtext", raising=False)
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchtext"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     compare(["a text"], options())
     assert f"does not load: {error.__name__}\n" in capsys.readouterr().out
@@ -584,7 +600,7 @@ def test_quick_run_offline_writes_what_it_promises(tmp_path):
 def test_docstring_commands_parse():
     """Every command under `Run it` must be one that the parser accepts."""
     commands = re.findall(rf"python {NAME}\.py(.*)", lesson.__doc__)
-    assert len(commands) >= 4
+    assert len(commands) >= 3
     for flags in commands:
         lesson.build_parser().parse_args(shlex.split(flags))
 

@@ -366,7 +366,7 @@ def test_agreement_against_sklearn_and_numpy():
 def test_scaling_lie_by_hand(capsys):
     """14 values of +-1 and 6 far away: each change, by numpy from its words."""
     values = np.array([1.0, -1] * 7 + [9, 11] * 3)
-    lie = lesson.show_scaling(values, 1)
+    lie = lesson.show_scaling(values, 1, rnn_utils.Source("sine", None, False))
     assert lie["persistence"] == pytest.approx(1 / values.std() - 1)
     error = lambda mean: np.sqrt(np.mean((values[17:] - mean) ** 2))
     assert lie["constant"] == pytest.approx(error(values.mean()) / error(0.0) - 1)
@@ -482,9 +482,9 @@ def test_figures_of_the_docstring(real_data, tmp_path):
     assert spots["metrics"]["test_mase"] == pytest.approx(1.28, abs=0.006)
     prices = read_series(real_data / "sp500-2000.csv", "close")
     values = repair_series(prices)[0].to_numpy()
-    assert lesson.show_scaling(values, 1)["persistence"] == pytest.approx(
-        -0.63, abs=0.005
-    )
+    assert lesson.show_scaling(values, 1, rnn_utils.Source("sine", None, False))[
+        "persistence"
+    ] == pytest.approx(-0.63, abs=0.005)
     source = rnn_utils.Source("stock", real_data, True)
     before, truth, made, rows = lesson.show_prices(values, source, 36, 1)
     assert rows["moving average"]["corr of return"] == pytest.approx(0.29, abs=0.005)

@@ -1,0 +1,582 @@
+"""10 · Can a network write?
+
+A network that has learned which character comes next can write: draw a character from
+what it predicts, feed it back, repeat.  Reading Shakespeare is all the training it gets.
+
+What you will learn
+    - truncated back-propagation through time: why the state is carried, and detached
+    - nats, bits per character and perplexity: one figure in three units
+    - temperature, top-k, top-p and greedy: four ways to draw from one distribution
+    - n-gram models, the baseline that a sceptic asks for
+    - how to ask whether a text is good, and whether it is only copied
+
+Run it
+    python 10_text_generation.py
+    python 10_text_generation.py --temperature 0.8 --max-length 500
+    python 10_text_generation.py --level word
+    python 10_text_generation.py --epochs 50
+
+You should see
+    FIGURES
+
+Try this  (guess first, then run; --save-model once, then --eval-only answers at once)
+    --temperature 0             why does greedy writing go in circles?
+    --temperature 1.5           and what goes wrong here?  Does --top-p 0.9 mend it?
+    --prompt "ROMEO:"           does the first word decide who speaks?
+    --sequence-length 8         gradients reach 8 steps back: how much is lost?
+    --cell rnn                  how much of the gain is the LSTM's memory?
+    --dataset code              how much of the Python that it writes can be parsed?
+"""
+
+# Sizes
+#     B  batch: streams of text read side by side     T  time: steps between two updates
+#     E  embedding     H  hidden state     L  layers  V  vocabulary (characters or words)
+#     N  tokens in a text
+
+import ast
+import math
+import re
+import sys
+import time
+import warnings
+from collections import Counter
+from itertools import pairwise
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import rnn_utils as utils
+
+# ====================================================================================
+# 1. Data
+# ====================================================================================
+
+CODE_CHARACTERS = 400_000  # of Python's standard library: an offline run takes minutes
+
+
+def read_corpus(args):
+    """(Source, text).  The sample is source code that lies on every machine."""
+    library = utils.standard_library_folder()
+    source = utils.choose_dataset(args, ["shakespeare"], {"code": library})
+    if source.name == "code":
+        text = utils.read_standard_library(source.path, CODE_CHARACTERS)
+    else:
+        text = utils.read_text(source.path)
+    return source, utils.capped(args, text, 20_000)
+
+
+def tokenize(text, level):
+    """Characters; or words, punctuation marks and line ends.  Spaces between are lost."""
+    return list(text) if level == "char" else re.findall(r"\w+(?:'\w+)*|[^\w ]", text)
+
+
+def join(tokens, level):
+    """Tokens back to text; for words, with a space wherever one is likely."""
+    if level == "char":
+        return "".join(tokens)
+    text = re.sub(r" ([.,;:!?)\]])", r"\1", " ".join(tokens))
+    return re.sub(r" ?\n ?", "\n", text)
+
+
+class Corpus(NamedTuple):
+    """The text in two parts.  Each comes as text and as ids (N,)."""
+
+    source: utils.Source
+    level: str
+    vocabulary: utils.Vocabulary  # of the training part alone; id 0 is <unk>
+    texts: list
+    ids: list
+
+
+def split(text):
+    """First 90 % to train, last 10 % held out: what everyone does with this corpus.
+
+    There is no third part.  Choosing the best epoch on the held-out part flatters the
+    score a little; the field does it, so figures can be compared, and we say so.
+    """
+    cut = int(0.9 * len(text))
+    return [text[:cut], text[cut:]]
+
+
+def load_corpus(source, text, level, words, args):
+    """Corpus with the vocabulary `words`; UserError if the text is too short."""
+    vocabulary, texts = utils.Vocabulary(words), split(text)
+    ids = [torch.tensor(vocabulary.encode(tokenize(t, level))) for t in texts]
+    if len(ids[0]) < 2 * args.sequence_length or len(ids[1]) < 2:
+        raise utils.UserError(
+            f"the text is too short ({len(ids[0])} tokens to train on) for "
+            f"--sequence-length {args.sequence_length}; lower it, or give a longer text"
+        )
+    return Corpus(source, level, vocabulary, texts, ids)
+
+
+class Streams:
+    """The ids (N,) as B streams of text side by side, T steps at a time, in order.
+
+    Batch k + 1 goes on where batch k stopped, row by row: that is what lets the state be
+    carried.  `first` marks the start of a pass, where there is nothing to carry.
+    """
+
+    def __init__(self, ids, streams, steps, device, shuffle=False):
+        self.ids, self.steps, self.shuffle = ids.to(device), steps, shuffle
+        usable = len(ids) - 1 - (steps - 1 if shuffle else 0)  # room for the offset
+        self.streams = max(1, min(streams, usable // steps))
+        self.width = usable // self.streams
+
+    def __len__(self):
+        whole, rest = divmod(self.width, self.steps)
+        return whole + (rest > 0 and not self.shuffle)
+
+    def __iter__(self):
+        # A random start each epoch: else windows would be cut at the same places, and
+        # the characters after a cut would never see a gradient from those before it.
+        start = int(torch.randint(self.steps, ())) if self.shuffle else 0
+        stop = start + self.streams * self.width
+        x = self.ids[start:stop].view(self.streams, self.width)  # (B, width)
+        y = self.ids[start + 1 : stop + 1].view(self.streams, self.width)
+        for k in range(len(self)):
+            here = slice(k * self.steps, (k + 1) * self.steps)
+            yield {"input": x[:, here], "target": y[:, here], "first": k == 0}
+
+
+# ====================================================================================
+# 2. Model
+# ====================================================================================
+
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class NextToken(nn.Module):
+    """Embedding, recurrent layers, a score for every token that could come next.
+
+    tied: for words.  A full output layer would hold V x H weights and cost more than all
+    the rest; instead the state is squeezed to E numbers and compared with the embedding
+    of each word, by the same weights (Press and Wolf, 2017): half the cost, and what is
+    learned about a word as input serves as output too.
+    """
+
+    def __init__(self, tokens, embedding, cell, hidden, layers, dropout, tied):
+        super().__init__()
+        between = dropout if layers > 1 else 0.0  # it acts between layers only
+        self.embed = nn.Embedding(tokens, embedding)
+        self.rnn = CELLS[cell](
+            embedding, hidden, layers, batch_first=True, dropout=between
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.squeeze = nn.Linear(hidden, embedding) if tied else nn.Identity()
+        self.output = nn.Linear(embedding if tied else hidden, tokens)
+        if tied:
+            nn.init.uniform_(self.embed.weight, -0.1, 0.1)
+            self.output.weight = self.embed.weight
+
+    def forward(self, ids, state=None):
+        """ids (B, T), state as returned -> scores before softmax (B, T, V), state.
+
+        The state is h (L, B, H); for an LSTM the pair of h and memory c, each (L, B, H).
+        """
+        x = self.embed(ids)  # (B, T, E)
+        y, state = self.rnn(x, state)  # (B, T, H)
+        return self.output(self.squeeze(self.dropout(y))), state
+
+
+class KneserNey:
+    """N-grams with interpolated, modified Kneser-Ney smoothing (Chen and Goodman, 1999).
+
+    p(w | h) = (max(c(hw) - D, 0) + lambda(h) p(w | h without its oldest token)) / c(h)
+
+    D, taken from counts seen 1, 2 and 3 or more times, goes to what was never seen;
+    lambda(h) is all that was taken after h.  Below the highest order, c counts not how
+    often hw occurs but after how many different tokens ("Francisco" is frequent, but
+    only after "San").  Tokens are written as one character each, so that an n-gram is a
+    slice of a string.
+    """
+
+    def __init__(self, ids, order, tokens):
+        text, self.tokens = as_string(ids), tokens
+        counts = [Counter(text[i : i + order] for i in range(len(text) - order + 1))]
+        for _ in range(order - 1):
+            counts.append(Counter(gram[1:] for gram in counts[-1]))
+        self.levels = [self.prepare(level) for level in reversed(counts)]
+
+    @staticmethod
+    def prepare(counts):
+        """(counts of n-grams, D for each count 0 ... 3+, c(h), lambda(h))."""
+        seen = Counter(counts.values())
+        y = seen[1] / (seen[1] + 2 * seen[2]) if seen[1] else 0.5
+        cut = [0.0] + [
+            max(0.0, j - (j + 1) * y * seen[j + 1] / seen[j]) if seen[j] else j / 2
+            for j in (1, 2, 3)
+        ]
+        total, taken = Counter(), Counter()
+        for gram, count in counts.items():
+            total[gram[:-1]] += count
+            taken[gram[:-1]] += cut[min(count, 3)]
+        return counts, cut, total, taken
+
+    def probability(self, history, token):
+        """p(token | history): two strings, `token` of one character."""
+        p = 1 / self.tokens  # below the shortest n-gram: every token alike
+        for k, (counts, cut, total, taken) in enumerate(self.levels):
+            h = history[len(history) - k :]
+            if k > len(history) or not total[h]:
+                break
+            c = counts[h + token]
+            p = (c - cut[min(c, 3)] + taken[h] * p) / total[h]
+        return p
+
+    def score(self, ids):
+        """Mean nats of ids[1:], each after all that precede it."""
+        text, reach = as_string(ids), len(self.levels) - 1
+        spots = range(1, len(text))
+        chances = (
+            self.probability(text[max(0, i - reach) : i], text[i]) for i in spots
+        )
+        return -math.fsum(map(math.log, chances)) / len(spots)
+
+
+def as_string(ids):
+    return "".join(map(chr, ids.tolist()))
+
+
+# ====================================================================================
+# 3. Training
+# ====================================================================================
+
+
+def detach(state):
+    """The same numbers, cut off from the computation that made them."""
+    return (
+        tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+    )
+
+
+def make_step():
+    """Truncated back-propagation through time: the step that `utils.fit` repeats.
+
+    A million characters cannot be unrolled at once, so the text is read T at a time.
+    Forward, nothing is cut: the state at the end of one window starts the next, so the
+    network may remember what lies far back.  If it started from zero each time, it would
+    be without context at the first characters of every window, and would never learn to
+    use anything older than T.  Backward, the gradient stops at the window's edge: without
+    detach(), backward() would run on into the window before, whose computation has been
+    freed (an error); and if it were kept, each step would take longer than the last.
+    """
+    carried = {}
+
+    def step(model, batch):
+        state = None if batch["first"] else carried["state"]
+        scores, state = model(batch["input"], state)  # (B, T, V)
+        carried["state"] = detach(state)
+        scores, target = scores.flatten(0, 1).float(), batch["target"].flatten()
+        loss = F.cross_entropy(scores, target, reduction="sum")
+        return {"loss": loss}, len(target)
+
+    return step
+
+
+def train_model(model, corpus, args, about):
+    """Train with `fit`; write a line or two after epochs 1, 2, 4, 8, ... and the last."""
+    size, steps = args.batch_size, args.sequence_length
+    train = Streams(corpus.ids[0], size, steps, args.device, shuffle=True)
+    # 16 streams for speed: 16 cold starts make this val_loss some thousandths too high.
+    val = Streams(corpus.ids[1], 16, 256, args.device)
+    records = []
+    for record in utils.fit(model, make_step(), train, val, args, about):
+        records.append(record)
+        number = record["epoch"]
+        if "replayed" not in record and (
+            number & (number - 1) == 0 or number == args.epochs
+        ):
+            length = 100 if corpus.level == "char" else 20
+            print(f"    {write(model, corpus, args, length)!r}")
+    return records
+
+
+# ====================================================================================
+# 4. Evaluation and pictures
+# ====================================================================================
+
+
+def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
+    """Scores (V,) -> the probabilities (V,) that the next token is drawn from.
+
+    temperature  p_i ~ exp(score_i / temperature).  Below 1 the likely become likelier;
+                 0 is the limit: the likeliest alone (greedy).
+    top_k        keep the k likeliest; 0 keeps all.
+    top_p        keep the fewest likeliest whose probabilities reach p (Holtzman et al.,
+                 2020): many tokens where the model is unsure, few where it is sure.
+    """
+    if temperature == 0:
+        return F.one_hot(scores.argmax(), len(scores)).to(scores.dtype)
+    # The largest score becomes 0 first, else a small temperature could overflow.
+    p = ((scores - scores.max()) / temperature).softmax(0)  # (V,)
+    p, order = p.sort(descending=True, stable=True)
+    if top_k:
+        p[top_k:] = 0
+        p = p / p.sum()
+    before = p.cumsum(0) - p  # probability of all that are likelier
+    p = torch.where(before < top_p, p, 0.0)
+    p[0] = p[0] + (p.sum() == 0)  # rounding must not leave nothing
+    return torch.zeros_like(p).scatter(0, order, p / p.sum())
+
+
+@torch.no_grad()
+def generate(model, prompt, length, seed, temperature=1.0, top_k=0, top_p=1.0):
+    """`length` new ids after the ids `prompt` (T,): a list.  Same seed, same text.
+
+    One step a token: the state holds the past, so nothing is read twice.
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(seed)
+    device, ids = model.embed.weight.device, []
+    scores, state = model(prompt.to(device).unsqueeze(0))  # (1, T, V)
+    while len(ids) < length:
+        last = scores[0, -1].float().cpu()  # (V,)
+        last[0] = -math.inf  # <unk> cannot be written
+        p = next_distribution(last, temperature, top_k, top_p)
+        token = torch.multinomial(p, 1, generator=generator)  # (1,)
+        ids.append(token.item())
+        scores, state = model(token.to(device).view(1, 1), state)  # (1, 1, V)
+    return ids
+
+
+def prompt_ids(corpus, prompt):
+    """Ids (T,) of a prompt; of an empty one, a line end (or else the commonest token)."""
+    tokens = tokenize(prompt, corpus.level)
+    if not tokens:
+        return torch.tensor([corpus.vocabulary.ids.get("\n", 1)])
+    return torch.tensor(corpus.vocabulary.encode(tokens))
+
+
+def write(model, corpus, args, length, **changes):
+    """`length` tokens after --prompt, drawn as the flags say; as text."""
+    how = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
+    start = prompt_ids(corpus, args.prompt)
+    ids = generate(model, start, length, args.seed, **{**how, **changes})
+    return join(corpus.vocabulary.decode(ids), corpus.level)
+
+
+@torch.no_grad()
+def score(model, ids, reset=0):
+    """Mean nats of ids[1:] (N - 1,), in one stream.  reset: forget every so many."""
+    model.eval()
+    ids, total, state = ids.to(model.embed.weight.device), 0.0, None
+    width = reset or 1024
+    for x, y in zip(ids[:-1].split(width), ids[1:].split(width), strict=True):
+        scores, state = model(x.unsqueeze(0), None if reset else state)  # (1, T, V)
+        total += F.cross_entropy(scores[0].cpu().double(), y.cpu(), reduction="sum")
+    return total.item() / (len(ids) - 1)
+
+
+def units(nats, level):
+    """One figure in its units.  Bits only for characters: <unk> makes words too easy."""
+    bits = {"bits_per_char": nats / math.log(2)} if level == "char" else {}
+    return {"nats": nats, **bits, "perplexity": math.exp(min(nats, 700))}
+
+
+def baselines(corpus):
+    """Nats of n-gram models on the held-out part, by name."""
+    orders, found = (1, 3, 5, 7) if corpus.level == "char" else (1, 2, 3, 4), {}
+    for order in orders:
+        grams = KneserNey(corpus.ids[0], order, len(corpus.vocabulary))
+        found[f"{order}-gram"] = grams.score(corpus.ids[1])
+    return found
+
+
+def longest_copy(text, source):
+    """The longest passage of `text` that stands, letter by letter, in `source`."""
+    best, where = 0, 0
+    for i in range(len(text)):
+        while i + best < len(text) and text[i : i + best + 1] in source:
+            best, where = best + 1, i
+    return text[where : where + best]
+
+
+def share_parsed(text):
+    """Share of the blocks of a Python text that parse; the cut ends are left out."""
+    blocks = re.split(r"\n\n+(?=\S)", text)[1:-1]
+    return sum(map(parses, blocks)) / len(blocks) if blocks else 0.0
+
+
+def parses(block):
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse(block)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def quality(text, corpus):
+    """How good, how original: figures of one text."""
+    known = set(re.findall(r"\w+", corpus.texts[0]))
+    words = re.findall(r"\w+", text)
+    threes = list(zip(words, words[1:], words[2:], strict=False))
+    found = {
+        "words in training": sum(word in known for word in words) / max(1, len(words)),
+        "distinct 3-grams": len(set(threes)) / max(1, len(threes)),
+        "longest copy": len(longest_copy(text, corpus.texts[0])),
+    }
+    if corpus.source.name == "code":
+        found["blocks that parse"] = share_parsed(text)
+    return found
+
+
+def judge_writing(model, corpus, args):
+    """Print a text and its figures beside those of a human text; characters a second."""
+    length = 500 if args.quick else 5000 if corpus.level == "char" else 1200
+    start = time.perf_counter()
+    text = write(model, corpus, args, max(length, args.max_length))
+    speed = len(text) / (time.perf_counter() - start)
+    shown = write(model, corpus, args, args.max_length)
+    print(f"\n{corpus.source.label}: written at --temperature {args.temperature:g}")
+    print(f"{args.prompt}{shown}")
+    human = join(tokenize(corpus.texts[1][: len(text)], corpus.level), corpus.level)
+    rows = {"this lesson": quality(text, corpus), "held-out": quality(human, corpus)}
+    about = f"{corpus.source.label}: {len(text):,} characters written"
+    utils.print_table(about, rows, corner="text")
+    print("Reading it: words are compared with the training part.  A longest copy (in")
+    print(
+        "characters) no longer than the author's own is no sign of learning by heart."
+    )
+    print(f"{speed:,.0f} characters a second")
+    return speed
+
+
+WAYS = {
+    "temperature 1": {"temperature": 1.0},
+    "temperature 0.5": {"temperature": 0.5},
+    "top-k 5": {"temperature": 1.0, "top_k": 5},
+    "top-p 0.8": {"temperature": 1.0, "top_p": 0.8},
+    "greedy": {"temperature": 0.0},
+}
+
+
+def show_sampling(model, corpus, args):
+    """One distribution under each way to draw: a picture, and a line of text each."""
+    print("\nThe same model, drawn from in five ways:")
+    for name, way in WAYS.items():
+        plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | way
+        length = 70 if corpus.level == "char" else 14
+        print(f"  {name:<16}{write(model, corpus, args, length, **plain)!r}")
+    print("Reading it: from daring to dull; greedy writing soon repeats itself.")
+    if args.no_plots:
+        return
+    with torch.no_grad():
+        ids = prompt_ids(corpus, args.prompt).to(args.device).unsqueeze(0)  # (1, T)
+        scores = model(ids)[0][0, -1].float().cpu()  # (V,)
+    top = scores.topk(min(14, len(scores))).indices
+    names = [repr(token)[1:-1] for token in corpus.vocabulary.decode(top.tolist())]
+    names = ["space" if name == " " else name for name in names]
+    figure, panels = plt.subplots(1, len(WAYS), figsize=(13, 3.8), sharey=True)
+    for axes, (name, way) in zip(panels, WAYS.items(), strict=True):
+        axes.barh(range(len(top)), next_distribution(scores, **way)[top])
+        axes.set(title=name, xlabel="probability", xlim=(0, 1))
+    panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("next token")
+    after = f"after {args.prompt!r}" if args.prompt else "at a line's start"
+    figure.suptitle(f"{corpus.source.label}: next token {after}", y=1.02, **utils.PLAIN)
+    utils.save_picture(figure, args, "next_token")
+
+
+def report(model, corpus, records, args):
+    """The table beside the n-grams, the writing, metrics.json."""
+    held, level = corpus.ids[1], corpus.level
+    nats, reset = score(model, held), score(model, held, reset=256)
+    others, cell = baselines(corpus), args.cell
+    rows = {f"{cell} (this lesson)": nats, f"{cell}, reset every 256": reset, **others}
+    unit = {"char": "characters", "word": "words"}[level]
+    utils.print_table(
+        f"{corpus.source.label}: held-out part, {len(held) - 1:,} {unit}",
+        {name: units(value, level) for name, value in rows.items()},
+    )
+    print(
+        "Reading it: perplexity 4 means as unsure as a throw of a four-sided die.  The"
+    )
+    print("reset row is for comparison with models that see 256 tokens at most.")
+    speed = judge_writing(model, corpus, args)
+    scores = units(nats, level)
+    metrics = {"val_loss": nats, "val_perplexity": scores.pop("perplexity")}
+    metrics |= {k: v for k, v in scores.items() if k != "nats"}
+    metrics |= {"val_loss_reset256": reset, "chars_per_second": speed}
+    training = utils.training_summary(records, len(corpus.ids[0]), unit)
+    size = utils.count_parameters(model)
+    utils.write_metrics(args, corpus.source, metrics, others, training, size)
+
+
+# ====================================================================================
+# 5. Command line
+# ====================================================================================
+
+WORD_DEFAULTS = {"epochs": 8, "lr": 0.004, "dropout": 0.5, "sequence_length": 32}
+
+
+def make_flags(argv=None):
+    parser = utils.make_parser(__doc__)
+    utils.add_common_flags(parser)
+    utils.add_data_flags(parser, ["shakespeare", "code"], "any text file")
+    sizes = {"batch_size": 32, "hidden_size": 256, "num_layers": 2, "dropout": 0.2}
+    rest = {"weight_decay": 0.01, "clip": 1.0}
+    utils.add_training_flags(parser, epochs=12, lr=0.006, **sizes, **rest)
+    add = parser.add_argument_group("this lesson").add_argument
+    add("--level", choices=["char", "word"], default="char", help="what a token is")
+    add("--max-vocab", type=utils.whole(2), default=5000, help="of --level word")
+    add("--cell", choices=list(CELLS), default="lstm")
+    add("--sequence-length", type=utils.whole(1, 100_000), default=64)
+    add("--temperature", type=utils.real(0, 100), default=0.8, help="0: greedy")
+    add("--top-k", type=utils.whole(0), default=0, help="0: all")
+    add("--top-p", type=utils.real(0, 1, above=True), default=1.0, help="1: all")
+    add("--max-length", type=utils.whole(1, 1_000_000), default=500, help="in tokens")
+    add("--prompt", default="", help="what the text begins with")
+    if any(b == "word" for a, b in pairwise(argv or [])) or "--level=word" in argv:
+        parser.set_defaults(**WORD_DEFAULTS)
+    return parser
+
+
+def new_card(source, text, args):
+    """How to build a new model for this text: what a checkpoint will carry."""
+    word = args.level == "word"
+    most = args.max_vocab if word else None
+    tokens = tokenize(split(text)[0], args.level)
+    words = utils.Vocabulary.build([tokens], (utils.UNK,), max_size=most).tokens
+    config = {"tokens": len(words), "embedding": 128 if word else 64, "tied": word}
+    config |= {"cell": args.cell, "hidden": args.hidden_size}
+    config |= {"layers": args.num_layers, "dropout": args.dropout}
+    return utils.model_card(args, source, config, vocabulary=words, level=args.level)
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    args = utils.parse_flags(make_flags(argv), argv, __file__)
+    source, text = read_corpus(args)
+    if args.eval_only:
+        about = utils.load_checkpoint(args.path, args.lesson)
+        print(f"The model in {args.path} was trained on {about['dataset']}")
+        args.level, args.cell = about["level"], about["config"]["cell"]
+    else:
+        about = new_card(source, text, args)
+    corpus = load_corpus(source, text, args.level, about["vocabulary"], args)
+    sizes, share = [len(part) for part in corpus.ids], (corpus.ids[1] == 0).double()
+    print(f"{source.label}: {sizes[0]:,} tokens to train on, {sizes[1]:,} held out,")
+    print(f"{len(corpus.vocabulary):,} in the vocabulary; {share.mean():.2%} unknown")
+    if (prompt_ids(corpus, args.prompt) == 0).any():
+        print(f"--prompt holds tokens that training never saw; read as {utils.UNK}")
+    if args.eval_only:
+        model, records = utils.load_model(NextToken, about, args.path), []
+        model.to(args.device)
+    else:
+        model = NextToken(**about["config"]).to(args.device)
+        records = train_model(model, corpus, args, about)
+    report(model, corpus, records, args)
+    show_sampling(model, corpus, args)
+    panels = {"nats": ["loss", "val_loss"]}
+    panels["gradient norm"] = ["grad_norm", "max_grad_norm"]
+    utils.plot_records(args, f"Training, {source.label}", records, panels)
+
+
+if __name__ == "__main__":
+    sys.exit(utils.run(main))
