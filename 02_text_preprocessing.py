@@ -17,8 +17,7 @@ Run it
     python 02_text_preprocessing.py --tokenizer bpe --merges 1000
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
 
-You should see
-    On shakespeare [real], two cores, about 5 seconds:
+You should see (shakespeare [real], two cores, about 5 seconds)
                           V   tokens/document   unknown   line comes back
       basic_english   6,213              25.4     6.44%           changed
       word            7,245              26.6     7.07%           changed
@@ -427,7 +426,8 @@ def show_neighbours(train, args, source):
         order = np.argsort(-vectors @ vectors[row], kind="stable")
         near = [names[i] for i in order[order != row][:5]]
         print(f"  {names[row]:>12}: {', '.join(near)}")
-    print("Words are alike if their neighbours are; rare words have met too few to tell.")
+    print("No network, no labels: two words are alike if their neighbours are.  A rare")
+    print("word has met too few neighbours to be placed well.")
 
 
 def compare_with_torchtext(texts, tokens, vocabulary, args):
