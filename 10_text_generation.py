@@ -1,7 +1,7 @@
 """10 · Can a network write?
 
 A network that has learned which character comes next can write: draw a character from
-what it predicts, feed it back, repeat.  Reading Shakespeare is all the training it gets.
+what it predicts, feed it back, repeat.  All its training is to read Shakespeare.
 
 What you will learn
     - truncated back-propagation through time: why the state is carried, and detached
@@ -17,7 +17,9 @@ Run it
     python 10_text_generation.py --epochs 50
 
 You should see
-    FIGURES
+    On shakespeare [real], held-out part, nats a character (n-grams: Kneser-Ney):
+      1-gram  3.35     3-gram  2.04     5-gram  1.56     7-gram  1.52
+    The LSTM's figures stand in the table that the run prints.
 
 Try this  (guess first, then run; --save-model once, then --eval-only answers at once)
     --temperature 0             why does greedy writing go in circles?
@@ -30,7 +32,7 @@ Try this  (guess first, then run; --save-model once, then --eval-only answers at
 
 # Sizes
 #     B  batch: streams of text read side by side     T  time: steps between two updates
-#     E  embedding     H  hidden state     L  layers  V  vocabulary (characters or words)
+#     E  embedding     H  hidden state     L  layers     V  vocabulary
 #     N  tokens in a text
 
 import ast
@@ -39,7 +41,7 @@ import re
 import sys
 import time
 import warnings
-from collections import Counter
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -69,7 +71,7 @@ def read_corpus(args):
 
 
 def tokenize(text, level):
-    """Characters; or words, punctuation marks and line ends.  Spaces between are lost."""
+    """Characters; or words, punctuation marks and line ends; spaces are lost."""
     return list(text) if level == "char" else re.findall(r"\w+(?:'\w+)*|[^\w ]", text)
 
 
@@ -116,8 +118,8 @@ def load_corpus(source, text, level, words, args):
 class Streams:
     """The ids (N,) as B streams of text side by side, T steps at a time, in order.
 
-    Batch k + 1 goes on where batch k stopped, row by row: that is what lets the state be
-    carried.  `first` marks the start of a pass, where there is nothing to carry.
+    Batch k + 1 goes on where batch k stopped, row by row, so the state can be carried.
+    `first` marks the start of a pass, where there is nothing to carry.
     """
 
     def __init__(self, ids, streams, steps, device, shuffle=False):
@@ -152,19 +154,17 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 class NextToken(nn.Module):
     """Embedding, recurrent layers, a score for every token that could come next.
 
-    tied: for words.  A full output layer would hold V x H weights and cost more than all
-    the rest; instead the state is squeezed to E numbers and compared with the embedding
-    of each word, by the same weights (Press and Wolf, 2017): half the cost, and what is
-    learned about a word as input serves as output too.
+    tied: for words.  V x H weights of output would cost more than all the rest; so the
+    state is squeezed to E numbers and compared with the embedding of each word, by the
+    same weights (Press and Wolf, 2017): half the cost, and half as much to learn.
     """
 
     def __init__(self, tokens, embedding, cell, hidden, layers, dropout, tied):
         super().__init__()
         between = dropout if layers > 1 else 0.0  # it acts between layers only
         self.embed = nn.Embedding(tokens, embedding)
-        self.rnn = CELLS[cell](
-            embedding, hidden, layers, batch_first=True, dropout=between
-        )
+        options = {"batch_first": True, "dropout": between}
+        self.rnn = CELLS[cell](embedding, hidden, layers, **options)
         self.dropout = nn.Dropout(dropout)
         self.squeeze = nn.Linear(hidden, embedding) if tied else nn.Identity()
         self.output = nn.Linear(embedding if tied else hidden, tokens)
@@ -175,70 +175,11 @@ class NextToken(nn.Module):
     def forward(self, ids, state=None):
         """ids (B, T), state as returned -> scores before softmax (B, T, V), state.
 
-        The state is h (L, B, H); for an LSTM the pair of h and memory c, each (L, B, H).
+        The state is h (L, B, H); for an LSTM the pair of h and memory c, alike.
         """
         x = self.embed(ids)  # (B, T, E)
         y, state = self.rnn(x, state)  # (B, T, H)
         return self.output(self.squeeze(self.dropout(y))), state
-
-
-class KneserNey:
-    """N-grams with interpolated, modified Kneser-Ney smoothing (Chen and Goodman, 1999).
-
-    p(w | h) = (max(c(hw) - D, 0) + lambda(h) p(w | h without its oldest token)) / c(h)
-
-    D, taken from counts seen 1, 2 and 3 or more times, goes to what was never seen;
-    lambda(h) is all that was taken after h.  Below the highest order, c counts not how
-    often hw occurs but after how many different tokens ("Francisco" is frequent, but
-    only after "San").  Tokens are written as one character each, so that an n-gram is a
-    slice of a string.
-    """
-
-    def __init__(self, ids, order, tokens):
-        text, self.tokens = as_string(ids), tokens
-        counts = [Counter(text[i : i + order] for i in range(len(text) - order + 1))]
-        for _ in range(order - 1):
-            counts.append(Counter(gram[1:] for gram in counts[-1]))
-        self.levels = [self.prepare(level) for level in reversed(counts)]
-
-    @staticmethod
-    def prepare(counts):
-        """(counts of n-grams, D for each count 0 ... 3+, c(h), lambda(h))."""
-        seen = Counter(counts.values())
-        y = seen[1] / (seen[1] + 2 * seen[2]) if seen[1] else 0.5
-        cut = [0.0] + [
-            max(0.0, j - (j + 1) * y * seen[j + 1] / seen[j]) if seen[j] else j / 2
-            for j in (1, 2, 3)
-        ]
-        total, taken = Counter(), Counter()
-        for gram, count in counts.items():
-            total[gram[:-1]] += count
-            taken[gram[:-1]] += cut[min(count, 3)]
-        return counts, cut, total, taken
-
-    def probability(self, history, token):
-        """p(token | history): two strings, `token` of one character."""
-        p = 1 / self.tokens  # below the shortest n-gram: every token alike
-        for k, (counts, cut, total, taken) in enumerate(self.levels):
-            h = history[len(history) - k :]
-            if k > len(history) or not total[h]:
-                break
-            c = counts[h + token]
-            p = (c - cut[min(c, 3)] + taken[h] * p) / total[h]
-        return p
-
-    def score(self, ids):
-        """Mean nats of ids[1:], each after all that precede it."""
-        text, reach = as_string(ids), len(self.levels) - 1
-        spots = range(1, len(text))
-        chances = (
-            self.probability(text[max(0, i - reach) : i], text[i]) for i in spots
-        )
-        return -math.fsum(map(math.log, chances)) / len(spots)
-
-
-def as_string(ids):
-    return "".join(map(chr, ids.tolist()))
 
 
 # ====================================================================================
@@ -248,21 +189,20 @@ def as_string(ids):
 
 def detach(state):
     """The same numbers, cut off from the computation that made them."""
-    return (
-        tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
-    )
+    if isinstance(state, tuple):
+        return tuple(part.detach() for part in state)
+    return state.detach()
 
 
 def make_step():
     """Truncated back-propagation through time: the step that `utils.fit` repeats.
 
     A million characters cannot be unrolled at once, so the text is read T at a time.
-    Forward, nothing is cut: the state at the end of one window starts the next, so the
-    network may remember what lies far back.  If it started from zero each time, it would
-    be without context at the first characters of every window, and would never learn to
-    use anything older than T.  Backward, the gradient stops at the window's edge: without
+    Forward, nothing is cut: the state at a window's end starts the next.  If each began
+    from zero, its first characters would be without context, and nothing older than T
+    could ever be used.  Backward, the gradient stops at the window's edge.  Without
     detach(), backward() would run on into the window before, whose computation has been
-    freed (an error); and if it were kept, each step would take longer than the last.
+    freed: an error; and if it were kept, each step would take longer than the last.
     """
     carried = {}
 
@@ -278,7 +218,7 @@ def make_step():
 
 
 def train_model(model, corpus, args, about):
-    """Train with `fit`; write a line or two after epochs 1, 2, 4, 8, ... and the last."""
+    """Train with `fit`; write a line after epochs 1, 2, 4, 8, 16, 32 and the last."""
     size, steps = args.batch_size, args.sequence_length
     train = Streams(corpus.ids[0], size, steps, args.device, shuffle=True)
     # 16 streams for speed: 16 cold starts make this val_loss some thousandths too high.
@@ -286,10 +226,8 @@ def train_model(model, corpus, args, about):
     records = []
     for record in utils.fit(model, make_step(), train, val, args, about):
         records.append(record)
-        number = record["epoch"]
-        if "replayed" not in record and (
-            number & (number - 1) == 0 or number == args.epochs
-        ):
+        shown = record["epoch"] in {1, 2, 4, 8, 16, 32, args.epochs}
+        if shown and "replayed" not in record:
             length = 100 if corpus.level == "char" else 20
             print(f"    {write(model, corpus, args, length)!r}")
     return records
@@ -313,6 +251,8 @@ def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
         return F.one_hot(scores.argmax(), len(scores)).to(scores.dtype)
     # The largest score becomes 0 first, else a small temperature could overflow.
     p = ((scores - scores.max()) / temperature).softmax(0)  # (V,)
+    if not top_k and top_p == 1:
+        return p
     p, order = p.sort(descending=True, stable=True)
     if top_k:
         p[top_k:] = 0
@@ -321,6 +261,28 @@ def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
     p = torch.where(before < top_p, p, 0.0)
     p[0] = p[0] + (p.sum() == 0)  # rounding must not leave nothing
     return torch.zeros_like(p).scatter(0, order, p / p.sum())
+
+
+ONE_STEP = {"RNN_TANH": torch.rnn_tanh_cell, "GRU": torch.gru_cell}
+ONE_STEP["LSTM"] = torch.lstm_cell
+
+
+def step_once(model, token, state):
+    """model(token, state) of one token (1,) -> scores (1, V), state; fast on a CPU.
+
+    nn.LSTM rearranges its weights at every call: fine for a window, slow for one step.
+    """
+    x, news = model.embed(token), []  # x: (1, E)
+    parts = state if isinstance(state, tuple) else (state,)  # each (L, 1, H)
+    for layer, weights in enumerate(model.rnn.all_weights):
+        here = tuple(part[layer] for part in parts)  # each (1, H)
+        here = here if isinstance(state, tuple) else here[0]
+        new = ONE_STEP[model.rnn.mode](x, here, *weights)
+        news.append(new if isinstance(new, tuple) else (new,))
+        x = news[-1][0]  # (1, H)
+    new = tuple(torch.stack(part) for part in zip(*news, strict=True))
+    scores = model.output(model.squeeze(x))
+    return scores, new if isinstance(state, tuple) else new[0]
 
 
 @torch.no_grad()
@@ -333,18 +295,19 @@ def generate(model, prompt, length, seed, temperature=1.0, top_k=0, top_p=1.0):
     generator = torch.Generator().manual_seed(seed)
     device, ids = model.embed.weight.device, []
     scores, state = model(prompt.to(device).unsqueeze(0))  # (1, T, V)
+    scores = scores[:, -1]  # (1, V)
     while len(ids) < length:
-        last = scores[0, -1].float().cpu()  # (V,)
+        last = scores[0].float().cpu()  # (V,)
         last[0] = -math.inf  # <unk> cannot be written
         p = next_distribution(last, temperature, top_k, top_p)
         token = torch.multinomial(p, 1, generator=generator)  # (1,)
         ids.append(token.item())
-        scores, state = model(token.to(device).view(1, 1), state)  # (1, 1, V)
+        scores, state = step_once(model, token.to(device), state)  # (1, V)
     return ids
 
 
 def prompt_ids(corpus, prompt):
-    """Ids (T,) of a prompt; of an empty one, a line end (or else the commonest token)."""
+    """Ids (T,) of a prompt; of an empty one, a line end or else the commonest token."""
     tokens = tokenize(prompt, corpus.level)
     if not tokens:
         return torch.tensor([corpus.vocabulary.ids.get("\n", 1)])
@@ -372,7 +335,7 @@ def score(model, ids, reset=0):
 
 
 def units(nats, level):
-    """One figure in its units.  Bits only for characters: <unk> makes words too easy."""
+    """One figure in its units.  Bits for characters only: <unk> makes words easy."""
     bits = {"bits_per_char": nats / math.log(2)} if level == "char" else {}
     return {"nats": nats, **bits, "perplexity": math.exp(min(nats, 700))}
 
@@ -381,9 +344,17 @@ def baselines(corpus):
     """Nats of n-gram models on the held-out part, by name."""
     orders, found = (1, 3, 5, 7) if corpus.level == "char" else (1, 2, 3, 4), {}
     for order in orders:
-        grams = KneserNey(corpus.ids[0], order, len(corpus.vocabulary))
+        grams = utils.KneserNey(corpus.ids[0], order, len(corpus.vocabulary))
         found[f"{order}-gram"] = grams.score(corpus.ids[1])
     return found
+
+
+NO_PYTHON = (
+    SyntaxError,
+    ValueError,
+    RecursionError,
+    MemoryError,
+)  # what parsing raises
 
 
 def longest_copy(text, source):
@@ -397,17 +368,12 @@ def longest_copy(text, source):
 
 def share_parsed(text):
     """Share of the blocks of a Python text that parse; the cut ends are left out."""
-    blocks = re.split(r"\n\n+(?=\S)", text)[1:-1]
-    return sum(map(parses, blocks)) / len(blocks) if blocks else 0.0
-
-
-def parses(block):
-    try:
-        with warnings.catch_warnings(action="ignore"):
+    blocks, good = re.split(r"\n\n+(?=\S)", text)[1:-1], 0
+    for block in blocks:
+        with warnings.catch_warnings(action="ignore"), suppress(*NO_PYTHON):
             ast.parse(block)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
+            good += 1
+    return good / max(1, len(blocks))
 
 
 def quality(text, corpus):
@@ -426,22 +392,23 @@ def quality(text, corpus):
 
 
 def judge_writing(model, corpus, args):
-    """Print a text and its figures beside those of a human text; characters a second."""
+    """A text, and its figures beside those of a human text.  Characters a second."""
     length = 500 if args.quick else 5000 if corpus.level == "char" else 1200
     start = time.perf_counter()
     text = write(model, corpus, args, max(length, args.max_length))
     speed = len(text) / (time.perf_counter() - start)
     shown = write(model, corpus, args, args.max_length)
     print(f"\n{corpus.source.label}: written at --temperature {args.temperature:g}")
-    print(f"{args.prompt}{shown}")
+    gap = " " if args.prompt and corpus.level == "word" else ""
+    print(f"{args.prompt}{gap}{shown}")
     human = join(tokenize(corpus.texts[1][: len(text)], corpus.level), corpus.level)
     rows = {"this lesson": quality(text, corpus), "held-out": quality(human, corpus)}
     about = f"{corpus.source.label}: {len(text):,} characters written"
     utils.print_table(about, rows, corner="text")
-    print("Reading it: words are compared with the training part.  A longest copy (in")
     print(
-        "characters) no longer than the author's own is no sign of learning by heart."
+        "Reading it: a longest copy (in characters) no longer than that of the author"
     )
+    print("himself, who did not copy, is no sign of learning by heart.")
     print(f"{speed:,.0f} characters a second")
     return speed
 
@@ -474,10 +441,9 @@ def show_sampling(model, corpus, args):
     figure, panels = plt.subplots(1, len(WAYS), figsize=(13, 3.8), sharey=True)
     for axes, (name, way) in zip(panels, WAYS.items(), strict=True):
         axes.barh(range(len(top)), next_distribution(scores, **way)[top])
-        axes.set(title=name, xlabel="probability", xlim=(0, 1))
+        axes.set(title=name, xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
     panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
-    panels[0].invert_yaxis()
-    panels[0].set_ylabel("next token")
+    panels[0].set(ylabel="next token", ylim=(len(top) - 0.4, -0.6))
     after = f"after {args.prompt!r}" if args.prompt else "at a line's start"
     figure.suptitle(f"{corpus.source.label}: next token {after}", y=1.02, **utils.PLAIN)
     utils.save_picture(figure, args, "next_token")
@@ -494,14 +460,12 @@ def report(model, corpus, records, args):
         f"{corpus.source.label}: held-out part, {len(held) - 1:,} {unit}",
         {name: units(value, level) for name, value in rows.items()},
     )
-    print(
-        "Reading it: perplexity 4 means as unsure as a throw of a four-sided die.  The"
-    )
-    print("reset row is for comparison with models that see 256 tokens at most.")
+    print("Reading it: perplexity 4 is as unsure as a four-sided die.  Reset is the")
+    print("fair row beside models that see 256 tokens at most.")
     speed = judge_writing(model, corpus, args)
     scores = units(nats, level)
-    metrics = {"val_loss": nats, "val_perplexity": scores.pop("perplexity")}
-    metrics |= {k: v for k, v in scores.items() if k != "nats"}
+    metrics = {"val_loss": nats, "val_perplexity": scores["perplexity"]}
+    metrics |= {k: v for k, v in scores.items() if k == "bits_per_char"}
     metrics |= {"val_loss_reset256": reset, "chars_per_second": speed}
     training = utils.training_summary(records, len(corpus.ids[0]), unit)
     size = utils.count_parameters(model)
@@ -561,7 +525,8 @@ def main(argv=None):
         about = new_card(source, text, args)
     corpus = load_corpus(source, text, args.level, about["vocabulary"], args)
     sizes, share = [len(part) for part in corpus.ids], (corpus.ids[1] == 0).double()
-    print(f"{source.label}: {sizes[0]:,} tokens to train on, {sizes[1]:,} held out,")
+    print(f"{source.label}: {sizes[0]:,} tokens to train on, {sizes[1]:,} held out")
+    print("(and used to choose the best epoch, as is the custom with this corpus);")
     print(f"{len(corpus.vocabulary):,} in the vocabulary; {share.mean():.2%} unknown")
     if (prompt_ids(corpus, args.prompt) == 0).any():
         print(f"--prompt holds tokens that training never saw; read as {utils.UNK}")

@@ -1392,6 +1392,65 @@ def text_baselines(vectorizer, train, asked, labels):
     }
 
 
+class KneserNey:
+    """N-grams with interpolated, modified Kneser-Ney smoothing (Chen and Goodman, 1999).
+
+    p(w | h) = (max(c(hw) - D, 0) + lambda(h) p(w | h without its oldest token)) / c(h)
+
+    D, at least 0.1, taken from counts seen 1, 2 and 3 or more times, goes to what was never seen;
+    lambda(h) is all that was taken after h.  Below the highest order, c counts not how
+    often hw occurs but after how many different tokens ("Francisco" is frequent, but
+    only after "San").  Tokens are written as one character each, so that an n-gram is a
+    slice of a string.
+    """
+
+    def __init__(self, ids, order, tokens):
+        text, self.tokens = text_of_ids(ids), tokens
+        counts = [Counter(text[i : i + order] for i in range(len(text) - order + 1))]
+        for _ in range(order - 1):
+            counts.append(Counter(gram[1:] for gram in counts[-1]))
+        self.levels = [self.prepare(level) for level in reversed(counts)]
+
+    @staticmethod
+    def prepare(counts):
+        """(counts of n-grams, D for each count 0 ... 3+, c(h), lambda(h))."""
+        seen = Counter(counts.values())
+        y = seen[1] / (seen[1] + 2 * seen[2]) if seen[1] else 0.5
+        cut = [0.0] + [
+            max(0.1, j - (j + 1) * y * seen[j + 1] / seen[j]) if seen[j] else j / 2
+            for j in (1, 2, 3)
+        ]
+        total, taken = Counter(), Counter()
+        for gram, count in counts.items():
+            total[gram[:-1]] += count
+            taken[gram[:-1]] += cut[min(count, 3)]
+        return counts, cut, total, taken
+
+    def probability(self, history, token):
+        """p(token | history): two strings, `token` of one character."""
+        p = 1 / self.tokens  # below the shortest n-gram: every token alike
+        for k, (counts, cut, total, taken) in enumerate(self.levels):
+            h = history[len(history) - k :]
+            if k > len(history) or not total[h]:
+                break
+            c = counts[h + token]
+            p = (c - cut[min(c, 3)] + taken[h] * p) / total[h]
+        return p
+
+    def score(self, ids):
+        """Mean nats of ids[1:], each after all that precede it."""
+        text, reach = text_of_ids(ids), len(self.levels) - 1
+        spots = range(1, len(text))
+        chances = (
+            self.probability(text[max(0, i - reach) : i], text[i]) for i in spots
+        )
+        return -math.fsum(map(math.log, chances)) / len(spots)
+
+
+def text_of_ids(ids):
+    return "".join(map(chr, ids.tolist()))
+
+
 def series_baselines(values, n1, start, end, length, horizon):
     """Lesson 03's baselines, 1 ... h steps ahead, of values[start:end]: name -> (M, h).
 

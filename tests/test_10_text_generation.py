@@ -13,8 +13,13 @@ import rnn_utils as utils
 
 lesson = load_lesson("10_text_generation")
 CONFIG = {
-    **{"tokens": 7, "embedding": 5, "cell": "lstm", "hidden": 6, "layers": 2},
-    **{"dropout": 0.0, "tied": False},
+    "tokens": 7,
+    "embedding": 5,
+    "cell": "lstm",
+    "hidden": 6,
+    "layers": 2,
+    "dropout": 0.0,
+    "tied": False,
 }
 
 
@@ -237,7 +242,7 @@ def test_kneser_ney_by_hand():
     D2 = 2 (no count is 3).  Continuations 2:1 1:1 3:1; n1 = 3, Y = 1, D1 = 1: all of it
     goes to 1/4 each.  p(3 | 1) = (1 - 1/5 + (2 + 1/5) / 4) / 3 = 0.45.
     """
-    grams = lesson.KneserNey(torch.tensor([1, 2, 1, 2, 1, 3]), 2, 4)
+    grams = utils.KneserNey(torch.tensor([1, 2, 1, 2, 1, 3]), 2, 4)
     found = [grams.probability(chr(1), chr(i)) for i in range(4)]
     assert found == pytest.approx([0.55 / 3, 0.55 / 3, 0.55 / 3, 1.35 / 3])
     assert grams.probability("", chr(2)) == pytest.approx(0.25)
@@ -247,8 +252,8 @@ def test_kneser_ney_by_hand():
 def test_n_gram_probabilities_sum_to_one(order):
     """After every history, seen, unseen or too short."""
     ids = torch.randint(6, (300,), generator=torch.Generator().manual_seed(1)) ** 2 // 5
-    grams = lesson.KneserNey(ids, order, 7)
-    text = lesson.as_string(ids)
+    grams = utils.KneserNey(ids, order, 7)
+    text = utils.text_of_ids(ids)
     for history in ["", text[:1], text[50:54], text[90:100], chr(6) * 4]:
         p = [grams.probability(history, chr(i)) for i in range(7)]
         assert sum(p) == pytest.approx(1)
@@ -258,8 +263,8 @@ def test_n_gram_probabilities_sum_to_one(order):
 def test_n_gram_score_is_the_mean_over_all_but_the_first():
     """The same items as the network is scored on."""
     ids = torch.tensor([1, 2, 1, 3, 2, 1, 2, 2, 3, 1])
-    grams = lesson.KneserNey(ids, 3, 4)
-    text = lesson.as_string(ids)
+    grams = utils.KneserNey(ids, 3, 4)
+    text = utils.text_of_ids(ids)
     logs = [math.log(grams.probability(text[:i], text[i])) for i in range(1, 10)]
     assert grams.score(ids) == pytest.approx(-sum(logs) / 9)
 
@@ -455,5 +460,5 @@ def test_baselines_of_the_real_text(real_data):
     words = utils.Vocabulary.build(parts[:1], (utils.UNK,))
     ids = [torch.tensor(words.encode(part)) for part in parts]
     assert len(words) == 66
-    grams = lesson.KneserNey(ids[0], 5, len(words))
+    grams = utils.KneserNey(ids[0], 5, len(words))
     assert grams.score(ids[1]) == pytest.approx(1.561, abs=0.002)
