@@ -5,7 +5,7 @@ state, and after the last letter says which of 18 languages the name comes from.
 
 What you will learn
     - the recurrent cell and its gradient, by hand, equal to nn.RNN and autograd
-    - one training step in the open, with gradient clipping; then the whole loop
+    - one training step in the open, with gradient clipping (`fit` repeats it)
     - what to try first when training goes wrong
     - why a plain RNN forgets, as a measured curve
     - how repeated examples leak from training into test, and flatter the score
@@ -256,7 +256,7 @@ def one_step(model, batch, optimizer, clip):
 
 def learn_one_batch(config, train, args, steps):
     """Learn 64 names by heart.  A model that cannot has a bug."""
-    print("One batch, again and again: its loss must fall, to 0 in the end.")
+    print("One batch again and again: its loss must fall (--overfit-one-batch: to 0).")
     model = NameClassifier(**{**config, "dropout": 0.0}).to(args.device)
     batch = train.take(torch.arange(min(train.n, 64)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr)
@@ -334,7 +334,7 @@ def forgetting_curves(config, test, trained, args):
 
 
 def draw(model, config, records, data, args):
-    """The four pictures of this lesson, each with a line on how to read it."""
+    """The four pictures of this lesson."""
     about, labels = f"{data.source.label}, {config['cell']}", data.labels
     panels = {"loss": ["loss", "val_loss"], "accuracy": ["accuracy", "val_accuracy"]}
     panels["gradient norm"] = ["grad_norm", "max_grad_norm"]
@@ -361,6 +361,9 @@ def draw(model, config, records, data, args):
     utils.plot_lines(args, "forgetting", title, curves, *axes, log=True)
     for name, values in curves.items():
         print(f"    {name:<24} {values[-1]:.3f} of the gradient nine letters back")
+    print(
+        "  Reading it: untrained gates are half open and forget; training moves them."
+    )
 
 
 def report(model, config, records, data, args, leaky=None):
@@ -379,7 +382,7 @@ def report(model, config, records, data, args, leaky=None):
     print(
         f"Reading it: by accuracy the {cell} {verdict} the letter groups ({gap:+.4f});"
     )
-    print("macro-F1 lies below accuracy where rare languages are missed.")
+    print("macro-F1, F1 averaged over languages, lies below it: rare ones are missed.")
     known = {name: row["accuracy"] for name, row in others.items()}
     known["label_noise_ceiling"] = label_noise_ceiling(data.parts[2])
     letters = int(data.batches[0].lengths["name_length"].sum())
@@ -459,7 +462,7 @@ def new_card(source, parts, args):
 
 def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__)
-    if not all(name.strip() for name in args.predict):
+    if not all(name.strip() and name.isprintable() for name in args.predict):
         raise utils.UserError("--predict takes names of one letter or more")
     by_hand_gaps()
     source, lines = read_names(args)
@@ -470,7 +473,7 @@ def main(argv=None):
 
     about = new_card(source, parts, args)
     if args.eval_only:
-        about = utils.load_checkpoint(args.path, args.lesson)
+        about = utils.load_card(args, ["vocabulary", "labels"], dataset=source.name)
     data, config = load_names(source, parts, about, args), about["config"]
     if args.compare:
         return compare(config, data, args)

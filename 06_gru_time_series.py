@@ -148,7 +148,9 @@ def show_by_hand():
     paper = gru_by_hand(x, h, *layer.parameters(), original=True)  # (4, 9, 7)
     print("GRU by hand against nn.GRU, largest difference in float64:")
     print(f"  states {(ours - theirs).abs().max().item():.0e}, gradients {gap:.0e}")
-    print(f"  the paper's variant, same weights: {(paper - theirs).abs().max():.0e}")
+    print(
+        f"  the paper's cell is another: it differs by {(paper - theirs).abs().max():.0e}"
+    )
 
 
 class Forecaster(nn.Module):
@@ -305,8 +307,10 @@ def report_one_step(found, fold, source, noise):
     known = {n.replace(" ", "_") + "_rmse": rows[n]["RMSE"] for n in rows if n != "GRU"}
     title = f"{source.label}: test, one step ahead, {len(truth):,} forecasts"
     utils.print_table(title, rows)
-    print("DM < 0: the GRU has smaller squared errors.  p: could that be chance?")
-    print("MASE < 1: errors smaller than those of persistence on the training span.")
+    print("DM < 0: the GRU has smaller squared errors.  p: how often two equally good")
+    print(
+        "forecasts would differ so much by chance.  MASE 1: persistence's error in train."
+    )
     if source.name == "sine":
         known["noise_variance"] = floor = np.mean(noise**2)
         print(f"The noise alone has MSE {floor:.4f}, which no forecast can avoid;")

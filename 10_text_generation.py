@@ -16,10 +16,15 @@ Run it
     python 10_text_generation.py --level word
     python 10_text_generation.py --epochs 50
 
-You should see
-    On shakespeare [real], held-out part, nats a character (n-grams: Kneser-Ney):
-      1-gram  3.35     3-gram  2.04     5-gram  1.56     7-gram  1.52
-    The LSTM's figures stand in the table that the run prints.
+You should see (shakespeare [real], seed 0, two cores, under 5 minutes in all)
+      model                     nats   bits_per_char   perplexity
+      lstm (this lesson)      1.4369          2.0730       4.2076
+      lstm, reset every 256   1.4621          2.1093       4.3149
+      1-gram                  3.3473          4.8291      28.4261
+      7-gram                  1.5165          2.1879       4.5563
+    and 97 % of the words it writes are words of the training text, as are 97 % of
+    Shakespeare's own.
+    --level word, 2.5 minutes: perplexity 49.7 a word; that of the 4-gram is 67.9.
 
 Try this  (guess first, then run; --save-model once, then --eval-only answers at once)
     --temperature 0             why does greedy writing go in circles?

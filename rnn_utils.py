@@ -1232,9 +1232,16 @@ def load_checkpoint(path, lesson):
     return content
 
 
-def load_card(args, **same):
-    """The checkpoint of --path; UserError unless it was trained on what `same` names."""
+def load_card(args, lists=(), **same):
+    """The checkpoint of --path; UserError unless it was trained on what `same` names.
+
+    lists: what the lesson needs as lists of text, such as the vocabulary.
+    """
     card = load_checkpoint(args.path, args.lesson)
+    for name in lists:
+        found = card.get(name)
+        if not isinstance(found, list) or not all(isinstance(t, str) for t in found):
+            raise UserError(f"{args.path} has no {name} that can be used; train again")
     for name, value in same.items():
         if card.get(name) != value:
             raise UserError(
@@ -1684,10 +1691,9 @@ def _parse_run(line):
 def _same_kind(run, result):
     if not all(isinstance(run.get(k), dict) for k in ("metrics", "args")):
         return False
+    flags = [tuple(r["args"].get(f) for f in ("quick", "input")) for r in (run, result)]
     keys = ("script", "dataset")
-    return all(run.get(k) == result[k] for k in keys) and (
-        run["args"].get("quick") == result["args"].get("quick")
-    )
+    return flags[0] == flags[1] and all(run.get(k) == result[k] for k in keys)
 
 
 def save_picture(figure, args, name):

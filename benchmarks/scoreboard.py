@@ -151,7 +151,7 @@ def spread(values):
 
 def table(results):
     """The README's table as Markdown, from recorded runs alone."""
-    heads = "lesson | data | score | mean ± half range | seeds | baseline | of it"
+    heads = "lesson | data | score | mean ± half range | seeds | baseline | baseline's score"
     heads = f"{heads} | parameters | training, s | memory, MiB".split(" | ")
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for name, row in ROWS.items():

@@ -422,6 +422,7 @@ def one_sentence(capsys):
         (["--compare", "cell", "--resume"], "--compare"),
         (["--overfit-one-batch", "--predict", "Li"], "--overfit-one-batch"),
         (["--predict", " "], "--predict"),
+        (["--predict", "\udcff"], "--predict"),
         (["--predict"], "--predict"),
         (["--seed", "-1"], "--seed"),
     ],
@@ -481,6 +482,29 @@ def test_a_model_of_other_languages_is_refused(tmp_path, capsys):
     capsys.readouterr()
     assert small(tmp_path, "--input", two, "--eval-only", *path) == 2
     assert "not trained on C" in one_sentence(capsys)
+
+
+@pytest.mark.parametrize("name", ["vocabulary", "labels"])
+@pytest.mark.parametrize("content", [None, 5, [1, 2]])
+def test_a_model_without_its_letters_is_refused(tmp_path, capsys, name, content):
+    """A checkpoint made by hand, with a part missing or of the wrong kind."""
+    path = tmp_path / "model.pt"
+    card = {"lesson": "04_simple_rnn", "dataset": "sample", "model": {}, "config": {}}
+    card |= {"vocabulary": ["a"], "labels": ["A"], name: content}
+    torch.save(card, path)
+    assert small(tmp_path, "--eval-only", "--path", path) == 2
+    assert f"no {name}" in one_sentence(capsys)
+
+
+def test_a_model_of_another_data_set_is_refused(tmp_path, capsys):
+    """Its training names may stand in this data set's test part."""
+    path = ["--path", tmp_path / "model.pt"]
+    assert small(tmp_path, "--save-model", *path) == 0
+    capsys.readouterr()
+    (tmp_path / "in").mkdir()
+    folder = make_folder(tmp_path / "in", A=many("a"), B=many("b"))
+    assert small(tmp_path, "--input", folder, "--eval-only", *path) == 2
+    assert "was trained on dataset 'sample'" in one_sentence(capsys)
 
 
 def test_every_sample_language_is_well_formed():
