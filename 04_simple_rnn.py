@@ -174,7 +174,6 @@ def by_hand_gaps():
         gap = max((a - b).abs().max() for a, b in zip(*both, strict=True))
         print(f"  {name:<9} {gap:.0e}")
     print("  |dL/dh_t| for t = 1, 2, 3:", "  ".join(f"{norm:.3f}" for norm in norms))
-    print("Reading it: 1e-16 is float64 rounding: the equations above are nn.RNN.")
 
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -361,9 +360,7 @@ def draw(model, config, records, data, args):
     utils.plot_lines(args, "forgetting", title, curves, *axes, log=True)
     for name, values in curves.items():
         print(f"    {name:<24} {values[-1]:.3f} of the gradient nine letters back")
-    print(
-        "  Reading it: untrained gates are half open and forget; training moves them."
-    )
+    print("  Reading it: untrained gates, half open, forget; training moves them.")
 
 
 def report(model, config, records, data, args, leaky=None):

@@ -148,9 +148,7 @@ def show_by_hand():
     paper = gru_by_hand(x, h, *layer.parameters(), original=True)  # (4, 9, 7)
     print("GRU by hand against nn.GRU, largest difference in float64:")
     print(f"  states {(ours - theirs).abs().max().item():.0e}, gradients {gap:.0e}")
-    print(
-        f"  the paper's cell is another: it differs by {(paper - theirs).abs().max():.0e}"
-    )
+    print(f"  the paper's cell, another one: {(paper - theirs).abs().max():.0e} apart")
 
 
 class Forecaster(nn.Module):
@@ -308,9 +306,7 @@ def report_one_step(found, fold, source, noise):
     title = f"{source.label}: test, one step ahead, {len(truth):,} forecasts"
     utils.print_table(title, rows)
     print("DM < 0: the GRU has smaller squared errors.  p: how often two equally good")
-    print(
-        "forecasts would differ so much by chance.  MASE 1: persistence's error in train."
-    )
+    print("forecasts would differ so much.  MASE 1: the error of persistence in train.")
     if source.name == "sine":
         known["noise_variance"] = floor = np.mean(noise**2)
         print(f"The noise alone has MSE {floor:.4f}, which no forecast can avoid;")
