@@ -14,7 +14,7 @@ Run it
     python 04_simple_rnn.py
     python 04_simple_rnn.py --predict Schmidhuber Satoshi
 
-You should see  (names [real], seed 0, two cores, 30 seconds in all)
+You should see  (names [real], seed 0, two cores, 35 seconds in all)
       model               accuracy   macro_f1   top3_accuracy
       rnn (this lesson)     0.8205     0.4519          0.9389
       majority              0.5270     0.0383          0.7777
