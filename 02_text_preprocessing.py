@@ -5,8 +5,7 @@ smaller), each token given a number, its id (all together: the vocabulary), rows
 made equally long (padding), each id exchanged for a vector to be trained (embedding).
 
 What you will learn
-    - four ways to cut text: torchtext's basic_english, words, characters, and byte-pair
-      encoding (BPE), which learns from the text what to keep in one token
+    - four ways to cut text: basic_english, words, characters, byte-pair encoding (BPE)
     - how much of unseen text a vocabulary knows, and why so slowly more: Zipf's law
     - padding, masks, and the way back from numbers to text
     - that looking up an embedding is multiplying by a matrix
@@ -16,6 +15,7 @@ Run it
     python 02_text_preprocessing.py
     python 02_text_preprocessing.py --tokenizer bpe --merges 1000
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
+    python 02_text_preprocessing.py --max-length 20 --quick
 
 You should see (shakespeare [real], two cores, about 5 seconds)
                           V   tokens/document   unknown   line comes back

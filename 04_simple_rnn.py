@@ -379,7 +379,7 @@ def report(model, config, records, data, args, leaky=None):
     print(
         f"Reading it: by accuracy the {cell} {verdict} the letter groups ({gap:+.4f});"
     )
-    print("macro-F1, F1 averaged over languages, lies below it: rare ones are missed.")
+    print("macro-F1 averages over languages, so that a rare one counts like any other.")
     known = {name: row["accuracy"] for name, row in others.items()}
     known["label_noise_ceiling"] = label_noise_ceiling(data.parts[2])
     letters = int(data.batches[0].lengths["name_length"].sum())

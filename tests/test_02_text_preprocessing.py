@@ -600,7 +600,7 @@ def test_quick_run_offline_writes_what_it_promises(tmp_path):
 def test_docstring_commands_parse():
     """Every command under `Run it` must be one that the parser accepts."""
     commands = re.findall(rf"python {NAME}\.py(.*)", lesson.__doc__)
-    assert len(commands) >= 3
+    assert len(commands) >= 4
     for flags in commands:
         lesson.build_parser().parse_args(shlex.split(flags))
 
