@@ -22,8 +22,7 @@ You should see (shakespeare [real], seed 0, two cores, under 5 minutes in all)
       lstm, reset every 256   1.4621          2.1093       4.3149
       1-gram                  3.3473          4.8291      28.4261
       7-gram                  1.5165          2.1879       4.5563
-    and 97 % of the words it writes are words of the training text, as are 97 % of
-    Shakespeare's own.
+    and 97 % of its words stand in the training text (of Shakespeare's own: 97 %).
     --level word, 2.5 minutes: perplexity 49.7 a word; that of the 4-gram is 67.9.
 
 Try this  (guess first, then run; --save-model once, then --eval-only answers at once)
@@ -37,8 +36,7 @@ Try this  (guess first, then run; --save-model once, then --eval-only answers at
 
 # Sizes
 #     B  batch: streams of text read side by side     T  time: steps between two updates
-#     E  embedding     H  hidden state     L  layers     V  vocabulary
-#     N  tokens in a text
+#     E  embedding    H  hidden state    L  layers    V  vocabulary    N  tokens
 
 import ast
 import math
@@ -61,17 +59,13 @@ import rnn_utils as utils
 # 1. Data
 # ====================================================================================
 
-CODE_CHARACTERS = 400_000  # of Python's standard library: an offline run takes minutes
-
 
 def read_corpus(args):
     """(Source, text).  The sample is source code that lies on every machine."""
     library = utils.standard_library_folder()
     source = utils.choose_dataset(args, ["shakespeare"], {"code": library})
-    if source.name == "code":
-        text = utils.read_standard_library(source.path, CODE_CHARACTERS)
-    else:
-        text = utils.read_text(source.path)
+    code = source.name == "code"
+    text = (utils.read_standard_library if code else utils.read_text)(source.path)
     return source, utils.capped(args, text, 20_000)
 
 
@@ -89,13 +83,11 @@ def join(tokens, level):
 
 
 class Corpus(NamedTuple):
-    """The text in two parts.  Each comes as text and as ids (N,)."""
-
     source: utils.Source
     level: str
     vocabulary: utils.Vocabulary  # of the training part alone; id 0 is <unk>
-    texts: list
-    ids: list
+    texts: list  # [train, held out]
+    ids: list  # the same as ids, (N,) each
 
 
 def split(text):
@@ -115,7 +107,7 @@ def load_corpus(source, text, level, words, args):
     if len(ids[0]) < 2 * args.sequence_length or len(ids[1]) < 2:
         raise utils.UserError(
             f"the text is too short ({len(ids[0])} tokens to train on) for "
-            f"--sequence-length {args.sequence_length}; lower it, or give a longer text"
+            f"--sequence-length {args.sequence_length}; lower that, or give a longer one"
         )
     return Corpus(source, level, vocabulary, texts, ids)
 
@@ -166,9 +158,8 @@ class NextToken(nn.Module):
 
     def __init__(self, tokens, embedding, cell, hidden, layers, dropout, tied):
         super().__init__()
-        between = dropout if layers > 1 else 0.0  # it acts between layers only
         self.embed = nn.Embedding(tokens, embedding)
-        options = {"batch_first": True, "dropout": between}
+        options = {"batch_first": True, "dropout": dropout if layers > 1 else 0.0}
         self.rnn = CELLS[cell](embedding, hidden, layers, **options)
         self.dropout = nn.Dropout(dropout)
         self.squeeze = nn.Linear(hidden, embedding) if tied else nn.Identity()
@@ -178,10 +169,7 @@ class NextToken(nn.Module):
             self.output.weight = self.embed.weight
 
     def forward(self, ids, state=None):
-        """ids (B, T), state as returned -> scores before softmax (B, T, V), state.
-
-        The state is h (L, B, H); for an LSTM the pair of h and memory c, alike.
-        """
+        """ids (B, T), state h (L, B, H) or, LSTM, (h, c) -> scores (B, T, V), state."""
         x = self.embed(ids)  # (B, T, E)
         y, state = self.rnn(x, state)  # (B, T, H)
         return self.output(self.squeeze(self.dropout(y))), state
@@ -204,10 +192,9 @@ def make_step():
 
     A million characters cannot be unrolled at once, so the text is read T at a time.
     Forward, nothing is cut: the state at a window's end starts the next.  If each began
-    from zero, its first characters would be without context, and nothing older than T
-    could ever be used.  Backward, the gradient stops at the window's edge.  Without
-    detach(), backward() would run on into the window before, whose computation has been
-    freed: an error; and if it were kept, each step would take longer than the last.
+    from zero, nothing older than T could ever be used.  Backward, the gradient stops at
+    the window's edge.  Without detach(), backward() would run on into the window before,
+    whose computation is freed: an error; were it kept, each step would take longer.
     """
     carried = {}
 
@@ -222,10 +209,13 @@ def make_step():
     return step
 
 
+LINE = {"char": 70, "word": 14}  # tokens that fill a line
+
+
 def train_model(model, corpus, args, about):
     """Train with `fit`; write a line after epochs 1, 2, 4, 8, 16, 32 and the last."""
-    size, steps = args.batch_size, args.sequence_length
-    train = Streams(corpus.ids[0], size, steps, args.device, shuffle=True)
+    shape = args.batch_size, args.sequence_length
+    train = Streams(corpus.ids[0], *shape, args.device, shuffle=True)
     # 16 streams for speed: 16 cold starts make this val_loss some thousandths too high.
     val = Streams(corpus.ids[1], 16, 256, args.device)
     records = []
@@ -233,8 +223,7 @@ def train_model(model, corpus, args, about):
         records.append(record)
         shown = record["epoch"] in {1, 2, 4, 8, 16, 32, args.epochs}
         if shown and "replayed" not in record:
-            length = 100 if corpus.level == "char" else 20
-            print(f"    {write(model, corpus, args, length)!r}")
+            print(f"    {write(model, corpus, args, LINE[corpus.level])!r}")
     return records
 
 
@@ -256,8 +245,6 @@ def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
         return F.one_hot(scores.argmax(), len(scores)).to(scores.dtype)
     # The largest score becomes 0 first, else a small temperature could overflow.
     p = ((scores - scores.max()) / temperature).softmax(0)  # (V,)
-    if not top_k and top_p == 1:
-        return p
     p, order = p.sort(descending=True, stable=True)
     if top_k:
         p[top_k:] = 0
@@ -268,62 +255,34 @@ def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
     return torch.zeros_like(p).scatter(0, order, p / p.sum())
 
 
-ONE_STEP = {"RNN_TANH": torch.rnn_tanh_cell, "GRU": torch.gru_cell}
-ONE_STEP["LSTM"] = torch.lstm_cell
-
-
-def step_once(model, token, state):
-    """model(token, state) of one token (1,) -> scores (1, V), state; fast on a CPU.
-
-    nn.LSTM rearranges its weights at every call: fine for a window, slow for one step.
-    """
-    x, news = model.embed(token), []  # x: (1, E)
-    parts = state if isinstance(state, tuple) else (state,)  # each (L, 1, H)
-    for layer, weights in enumerate(model.rnn.all_weights):
-        here = tuple(part[layer] for part in parts)  # each (1, H)
-        here = here if isinstance(state, tuple) else here[0]
-        new = ONE_STEP[model.rnn.mode](x, here, *weights)
-        news.append(new if isinstance(new, tuple) else (new,))
-        x = news[-1][0]  # (1, H)
-    new = tuple(torch.stack(part) for part in zip(*news, strict=True))
-    scores = model.output(model.squeeze(x))
-    return scores, new if isinstance(state, tuple) else new[0]
-
-
 @torch.no_grad()
 def generate(model, prompt, length, seed, temperature=1.0, top_k=0, top_p=1.0):
-    """`length` new ids after the ids `prompt` (T,): a list.  Same seed, same text.
-
-    One step a token: the state holds the past, so nothing is read twice.
-    """
+    """`length` new ids after the ids `prompt` (T,).  Nothing is read twice: see state."""
     model.eval()
     generator = torch.Generator().manual_seed(seed)
     device, ids = model.embed.weight.device, []
     scores, state = model(prompt.to(device).unsqueeze(0))  # (1, T, V)
-    scores = scores[:, -1]  # (1, V)
     while len(ids) < length:
-        last = scores[0].float().cpu()  # (V,)
+        last = scores[0, -1].float().cpu()  # (V,)
         last[0] = -math.inf  # <unk> cannot be written
         p = next_distribution(last, temperature, top_k, top_p)
         token = torch.multinomial(p, 1, generator=generator)  # (1,)
         ids.append(token.item())
-        scores, state = step_once(model, token.to(device), state)  # (1, V)
+        scores, state = model(token.to(device).unsqueeze(0), state)  # (1, 1, V)
     return ids
 
 
 def prompt_ids(corpus, prompt):
     """Ids (T,) of a prompt; of an empty one, a line end or else the commonest token."""
-    tokens = tokenize(prompt, corpus.level)
-    if not tokens:
-        return torch.tensor([corpus.vocabulary.ids.get("\n", 1)])
-    return torch.tensor(corpus.vocabulary.encode(tokens))
+    ids = corpus.vocabulary.encode(tokenize(prompt, corpus.level))
+    return torch.tensor(ids or [corpus.vocabulary.ids.get("\n", 1)])
 
 
 def write(model, corpus, args, length, **changes):
     """`length` tokens after --prompt, drawn as the flags say; as text."""
     how = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
-    start = prompt_ids(corpus, args.prompt)
-    ids = generate(model, start, length, args.seed, **{**how, **changes})
+    how, start = {**how, **changes}, prompt_ids(corpus, args.prompt)
+    ids = generate(model, start, length, args.seed, **how)
     return join(corpus.vocabulary.decode(ids), corpus.level)
 
 
@@ -340,7 +299,7 @@ def score(model, ids, reset=0):
 
 
 def units(nats, level):
-    """One figure in its units.  Bits for characters only: <unk> makes words easy."""
+    """Nats in other units.  Bits for characters only: <unk> makes words easy."""
     bits = {"bits_per_char": nats / math.log(2)} if level == "char" else {}
     return {"nats": nats, **bits, "perplexity": math.exp(min(nats, 700))}
 
@@ -354,12 +313,8 @@ def baselines(corpus):
     return found
 
 
-NO_PYTHON = (
-    SyntaxError,
-    ValueError,
-    RecursionError,
-    MemoryError,
-)  # what parsing raises
+# What parsing raises, each for another kind of text that is no Python.
+NO_PYTHON = SyntaxError, ValueError, RecursionError, MemoryError
 
 
 def longest_copy(text, source):
@@ -386,11 +341,10 @@ def quality(text, corpus):
     known = set(re.findall(r"\w+", corpus.texts[0]))
     words = re.findall(r"\w+", text)
     threes = list(zip(words, words[1:], words[2:], strict=False))
-    found = {
-        "words in training": sum(word in known for word in words) / max(1, len(words)),
-        "distinct 3-grams": len(set(threes)) / max(1, len(threes)),
-        "longest copy": len(longest_copy(text, corpus.texts[0])),
-    }
+    shares = [word in known for word in words]
+    found = {"words in training": sum(shares) / max(1, len(words))}
+    found["distinct 3-grams"] = len(set(threes)) / max(1, len(threes))
+    found["longest copy"] = len(longest_copy(text, corpus.texts[0]))
     if corpus.source.name == "code":
         found["blocks that parse"] = share_parsed(text)
     return found
@@ -398,23 +352,21 @@ def quality(text, corpus):
 
 def judge_writing(model, corpus, args):
     """A text, and its figures beside those of a human text.  Characters a second."""
-    length = 500 if args.quick else 5000 if corpus.level == "char" else 1200
+    length = 500 if args.quick else 80 * LINE[corpus.level]
     start = time.perf_counter()
     text = write(model, corpus, args, max(length, args.max_length))
     speed = len(text) / (time.perf_counter() - start)
     shown = write(model, corpus, args, args.max_length)
     print(f"\n{corpus.source.label}: written at --temperature {args.temperature:g}")
-    gap = " " if args.prompt and corpus.level == "word" else ""
-    print(f"{args.prompt}{gap}{shown}")
+    print(args.prompt + (" " if corpus.level == "word" else "") + shown)
     human = join(tokenize(corpus.texts[1][: len(text)], corpus.level), corpus.level)
     rows = {"this lesson": quality(text, corpus), "held-out": quality(human, corpus)}
     about = f"{corpus.source.label}: {len(text):,} characters written"
     utils.print_table(about, rows, corner="text")
     print(
-        "Reading it: a longest copy (in characters) no longer than that of the author"
+        "Reading it: a longest copy (in characters) no longer than the author's own is"
     )
-    print("himself, who did not copy, is no sign of learning by heart.")
-    print(f"{speed:,.0f} characters a second")
+    print(f"no sign of learning by heart.  Written: {speed:,.0f} characters a second")
     return speed
 
 
@@ -431,9 +383,9 @@ def show_sampling(model, corpus, args):
     """One distribution under each way to draw: a picture, and a line of text each."""
     print("\nThe same model, drawn from in five ways:")
     for name, way in WAYS.items():
-        plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | way
-        length = 70 if corpus.level == "char" else 14
-        print(f"  {name:<16}{write(model, corpus, args, length, **plain)!r}")
+        way = {"top_k": 0, "top_p": 1.0, **way}
+        text = write(model, corpus, args, LINE[corpus.level], **way)
+        print(f"  {name:<16}{text!r}")
     print("Reading it: from daring to dull; greedy writing soon repeats itself.")
     if args.no_plots:
         return
@@ -441,8 +393,7 @@ def show_sampling(model, corpus, args):
         ids = prompt_ids(corpus, args.prompt).to(args.device).unsqueeze(0)  # (1, T)
         scores = model(ids)[0][0, -1].float().cpu()  # (V,)
     top = scores.topk(min(14, len(scores))).indices
-    names = [repr(token)[1:-1] for token in corpus.vocabulary.decode(top.tolist())]
-    names = ["space" if name == " " else name for name in names]
+    names = [repr(token) for token in corpus.vocabulary.decode(top.tolist())]
     figure, panels = plt.subplots(1, len(WAYS), figsize=(13, 3.8), sharey=True)
     for axes, (name, way) in zip(panels, WAYS.items(), strict=True):
         axes.barh(range(len(top)), next_distribution(scores, **way)[top])
@@ -461,17 +412,15 @@ def report(model, corpus, records, args):
     others, cell = baselines(corpus), args.cell
     rows = {f"{cell} (this lesson)": nats, f"{cell}, reset every 256": reset, **others}
     unit = {"char": "characters", "word": "words"}[level]
-    utils.print_table(
-        f"{corpus.source.label}: held-out part, {len(held) - 1:,} {unit}",
-        {name: units(value, level) for name, value in rows.items()},
-    )
+    title = f"{corpus.source.label}: held-out part, {len(held) - 1:,} {unit}"
+    utils.print_table(title, {name: units(x, level) for name, x in rows.items()})
     print("Reading it: perplexity 4 is as unsure as a four-sided die.  Reset is the")
     print("fair row beside models that see 256 tokens at most.")
     speed = judge_writing(model, corpus, args)
     scores = units(nats, level)
-    metrics = {"val_loss": nats, "val_perplexity": scores["perplexity"]}
-    metrics |= {k: v for k, v in scores.items() if k == "bits_per_char"}
-    metrics |= {"val_loss_reset256": reset, "chars_per_second": speed}
+    metrics = {"val_loss": scores.pop("nats"), "val_loss_reset256": reset, **scores}
+    metrics["val_perplexity"] = metrics.pop("perplexity")
+    metrics["chars_per_second"] = speed
     training = utils.training_summary(records, len(corpus.ids[0]), unit)
     size = utils.count_parameters(model)
     utils.write_metrics(args, corpus.source, metrics, others, training, size)
@@ -484,7 +433,7 @@ def report(model, corpus, records, args):
 WORD_DEFAULTS = {"epochs": 8, "lr": 0.004, "dropout": 0.5, "sequence_length": 32}
 
 
-def make_flags(argv=None):
+def make_flags(argv=()):
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
     utils.add_data_flags(parser, ["shakespeare", "code"], "any text file")
@@ -501,7 +450,7 @@ def make_flags(argv=None):
     add("--top-p", type=utils.real(0, 1, above=True), default=1.0, help="1: all")
     add("--max-length", type=utils.whole(1, 1_000_000), default=500, help="in tokens")
     add("--prompt", default="", help="what the text begins with")
-    if any(b == "word" for a, b in pairwise(argv or [])) or "--level=word" in argv:
+    if ("--level", "word") in pairwise(argv) or "--level=word" in argv:
         parser.set_defaults(**WORD_DEFAULTS)
     return parser
 
@@ -537,11 +486,10 @@ def main(argv=None):
         print(f"--prompt holds tokens that training never saw; read as {utils.UNK}")
     if args.eval_only:
         model, records = utils.load_model(NextToken, about, args.path), []
-        model.to(args.device)
     else:
         model = NextToken(**about["config"]).to(args.device)
         records = train_model(model, corpus, args, about)
-    report(model, corpus, records, args)
+    report(model.to(args.device), corpus, records, args)
     show_sampling(model, corpus, args)
     panels = {"nats": ["loss", "val_loss"]}
     panels["gradient norm"] = ["grad_norm", "max_grad_norm"]

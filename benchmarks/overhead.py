@@ -54,7 +54,26 @@ def lesson_04(flags):
     return model, data.batches[0], lesson.step, bare_loss, args, about
 
 
-LESSONS = {"04": lesson_04}
+def lesson_10(flags):
+    lesson = load_lesson("10_text_generation")
+    args = utils.parse_flags(lesson.make_flags(flags), flags, lesson.__file__)
+    source, text = lesson.read_corpus(args)
+    about = lesson.new_card(source, text, args)
+    corpus = lesson.load_corpus(source, text, args.level, about["vocabulary"], args)
+    shape = args.batch_size, args.sequence_length
+    train = lesson.Streams(corpus.ids[0], *shape, args.device, shuffle=True)
+    model, carried = lesson.NextToken(**about["config"]).to(args.device), {}
+
+    def bare_loss(model, batch):
+        state = None if batch["first"] else carried["state"]
+        scores, state = model(batch["input"], state)
+        carried["state"] = lesson.detach(state)
+        return F.cross_entropy(scores.flatten(0, 1), batch["target"].flatten())
+
+    return model, train, lesson.make_step(), bare_loss, args, about
+
+
+LESSONS = {"04": lesson_04, "10": lesson_10}
 
 
 def bare_epoch(model, batches, loss_of, optimizer, scheduler, args):
