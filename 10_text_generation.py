@@ -439,7 +439,7 @@ def make_flags(argv=()):
     utils.add_data_flags(parser, ["shakespeare", "code"], "any text file")
     sizes = {"batch_size": 32, "hidden_size": 256, "num_layers": 2, "dropout": 0.2}
     rest = {"weight_decay": 0.01, "clip": 1.0}
-    utils.add_training_flags(parser, epochs=12, lr=0.006, **sizes, **rest)
+    utils.add_training_flags(parser, epochs=16, lr=0.006, **sizes, **rest)
     add = parser.add_argument_group("this lesson").add_argument
     add("--level", choices=["char", "word"], default="char", help="what a token is")
     add("--max-vocab", type=utils.whole(2), default=5000, help="of --level word")

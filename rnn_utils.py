@@ -20,20 +20,25 @@ vocabulary, N examples in a data set.
 import argparse
 import bisect
 import datetime
+import gzip
 import hashlib
 import io
 import json
 import math
 import os
 import random
+import re
 import signal
 import sys
 import sysconfig
+import tarfile
 import tempfile
 import threading
 import time
 import warnings
-from collections import Counter
+import zlib
+from array import array
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +48,8 @@ import pandas as pd
 import pooch
 import requests
 import torch
+from sacrebleu.metrics import BLEU
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
@@ -423,7 +430,7 @@ def standard_library_folder():
     return Path(sysconfig.get_paths()["stdlib"])
 
 
-def read_standard_library(folder, most):
+def read_standard_library(folder, most=400_000):
     """Modules of Python's standard library, one after another: `most` characters of source.
 
     Modules of middling size, in order of their names' digests: a mixture, the same every time
@@ -469,11 +476,14 @@ def read_labelled_lines(folder):
     ]
 
 
-def read_csv(path, columns):
-    """The named columns of a CSV file as a DataFrame.  UserError names what is missing."""
+def read_csv(path, columns, **options):
+    """The named columns of a CSV file as a DataFrame.  UserError names what is missing.
+
+    options: further arguments of pandas.read_csv.
+    """
     text = read_text(path)
     try:
-        frame = pd.read_csv(io.StringIO(text), skipinitialspace=True)
+        frame = pd.read_csv(io.StringIO(text), skipinitialspace=True, **options)
     except ValueError as error:  # pandas' own errors are ValueErrors too
         why = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as a CSV file: {why}") from None
@@ -746,6 +756,379 @@ def _even_dates(series, usual):
     return series, None
 
 
+class TextPart(NamedTuple):
+    """One part of a labelled text set; text i is ids[starts[i] : starts[i + 1]]."""
+
+    texts: list  # N strings, as they were written
+    labels: list  # N names of classes
+    ids: np.ndarray  # (total,) int32, numbers of words: see Reviews.words
+    starts: np.ndarray  # (N + 1,) int64
+
+
+class Reviews(NamedTuple):
+    """A labelled text set.  Id k is words[k]; len(words), any word not in training."""
+
+    words: list  # of the training part, by falling count, equal counts alphabetically
+    labels: list  # the names of the classes, sorted
+    parts: list  # TextPart of training, validation, test
+
+
+_WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
+_REVIEW = re.compile(r"aclImdb/(train|test)/(pos|neg)/([^/]+\.txt)")
+LONGEST_REVIEW = 1_000_000  # bytes; the longest of the real set has 14,000
+CACHE_FORMAT = 1  # raise it when split_words, or what a cache holds, changes
+QUICK_PARTS = (480, 60, 60)  # of training, validation, test under --quick
+
+
+def split_words(text):
+    """Words in lower case ("don't" is one), and each punctuation mark by itself."""
+    text = text.lower().replace("<br />", " ")  # the line break of a web page
+    return _WORD.findall(text.replace("’", "'"))
+
+
+def load_reviews(args, source):
+    """Labelled texts of `imdb`, of the sample or of the reader's CSV file -> Reviews.
+
+    imdb: its own test half; a tenth of its training half, by digest of the text, is
+    validation; numbered once, then cached.  CSV: 80/10/10 by digest, so that no text
+    stands in two parts.  --quick leaves 600 texts.  Raises UserError for a damaged
+    archive, and for a CSV file that read_reviews refuses or that has too few texts.
+    """
+    if source.name == "imdb":
+        reviews = _cached_imdb(source.path)
+        if not args.quick:
+            return reviews
+        parts = [list(zip(p.texts, p.labels, strict=True)) for p in reviews.parts]
+    else:
+        rows = read_reviews(source.path)
+        parts = _three_parts(rows, [text for text, _ in rows], source.path)
+        if len({label for _, label in parts[0]}) < 2:
+            raise UserError(f"{source.path} has too few texts of some label; give more")
+    if args.quick:
+        parts = [_some(rows, n) for rows, n in zip(parts, QUICK_PARTS, strict=True)]
+    return _number_words(parts)
+
+
+def read_reviews(path):
+    """A CSV file with columns `text` and `label` -> list of (text, label), both str.
+
+    UserError, with the row's number, where a cell is empty; also for one label only.
+    """
+    columns = ["text", "label"]
+    frame = read_csv(path, columns, dtype=str, keep_default_na=False)
+    for name in columns:
+        frame[name] = frame[name].str.strip()
+        empty = frame[name] == ""
+        _refuse(path, frame[name], empty, "filled in; fill it, or delete the row")
+    if frame["label"].nunique() < 2:
+        raise UserError(
+            f"{path} has one label only, '{frame['label'].iloc[0]}'; it takes two or more"
+        )
+    return list(zip(frame["text"], frame["label"], strict=True))
+
+
+def _three_parts(rows, keys, path):
+    """80/10/10 by the digest of the rows' keys, in the rows' order."""
+    part = split_by_hash(keys)
+    numbers = [part[key] for key in keys]
+    parts = [
+        [row for row, k in zip(rows, numbers, strict=True) if k == wanted]
+        for wanted in range(3)
+    ]
+    if not all(parts):
+        raise UserError(
+            f"{path} has too few different examples to split into training, validation and "
+            f"test: {len(part)}; give 10 or more"
+        )
+    return parts
+
+
+def _some(rows, most):
+    """`most` of the rows (text, label), in their order: those of smallest digest.
+
+    Not the first rows: a file may hold one class after the other.
+    """
+    digest = [hashlib.sha256(text.encode()).digest() for text, _ in rows]
+    chosen = sorted(range(len(rows)), key=digest.__getitem__)[:most]
+    return [rows[i] for i in sorted(chosen)]
+
+
+def _number_words(parts):
+    """Three lists of (text, label) -> Reviews."""
+    texts = [text for rows in parts for text, _ in rows]
+    labels = [label for rows in parts for _, label in rows]
+    numbers = defaultdict()
+    numbers.default_factory = numbers.__len__  # a new word takes the next number
+    ids, starts = array("i"), [0]
+    for text in tqdm(texts, desc="splitting into words", leave=False, disable=None):
+        ids.extend(map(numbers.__getitem__, split_words(text)))
+        starts.append(len(ids))
+    ids, starts, words = np.array(ids, np.int32), np.array(starts), list(numbers)
+    counts = np.bincount(ids[: starts[len(parts[0])]], minlength=len(words))
+    known = np.flatnonzero(counts).tolist()
+    known.sort(key=lambda k: (-counts[k], words[k]))
+    rank = np.full(len(words), len(known), np.int32)
+    rank[known] = np.arange(len(known))
+    sizes = [len(rows) for rows in parts]
+    return _as_reviews(
+        [words[k] for k in known], texts, labels, rank[ids], starts, sizes
+    )
+
+
+def _as_reviews(words, texts, labels, ids, starts, sizes):
+    """Cut what belongs to all texts into parts of these sizes -> Reviews."""
+    parts, first = [], 0
+    for size in map(int, sizes):
+        last = first + size
+        inside = ids[starts[first] : starts[last]]
+        begin = starts[first : last + 1] - starts[first]
+        parts.append(TextPart(texts[first:last], labels[first:last], inside, begin))
+        first = last
+    return Reviews(words, sorted(set(labels)), parts)
+
+
+def _cached_imdb(archive):
+    """Reviews of the archive, from a cache where there is one.
+
+    The cache lies beside the archive, or in the user's cache folder if that cannot be
+    written to; its name tells all that it depends on.
+    """
+    with open(archive, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(f"{_WORD.pattern} {CACHE_FORMAT} {sys.version_info[:2]}".encode())
+    name = f"{archive.name.split('.')[0]}-{digest.hexdigest()[:16]}.npz"
+    places = [archive.parent / name, Path(pooch.os_cache("rnn-tutorials")) / name]
+    for place in filter(os.path.exists, places):
+        try:
+            return _read_cache(place)
+        except Exception:  # noqa: BLE001  (whatever is wrong with it)
+            print(f"The cache {place} is damaged: made anew")
+    print(f"Reading {archive.name} for the first time; later runs find it in a cache")
+    reviews = _number_words(read_imdb(archive))
+    content = _cache_content(reviews)
+    for place in places:
+        try:
+            if os.path.exists(place.parent) and not place.parent.stat().st_mode & 0o222:
+                continue  # declared read-only: it would not stop root
+            write_atomically(place, content)
+            break
+        except (UserError, OSError):  # it cannot be written to
+            continue
+    return reviews
+
+
+def _cache_content(reviews):
+    """The bytes of a cache file: an .npz of numbers and of texts in UTF-8."""
+    parts = reviews.parts
+    lengths = [np.diff(part.starts) for part in parts]
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        words=_pack(reviews.words),
+        texts=_pack(text for part in parts for text in part.texts),
+        labels=_pack(label for part in parts for label in part.labels),
+        ids=np.concatenate([part.ids for part in parts]),
+        starts=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
+        sizes=[len(part.texts) for part in parts],
+    )
+    return buffer.getbuffer()
+
+
+def _read_cache(path):
+    with np.load(path, allow_pickle=False) as found:
+        words, texts, labels = (_unpack(found[k]) for k in ("words", "texts", "labels"))
+        ids, starts, sizes = (found[k] for k in ("ids", "starts", "sizes"))
+    if not len(texts) == len(labels) == len(starts) - 1 == sizes.sum():
+        raise ValueError("its parts do not fit together")
+    return _as_reviews(words, texts, labels, ids, starts, sizes)
+
+
+def _pack(strings):
+    return np.frombuffer(b"\0".join(s.encode() for s in strings), np.uint8)
+
+
+def _unpack(packed):
+    return [s.decode() for s in packed.tobytes().split(b"\0")]
+
+
+def read_imdb(archive):
+    """aclImdb_v1.tar.gz -> training, validation, test: three lists of (text, label).
+
+    Nothing is unpacked: labelled reviews are read from the stream, whatever else is in
+    it is passed over.  Sorted by file name, so that the classes alternate and the order
+    in the archive does not matter.  UserError if it is damaged.
+    """
+    found, wrong = {}, None
+    try:
+        with gzip.open(archive) as stream:
+            for place, content in _labelled_members(stream):
+                found[place] = content.decode("utf-8").replace("\0", " ")
+            while stream.read(1 << 20):  # at its very end gzip checks the whole
+                pass
+    except UnicodeDecodeError:
+        wrong = "a review is not UTF-8 text"
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError):
+        wrong = "it is damaged, or no .tar.gz file"
+    except OSError as error:
+        raise UserError(f"{archive} cannot be read: {error.strerror}") from None
+    if not wrong and len({place[:2] for place in found}) < 4:
+        wrong = "it lacks labelled reviews in aclImdb/train or aclImdb/test"
+    if wrong:
+        raise UserError(
+            f"{archive} is not the archive of reviews ({wrong}); delete it, and the next "
+            "run downloads it again"
+        )
+    halves = {"train": [], "test": []}
+    for half, label, name in sorted(found, key=lambda place: (place[2], place[1])):
+        halves[half].append((found[half, label, name], label))
+    part = split_by_hash((text for text, _ in halves["train"]), (0.9, 0.1, 0.0))
+    train = [row for row in halves["train"] if part[row[0]] == 0]
+    val = [row for row in halves["train"] if part[row[0]] == 1]
+    return [train, val, halves["test"]]
+
+
+def _labelled_members(stream):
+    """Yield ((half, label, file name), bytes) of the reviews in a tar stream."""
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        progress = tqdm(desc="reading files", leave=False, disable=None)
+        while (member := archive.next()) is not None:
+            archive.members = []  # tarfile would keep all of them
+            progress.update()
+            place = _REVIEW.fullmatch(member.name)
+            if place and member.isreg() and member.size <= LONGEST_REVIEW:
+                yield place.groups(), archive.extractfile(member).read()
+        progress.close()
+
+
+def _files_of(source):
+    """Paths of a real data set of several files, in the order of DATASETS."""
+    return [source.path / Path(file).name for file in DATASETS[source.name].files]
+
+
+def load_tagged(args, source):
+    """Tagged sentences of `ewt`, the sample or the reader's file: training, val, test.
+
+    Three lists of sentences, each a list of (word, tag).  ewt: its own parts.  Else
+    80/10/10 by digest of the sentence's words, so that none stands in two parts.
+    Raises UserError like read_tagged.
+    """
+    if source.name == "ewt":
+        parts = [read_tagged(path) for path in _files_of(source)]
+    else:
+        rows = read_tagged(source.path)
+        keys = [" ".join(word for word, _ in row) for row in rows]
+        parts = _three_parts(rows, keys, source.path)
+    return [capped(args, *pair) for pair in zip(parts, QUICK_PARTS, strict=True)]
+
+
+def read_tagged(path):
+    """Sentences of a CoNLL-U or word/tag file: each a list of (word, tag).
+
+    CoNLL-U: ten columns between tabs, of which FORM and UPOS count; comments, multiword
+    tokens (1-2) and empty nodes (1.1) are passed over.  Else the first and the last
+    column, between tabs or spaces, count; -DOCSTART- lines are passed over.  An empty
+    line ends a sentence.  UserError names a line that is neither.
+    """
+    sentences, sentence, shape = [], [], None
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            sentences.append(sentence)
+            sentence = []
+            continue
+        cells = line.split("\t") if "\t" in line else line.split()
+        this = (len(cells), "\t" in line)
+        if line.startswith("-DOCSTART-") or (line[0] == "#" and this != shape):
+            continue
+        shape = shape or this
+        found = _tagged_word(cells, shape == CONLLU) if this == shape else None
+        if found is None or len(cells) < 2:
+            raise UserError(
+                f"{path}, line {number}: '{line[:60]}' is neither a word and its tag nor a line "
+                "of CoNLL-U; every line takes the columns of the first, with the same separator"
+            )
+        sentence += found
+    sentences = [sentence for sentence in [*sentences, sentence] if sentence]
+    if not sentences:
+        raise UserError(f"{path} holds no tagged words")
+    return sentences
+
+
+CONLLU = (10, True)  # columns, and whether there are tabs between them
+
+
+def _tagged_word(cells, is_conllu):
+    """Cells of a line -> [(word, tag)]; [] if it holds no word; None if it is wrong."""
+    word, tag = (cells[1], cells[3]) if is_conllu else (cells[0], cells[-1])
+    word, tag = word.strip(), tag.strip()
+    if is_conllu and re.fullmatch(r"\d+[-.]\d+", cells[0]):
+        return []
+    if not word or not tag or is_conllu and (tag == "_" or not cells[0].isdecimal()):
+        return None
+    return [(word, tag)]
+
+
+def load_pairs(args, source):
+    """Pairs of `multi30k`, of the sample or of the reader's file: training, val, test.
+
+    Three lists of (source, target), both str.  multi30k: its own parts.  The sample:
+    its last tenth is test, the tenth before it validation, because its test pairs
+    combine words that never met in training.  Else 80/10/10 by digest of the source
+    side. Raises UserError like read_pairs.
+    """
+    if source.name == "multi30k":
+        paths = _files_of(source)
+        parts = [_read_two_files(*paths[k : k + 2]) for k in (0, 2, 4)]
+    elif source.name == "sample":
+        rows = read_pairs(source.path)
+        a, b = round(0.8 * len(rows)), round(0.9 * len(rows))
+        parts = [rows[:a], rows[a:b], rows[b:]]
+    else:
+        rows = read_pairs(source.path)
+        parts = _three_parts(rows, [given for given, _ in rows], source.path)
+    return [capped(args, *pair) for pair in zip(parts, QUICK_PARTS, strict=True)]
+
+
+def read_pairs(path):
+    """A file of two columns, a tab between them -> list of (source, target), both str.
+
+    Empty lines are passed over.  UserError names a line with more or fewer columns, or
+    with an empty side.
+    """
+    pairs = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) != 2 or not all(cells):
+            what = "an empty side" if len(cells) == 2 else f"{len(cells)} column(s)"
+            raise UserError(
+                f"{path}, line {number} has {what}; write a source, one tab, and a target"
+            )
+        pairs.append(tuple(cells))
+    return pairs
+
+
+def _read_two_files(*paths):
+    """Two .gz texts, line k of one belonging to line k of the other -> pairs."""
+    sides = []
+    for path in paths:
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                sides.append([line.strip() for line in file])
+        except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError):
+            raise UserError(
+                f"{path} is damaged; delete it, and the next run downloads it again"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if len(sides[0]) != len(sides[1]) or not all(map(all, sides)):
+        raise UserError(
+            f"{paths[0]} and {paths[1].name} do not belong together line by line; delete "
+            "both, and the next run downloads them again"
+        )
+    return list(zip(*sides, strict=True))
+
+
 # ====================================================================================
 # 3. Vocabulary, padding, masks, batching
 # ====================================================================================
@@ -899,6 +1282,93 @@ class Batches:
             batch[name] = tensor.index_select(0, there)
         batch["index"] = index
         return batch
+
+
+def review_vocabulary(reviews, max_vocab):
+    """Vocabulary: PAD, UNK, the most frequent words of training, max_vocab in all."""
+    return Vocabulary([PAD, UNK, *reviews.words[: max(max_vocab - 2, 0)]])
+
+
+def encode_reviews(part, size, max_length, keep="both"):
+    """A TextPart -> {"text": (N, T) int64 filled up with 0, "text_length": (N,)}.
+
+    size: that of a review_vocabulary; rarer words become UNK, 1.  keep: what stays of a
+    text longer than max_length: its "start", its "end", or half of "both".  A text
+    without words becomes one UNK, so no length is 0.
+    """
+    head = {"both": (max_length + 1) // 2, "start": max_length, "end": 0}[keep]
+    lengths = np.diff(part.starts)  # (N,)
+    place = np.arange(len(part.ids)) - np.repeat(part.starts[:-1], lengths)  # (total,)
+    rest = np.repeat(lengths, lengths) - place  # words from here to the text's end
+    kept = part.ids[(place < head) | (rest <= max_length - head)]
+    lengths = torch.from_numpy(np.minimum(lengths, max_length))
+    wide = length_mask(lengths, max(1, int(lengths.max()) if len(lengths) else 1))
+    text = torch.zeros(wide.shape, dtype=torch.long)  # (N, T)
+    text[wide] = torch.from_numpy(np.where(kept < size - 2, kept + 2, 1)).long()
+    text[lengths == 0, 0] = 1
+    return {"text": text, "text_length": lengths.clamp(min=1)}
+
+
+def encode_texts(texts, vocabulary, max_length, keep="both"):
+    """New texts, N strings, as encode_reviews encodes those of a TextPart."""
+    words = [split_words(text) for text in texts]
+    ids = [vocabulary[word] - 2 for line in words for word in line]
+    starts = np.cumsum([0, *map(len, words)])
+    part = TextPart(texts, [], np.array(ids, np.int32), starts)
+    return encode_reviews(part, len(vocabulary), max_length, keep)
+
+
+_PAIR_WORD = re.compile(r"\w+'(?=\w)|\w+|[^\w\s]")
+_TIGHT = (
+    (re.compile(r"(?<=\w') (?=\w)"), ""),  # l' homme
+    (re.compile(r" (?=[.,!?;:)\]%])|(?<=[(\[]) "), ""),
+    (re.compile(r"(?<=\w) ([-/]) (?=\w)"), r"\1"),  # arrière - plan
+)
+
+
+def split_pair(text):
+    """Words in lower case, of a sentence to translate; "l'homme" is two, l' and homme."""
+    return _PAIR_WORD.findall(text.lower().replace("’", "'"))
+
+
+def join_words(words):
+    """Words of `split_pair` back to plain text, the first letter a capital."""
+    text = " ".join(words)
+    for pattern, tight in _TIGHT:
+        text = pattern.sub(tight, text)
+    return text[:1].upper() + text[1:]
+
+
+def pair_vocabularies(train, min_freq=2):
+    """[of sources, of targets]: two Vocabulary of the training pairs alone.
+
+    Each begins with PAD, UNK, BOS and EOS: 0, 1, 2, 3.
+    """
+    return [
+        Vocabulary.build(
+            [split_pair(text) for text in side], (PAD, UNK, BOS, EOS), min_freq
+        )
+        for side in zip(*train, strict=True)
+    ]
+
+
+def encode_pairs(pairs, vocabularies, max_length):
+    """(source, target) texts -> tensors for `Batches(..., bucket="source")`.
+
+    source (N, Ts), source_length (N,); target (N, Tt), target_length (N,), all filled
+    up with 0.  Of each side the first max_length words stay; after those of the target
+    comes EOS, which its length counts.  A source without words becomes one UNK, so no
+    length is 0.
+    """
+    made = {}
+    for k, side in enumerate(("source", "target")):
+        rows = []
+        for pair in pairs:
+            words = split_pair(pair[k])[:max_length]
+            words = [*words, EOS] if side == "target" else words or [UNK]
+            rows.append(vocabularies[k].encode(words))
+        made[side], made[f"{side}_length"] = pad(rows)
+    return made
 
 
 # ====================================================================================
@@ -1399,6 +1869,22 @@ def text_baselines(vectorizer, train, asked, labels):
     }
 
 
+def review_baselines(train, asked, labels):
+    """`text_baselines` of counts of words, and of words and pairs of neighbours (TF-IDF).
+
+    Returns {"majority": scores, "tfidf_unigram": scores, "tfidf_bigram": scores}.
+    """
+    options = {"tokenizer": split_words, "token_pattern": None, "lowercase": False}
+    # A pair that stands in one or two reviews of thousands tells little, and costs time.
+    options |= {"sublinear_tf": True, "min_df": 3 if len(train) > 2000 else 1}
+    found = {}
+    for name, longest in (("tfidf_unigram", 1), ("tfidf_bigram", 2)):
+        counts = TfidfVectorizer(ngram_range=(1, longest), **options)
+        rows = text_baselines(counts, train, asked, labels)
+        found = {"majority": rows["majority"], **found, name: rows["linear"]}
+    return found
+
+
 class KneserNey:
     """N-grams with interpolated, modified Kneser-Ney smoothing (Chen and Goodman, 1999).
 
@@ -1524,6 +2010,77 @@ def forecast_scores(error, naive_mae):
     """
     mse, mae = float(np.mean(error**2)), float(np.abs(error).mean())
     return {"MSE": mse, "RMSE": mse**0.5, "MAE": mae, "MASE": mae / naive_mae}
+
+
+def bleu_scores(answers, references):
+    """BLEU of N answers, one reference each, by sacrebleu (Post, 2018), 0 to 100.
+
+    answers, references: lists of str, plain text as one would write it (join tokens
+    without spaces before full stops, or the 13a figure is not comparable with others').
+    Both figures split words as mteval 13a does: `bleu` after lower-casing, `bleu_13a`
+    with case.  `signature` and `signature_13a` are sacrebleu's own: quote them.  Raises
+    UserError if there are no answers, or not as many as references.
+    """
+    if not answers or len(answers) != len(references):
+        raise UserError(
+            f"BLEU takes as many answers as references, and at least one: there are "
+            f"{len(answers)} and {len(references)}"
+        )
+    lower, cased = BLEU(lowercase=True, force=True), BLEU(force=True)
+    found = {
+        "bleu": lower.corpus_score(answers, [references]).score,
+        "bleu_13a": cased.corpus_score(answers, [references]).score,
+    }
+    signatures = str(lower.get_signature()), str(cased.get_signature())
+    return found | dict(zip(("signature", "signature_13a"), signatures, strict=True))
+
+
+def pair_baselines(train, asked):
+    """Answers that take no network, for the sources of `asked`: name -> list of N str.
+
+    train, asked: lists of (source, target).  `copy` repeats the source.  `dictionary`
+    translates each word by the target word that its IBM model 1 (Brown et al., 1993),
+    fitted on train, holds likeliest; words that train lacks are copied.
+    """
+    dictionary = word_dictionary(train)
+    answers = []
+    for given, _ in asked:
+        line = " ".join(dictionary.get(word, word) for word in _WORD.findall(given))
+        answers.append(re.sub(r" (?=[.,])", "", line))
+    return {"copy": [given for given, _ in asked], "dictionary": answers}
+
+
+def word_dictionary(pairs, rounds=5):
+    """Each source word's likeliest target word by IBM model 1: {word: word}.
+
+    p(f | e) starts uniform.  Each round shares every target word f out among the words
+    e of its own sentence, and among "no word", in proportion to p(f | e); p(f | e) is
+    then the share of e's total that went to f.
+    """
+    e_ids, f_ids = defaultdict(), defaultdict()
+    e_ids.default_factory, f_ids.default_factory = e_ids.__len__, f_ids.__len__
+    no_word, e, f, choices = e_ids[None], [], [], []
+    for given, target in pairs:  # of a very long text its beginning will do
+        left = [no_word, *(e_ids[word] for word in _WORD.findall(given)[:200])]
+        right = [f_ids[word] for word in _WORD.findall(target)[:200]]
+        e.append(np.tile(np.array(left, np.int32), len(right)))
+        f.append(np.repeat(np.array(right, np.int32), len(left)))
+        choices += [len(left)] * len(right)
+    e, f = np.concatenate(e), np.concatenate(f)
+    owner = np.repeat(np.arange(len(choices)), choices)  # the place of f in all targets
+    links, which = np.unique(e.astype(np.int64) * len(f_ids) + f, return_inverse=True)
+    e_of, f_of = np.divmod(links, len(f_ids))
+    p = np.ones(len(links))  # of each link (e, f); uniform
+    for _ in range(rounds):
+        share = p[which] / np.bincount(owner, p[which])[owner]
+        total = np.bincount(which, share)  # (links,)
+        p = total / np.bincount(e_of, total)[e_of]
+    best = np.lexsort((f_of, -p, e_of))  # of each e, its likeliest f first
+    first = best[np.unique(e_of[best], return_index=True)[1]]
+    e_words, f_words = list(e_ids), list(f_ids)
+    found = {e_words[e_of[k]]: f_words[f_of[k]] for k in first.tolist()}
+    found.pop(None, None)
+    return found
 
 
 def wilson_interval(hits, count, z=1.96):

@@ -42,6 +42,8 @@ class Row(NamedTuple):
     seeds: tuple = (0, 1, 2)
 
 
+CHARS, BF16 = ("val_loss", "7-gram"), ("--precision", "bf16")
+
 ROWS = {
     "04-rnn": Row(
         "04 plain RNN", "04_simple_rnn", (), "test_accuracy", "letter_groups"
@@ -69,6 +71,17 @@ ROWS = {
         ("--dataset", "stock"),
         "test_rmse",
         "persistence_rmse",
+    ),
+    "10-char": Row("10 LSTM, characters", "10_text_generation", (), *CHARS),
+    "10-char-bf16": Row(
+        "10 the same in bf16", "10_text_generation", BF16, *CHARS, seeds=(0,)
+    ),
+    "10-word": Row(
+        "10 LSTM, words",
+        "10_text_generation",
+        ("--level", "word"),
+        "val_loss",
+        "4-gram",
     ),
 }
 
