@@ -54,6 +54,40 @@ def lesson_04(flags):
     return model, data.batches[0], lesson.step, bare_loss, args, about
 
 
+def lesson_05(flags):
+    lesson = load_lesson("05_lstm_sentiment")
+    args = utils.parse_flags(lesson.make_flags(), flags, lesson.__file__)
+    offline = {"sample": utils.SAMPLES / "reviews.csv"}
+    source = utils.choose_dataset(args, ["imdb"], offline)
+    reviews = utils.load_reviews(args, source)
+    about = lesson.new_card(source, reviews, args)
+    data = lesson.load_data(source, reviews, about, args)
+    model = lesson.Classifier(**about["config"]).to(args.device)
+
+    def bare_loss(model, batch):
+        return F.cross_entropy(lesson.forward(model, batch), batch["label"])
+
+    return model, data.batches[0], lesson.step, bare_loss, args, about
+
+
+def lesson_07(flags):
+    lesson = load_lesson("07_bidirectional_rnn")
+    args = utils.parse_flags(lesson.make_flags(flags), flags, lesson.__file__)
+    real, sample = lesson.DATASETS[args.task]
+    offline = {"sample": utils.SAMPLES / sample}
+    source = utils.choose_dataset(args, [real], offline)
+    data = lesson.load_data(source, args)
+    about = lesson.new_card(data, args)
+    model = lesson.Network(**about["config"]).to(args.device)
+
+    def bare_loss(model, batch):
+        truth = batch["label"].flatten()
+        scores = model(batch).flatten(0, 1)
+        return F.cross_entropy(scores, truth, ignore_index=lesson.NO_TAG)
+
+    return model, data.batches[0], lesson.step, bare_loss, args, about
+
+
 def lesson_10(flags):
     lesson = load_lesson("10_text_generation")
     args = utils.parse_flags(lesson.make_flags(flags), flags, lesson.__file__)
@@ -73,7 +107,13 @@ def lesson_10(flags):
     return model, train, lesson.make_step(), bare_loss, args, about
 
 
-LESSONS = {"04": lesson_04, "10": lesson_10}
+LESSONS = {
+    "04": (lesson_04, []),
+    "05": (lesson_05, []),
+    "07-classify": (lesson_07, []),
+    "07-tag": (lesson_07, ["--task", "tag"]),
+    "10": (lesson_10, []),
+}
 
 
 def bare_epoch(model, batches, loss_of, optimizer, scheduler, args):
@@ -98,7 +138,8 @@ def our_epoch(model, train, step, optimizer, scheduler, args, about):
 
 def measure(name, pairs, flags):
     """Seconds of (ours, bare) for each pair of epochs; the order alternates."""
-    model, train, step, loss_of, args, about = LESSONS[name](flags)
+    build, own = LESSONS[name]
+    model, train, step, loss_of, args, about = build([*own, *flags])
     optimizer = utils.OPTIMIZERS[args.optimizer](model.parameters(), args)
     steps = (pairs + 1) * len(train)
     scheduler = utils.make_scheduler(optimizer, steps, args, "one-cycle")

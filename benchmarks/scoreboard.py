@@ -42,7 +42,8 @@ class Row(NamedTuple):
     seeds: tuple = (0, 1, 2)
 
 
-CHARS, BF16 = ("val_loss", "7-gram"), ("--precision", "bf16")
+CHARS, REVIEWS = ("val_loss", "7-gram"), ("test_accuracy", "tfidf_bigram")
+BF16, READER = ("--precision", "bf16"), "07_bidirectional_rnn"
 
 ROWS = {
     "04-rnn": Row(
@@ -58,6 +59,8 @@ ROWS = {
         "test_accuracy",
         "letter_groups",
     ),
+    "05-lstm": Row("05 LSTM", "05_lstm_sentiment", (), *REVIEWS),
+    "05-bf16": Row("05 the same in bf16", "05_lstm_sentiment", BF16, *REVIEWS, (0,)),
     "06-sunspots": Row(
         "06 GRU, sunspots",
         "06_gru_time_series",
@@ -72,9 +75,23 @@ ROWS = {
         "test_rmse",
         "persistence_rmse",
     ),
+    "07-classify": Row("07 LSTM, both directions", READER, (), *REVIEWS),
+    "07-forwards": Row(
+        "07 forwards only, as many weights",
+        READER,
+        ("--unidirectional", "--hidden-size", "155"),
+        *REVIEWS,
+    ),
+    "07-tag": Row(
+        "07 LSTM, both directions, tags",
+        READER,
+        ("--task", "tag"),
+        "test_accuracy",
+        "most_frequent_tag",
+    ),
     "10-char": Row("10 LSTM, characters", "10_text_generation", (), *CHARS),
     "10-char-bf16": Row(
-        "10 the same in bf16", "10_text_generation", BF16, *CHARS, seeds=(0,)
+        "10 the same in bf16", "10_text_generation", BF16, *CHARS, (0,)
     ),
     "10-word": Row(
         "10 LSTM, words",
