@@ -1,7 +1,7 @@
 """Writes the three generated samples, byte for byte the same on every machine.
 
     python samples/generate.py            rewrites the files beside this script
-    python samples/generate.py --check    writes nothing; exit status 1 if a file differs
+    python samples/generate.py --check    writes nothing; exit status 1 if one differs
 
 reviews.csv     made-up film reviews, pos or neg; the order of the words decides
 tagged.conllu   sentences whose ambiguous words the words to their right decide
@@ -18,6 +18,11 @@ from collections import Counter, defaultdict, namedtuple
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+
+
+def entries(text):
+    """What stands between slashes or line ends."""
+    return text.replace("\n", "/").split("/")
 
 
 def fill(rng, template, lists):
@@ -42,113 +47,65 @@ def fill(rng, template, lists):
 #   - what others say, and what was expected, does not count: "I expected ..."
 #
 # Both sides have as many words, and negators on either (on the bad one a few more), so
-# that counts tell little.  What turns a clause can stand many words before what it turns, and the whole
-# verdict many words before the review's end: that takes a memory.
+# that counts tell little.  What turns a clause can stand many words before what it
+# turns, and the whole verdict many words before the review's end: that takes a memory.
 
-GOOD = [
-    "good",
-    "great",
-    "brilliant",
-    "wonderful",
-    "superb",
-    "excellent",
-    "splendid",
-    "delightful",
-    "impressive",
-    "remarkable",
-    "lovely",
-    "marvellous",
-    "fine",
-]
-BAD = [
-    "bad",
-    "poor",
-    "dreadful",
-    "terrible",
-    "awful",
-    "dull",
-    "weak",
-    "clumsy",
-    "lifeless",
-    "tedious",
-    "tiresome",
-    "feeble",
-    "dismal",
-]
-
-FILM = {
+GOOD = entries("""good/great/brilliant/wonderful/superb/excellent/splendid/delightful
+impressive/remarkable/lovely/marvellous/fine""")
+BAD = entries("""bad/poor/dreadful/terrible/awful/dull/weak/clumsy/lifeless/tedious
+tiresome/feeble/dismal""")
+FILM_TEXTS = {
     "aspect": """the acting/the story/the ending/the music/the dialogue/the camera work
 the film/the first hour/the cast/the script/the lighting/the title song/the last scene
-the love story/the opening/the sound""".replace("\n", "/").split("/"),
-    "negator": ["not", "hardly", "far from"],
-    "degree": ["really", "truly", "very", "entirely"],
+the love story/the opening/the sound""",
+    "negator": "not/hardly/far from",
+    "degree": "really/truly/very/entirely",
     "who": """my brother/my sister/a friend/my neighbour/our teacher/my aunt/my cousin
-a colleague/our lodger/my uncle""".replace("\n", "/").split("/"),
+a colleague/our lodger/my uncle""",
     "crowd": """the papers/the critics/the posters/my friends/the people at work
-the students in my street""".replace("\n", "/").split("/"),
-    "place": """a small cinema by the river/the old hall in our town/the cinema at the station
-a tent in the park/the new cinema behind the market/a school hall
-the cinema across the bridge""".replace("\n", "/").split("/"),
-    "day": [
-        "Monday",
-        "Tuesday",
-        "Wednesday",
-        "Thursday",
-        "Friday",
-        "Saturday",
-        "Sunday",
-    ],
+the students in my street""",
+    "place": """a small cinema by the river/the old hall in our town
+the cinema at the station/a tent in the park/the new cinema behind the market
+a school hall/the cinema across the bridge""",
+    "day": "Monday/Tuesday/Wednesday/Thursday/Friday/Saturday/Sunday",
     "time": """last {day}/on a {day} evening/on a {day} afternoon/a week ago/in March
-in October/after work/during the holidays""".replace("\n", "/").split("/"),
-    "count": [
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "eight",
-        "ten",
-        "twelve",
-        "twenty",
-    ],
+in October/after work/during the holidays""",
+    "count": "two/three/four/five/six/eight/ten/twelve/twenty",
     "aside": """as {who} and I agreed on the way home/for those of us in the back row
 as I said to {who} at the door/when you sit as close as we sat
 whatever {who} may say about it/from the first minute to the last
 as {who} wrote to me {time}/to someone who reads as many books as {who}
-at least in {place}/if you ask {who} or me""".replace("\n", "/").split("/"),
-    "which": """which was cut {count} times before the release/which we talked about for {count} days
-which {who} had told us about {time}/which {who} knows by heart
-which came back to me in the tram/which {who} wrote about in the paper
-which is named on the ticket""".replace("\n", "/").split("/"),
-    "filler": [
-        "I saw it {time} in {place}.",
-        "We went there {time}, {who} and I.",
-        "There were {count} people in {place}.",
-        "It runs for two hours and {count} minutes.",
-        "I had read the book {count} years ago, and so had {who}.",
-        "The film is set in a town by the sea, where {count} sailors wait for a ship.",
-        "A clerk loses his keys, and {count} days later a nurse finds them.",
-        "{who} sat beside me and ate an apple.",
-        "It had rained since {day}, and the tram was late.",
-        "The tickets cost {count} pounds, and the coats had to be left at the door.",
-        "They showed it again {time}, with {count} minutes of news before it.",
-        "We walked home along the canal and talked about {count} other things.",
-        "The second part takes place in a kitchen, the third in {place}.",
-        "{who} asked me {time} to write about it, so here it is.",
-        "It was filmed in black and white by a team of {count}.",
-        "There is a train in it, a letter, and a dog with {count} names.",
-        "After it we had tea with {who} and looked at the photographs.",
-        "The seats in {place} are made of wood and painted red.",
-    ],
-    "hearsay": [
-        "{crowd} call it {claim}.",
-        "I expected something {claim}.",
-        "{who} had told me that it was {claim}.",
-        "According to {crowd} it is {claim}.",
-        "From {crowd} I expected {aspect} to be {claim}.",
-        "{who} calls {aspect} {claim}.",
-    ],
+at least in {place}/if you ask {who} or me""",
+    "which": """which was cut {count} times before the release
+which we talked about for {count} days/which {who} had told us about {time}
+which {who} knows by heart/which came back to me in the tram
+which {who} wrote about in the paper/which is named on the ticket""",
+    "filler": """I saw it {time} in {place}.
+We went there {time}, {who} and I.
+There were {count} people in {place}.
+It runs for two hours and {count} minutes.
+I had read the book {count} years ago, and so had {who}.
+The film is set in a town by the sea, where {count} sailors wait for a ship.
+A clerk loses his keys, and {count} days later a nurse finds them.
+{who} sat beside me and ate an apple.
+It had rained since {day}, and the tram was late.
+The tickets cost {count} pounds, and the coats had to be left at the door.
+They showed it again {time}, with {count} minutes of news before it.
+We walked home along the canal and talked about {count} other things.
+The second part takes place in a kitchen, the third in {place}.
+{who} asked me {time} to write about it, so here it is.
+It was filmed in black and white by a team of {count}.
+There is a train in it, a letter, and a dog with {count} names.
+After it we had tea with {who} and looked at the photographs.
+The seats in {place} are made of wood and painted red.""",
+    "hearsay": """{crowd} call it {claim}.
+I expected something {claim}.
+{who} had told me that it was {claim}.
+According to {crowd} it is {claim}.
+From {crowd} I expected {aspect} to be {claim}.
+{who} calls {aspect} {claim}.""",
 }
+FILM = {name: entries(text) for name, text in FILM_TEXTS.items()}
 NEGATED = {True: 0.21, False: 0.24}  # how often a clause is turned round
 
 
@@ -170,7 +127,7 @@ def clause(rng, aspect, good):
 
 
 def verdict(rng, good):
-    """The sentence that decides: the main clause says `good`, a side clause the opposite."""
+    """The sentence that decides: its main clause is `good`, a side clause is not."""
     frame = rng.choice(FRAMES)
     one, two = rng.sample(FILM["aspect"], 2)
     return frame.format(
@@ -258,7 +215,7 @@ the/DET {club}/NOUN {plans}/VERB/NOUN # the/DET {thing}/NOUN # were/AUX {old}/AD
 {some}/DET {boys}/NOUN like/VERB/ADP {him}/PRON # very/ADV much/ADV # are/AUX {old}/ADJ
 {we}/PRON {ate}/VERB {before}/ADP/SCONJ the/DET {rain}/NOUN # {soon}/ADV # {ended}/VERB
 """
-TAG_WORDS = {
+TAG_TEXTS = {
     "det": "the this that each every",
     "cold": "cold light patient novel secret square criminal musical original liquid",
     "be": "is was",
@@ -289,7 +246,7 @@ TAG_WORDS = {
     "rain": "rain match storm lesson concert film",
     "ended": "ended began stopped started",
 }
-TAG_WORDS = {name: words.split() for name, words in TAG_WORDS.items()}
+TAG_WORDS = {name: words.split() for name, words in TAG_TEXTS.items()}
 
 
 def tagged_words(text, choice):
@@ -299,7 +256,7 @@ def tagged_words(text, choice):
 
 
 def tagged_pair(rng, row):
-    """Two sentences, lists of (word, tag), that begin alike and are tagged differently."""
+    """Two sentences, lists of (word, tag): they begin alike, and their tags differ."""
     beginning, *endings = row.split(" # ")
     beginning = fill(rng, beginning, TAG_WORDS)
     pair = []
@@ -669,7 +626,7 @@ def main(argv=None):
         if not check:
             path.write_bytes(data)
         elif not path.is_file() or path.read_bytes() != data:
-            print(f"{name} differs from what this script writes")
+            print(f"{name} is not what this script writes; run it without --check")
             status = 1
     ceiling = left_to_right_ceiling(tagged_sentences())
     print(f"tagged.conllu: from left to right at most {ceiling:.4f} of the words")
