@@ -220,7 +220,7 @@ def train_model(config, batches, args, about=None):
     """A new model from --seed, trained: (model, records).  No `about`: no files."""
     utils.set_seed(args.seed)
     model = Classifier(**config).to(args.device)
-    records = utils.fit(model, step, *batches, args, about, monitor="val_accuracy")
+    records = utils.fit(model, step, *batches, args, about)
     return model, list(records)
 
 
@@ -429,8 +429,8 @@ def make_flags():
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
     utils.add_data_flags(parser, ["imdb", "sample"], "a CSV file: text,label")
-    sizes = {"batch_size": 64, "hidden_size": 128, "dropout": 0.4, "patience": 2}
-    utils.add_training_flags(parser, epochs=4, lr=0.005, **sizes)
+    sizes = {"batch_size": 64, "hidden_size": 128, "dropout": 0.6, "patience": 2}
+    utils.add_training_flags(parser, epochs=3, lr=0.005, **sizes)
     add, size = parser.add_argument_group("this lesson").add_argument, utils.whole
     add("--cell", choices=list(CELLS), default="lstm")
     add("--pooling", choices=POOLINGS, default="max", help="over time (default max)")

@@ -84,10 +84,10 @@ def keep_memory():
 
     glibc (Linux) hands large blocks back at every free and is given them anew, page by
     page, at every allocation: measured, up to half of an LSTM's training time on a CPU.
-    oneDNN keeps a kernel for each length of batch it has met, 1,024 of them: 64 do as
+    oneDNN keeps a kernel for each length of batch it has met, 1,024 of them: 16 do as
     well, and save up to 2 GiB.  Elsewhere than on Linux the first part does nothing.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     with suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(-4, 0)  # M_MMAP_MAX: no block is the system's own,
