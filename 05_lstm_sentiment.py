@@ -429,15 +429,15 @@ def make_flags():
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
     utils.add_data_flags(parser, ["imdb", "sample"], "a CSV file: text,label")
-    sizes = {"batch_size": 64, "hidden_size": 128, "dropout": 0.6, "patience": 2}
-    utils.add_training_flags(parser, epochs=3, lr=0.005, **sizes)
+    sizes = {"batch_size": 64, "hidden_size": 128, "dropout": 0.5, "patience": 2}
+    utils.add_training_flags(parser, epochs=3, lr=0.004, **sizes)
     add, size = parser.add_argument_group("this lesson").add_argument, utils.whole
     add("--cell", choices=list(CELLS), default="lstm")
     add("--pooling", choices=POOLINGS, default="max", help="over time (default max)")
     add("--layer-norm", action="store_true", help="on the states")
-    add("--max-length", type=size(1, 10**5), default=256, help="words (default 256)")
+    add("--max-length", type=size(1, 10**5), default=400, help="words (default 400)")
     add("--keep", choices=["both", "start", "end"], default="both", help="of a longer")
-    add("--max-vocab", type=size(3), default=30_000, help="words (default 30000)")
+    add("--max-vocab", type=size(3), default=15_000, help="words (default 15000)")
     add("--compare", choices=["cell", "pooling", "regularization"])
     add("--predict", nargs="+", metavar="TEXT", default=[])
     return parser

@@ -48,7 +48,7 @@ import rnn_utils as utils
 # 1. Data
 # ====================================================================================
 
-MAX_VOCAB, MAX_LENGTH = 30_000, 400  # words known, and kept of a review: half each end
+MAX_VOCAB, MAX_LENGTH = 15_000, 400  # words known, and kept of a review: half each end
 UNK_ID, NO_TAG = 1, -1  # of <unk> in a vocabulary; what stands where there is no word
 
 

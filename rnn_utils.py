@@ -2268,7 +2268,10 @@ def _parse_run(line):
 def _same_kind(run, result):
     if not all(isinstance(run.get(k), dict) for k in ("metrics", "args")):
         return False
-    flags = [tuple(r["args"].get(f) for f in ("quick", "input")) for r in (run, result)]
+    flags = [
+        tuple(r["args"].get(f) for f in ("quick", "input", "task"))
+        for r in (run, result)
+    ]
     keys = ("script", "dataset")
     return flags[0] == flags[1] and all(run.get(k) == result[k] for k in keys)
 
@@ -2378,7 +2381,7 @@ def plot_matrix(
         else {"cmap": "viridis"}
     )
     image = axes.imshow(matrix, aspect="auto", **colours)
-    turn = 90 if len(columns) > 12 else 0
+    turn = 90 if sum(len(str(name)) + 2 for name in columns) > 11 * size[0] else 0
     axes.set_xticks(range(len(columns)), columns, rotation=turn, **PLAIN)
     axes.set_yticks(range(len(rows)), rows, **PLAIN)
     axes.set_title(title, **PLAIN)
