@@ -15,14 +15,15 @@ Run it
     python 05_lstm_sentiment.py --eval-only --predict "Slow, but I loved it."
     python 05_lstm_sentiment.py --input FILE.csv      (columns text, label)
 
-You should see  (imdb [real], seed 0, two cores, TBD minutes in all)
+You should see  (imdb [real], seed 0, two cores, 2 minutes in all)
       model                accuracy   macro_f1
-      lstm (this lesson)     TBD        TBD
+      lstm (this lesson)     0.8848     0.8847
       majority               0.5000     0.3333
-      tfidf_unigram          TBD        TBD
-      tfidf_bigram           TBD        TBD
-    A bag of word pairs with logistic regression wins, and the lesson says so.
-    The first of 50 letters recalled: rnn TBD, lstm TBD, gru TBD (chance 0.1250).
+      tfidf_unigram          0.8855     0.8855
+      tfidf_bigram           0.9096     0.9096
+    A bag of word pairs with logistic regression wins, and the lesson says so (on
+    validation, where films of the training part come again, the LSTM has 0.8900).
+    The first of 50 letters recalled: rnn 0.28, lstm 1.00, gru 1.00 (chance 0.1250).
     --dataset sample [sample], where order decides: TBD; word pairs TBD.
 
 Try this  (guess first, then run)

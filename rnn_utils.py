@@ -2381,7 +2381,7 @@ def plot_matrix(
         else {"cmap": "viridis"}
     )
     image = axes.imshow(matrix, aspect="auto", **colours)
-    turn = 90 if sum(len(str(name)) + 2 for name in columns) > 11 * size[0] else 0
+    turn = 90 if sum(len(str(name)) + 2 for name in columns) > 8 * size[0] else 0
     axes.set_xticks(range(len(columns)), columns, rotation=turn, **PLAIN)
     axes.set_yticks(range(len(rows)), rows, **PLAIN)
     axes.set_title(title, **PLAIN)
