@@ -24,7 +24,7 @@ You should see  (imdb [real], seed 0, two cores, 2 minutes in all)
     A bag of word pairs with logistic regression wins, and the lesson says so (on
     validation, where films of the training part come again, the LSTM has 0.8900).
     The first of 50 letters recalled: rnn 0.28, lstm 1.00, gru 1.00 (chance 0.1250).
-    --dataset sample [sample], where order decides: TBD; word pairs TBD.
+    --dataset sample [sample], where order decides: 0.9795; word pairs 0.7398.
 
 Try this  (guess first, then run)
     --compare cell, --compare pooling       what do gates, and all states, bring?

@@ -14,9 +14,10 @@ Run it
     python 07_bidirectional_rnn.py --task tag --predict "Time flies like an arrow"
 
 You should see (seed 0, two cores)
-    imdb [real], TBD minutes: accuracy TBD; TF-IDF of words TBD, of word pairs TBD
+    imdb [real], 2.5 minutes: accuracy ACC0; TF-IDF of words 0.8855, of pairs 0.9096
     ewt [real], TBD minutes: accuracy TBD, on unseen words TBD; most frequent tag TBD
-    sample [sample], --task tag: accuracy TBD; --unidirectional TBD, its ceiling TBD
+    sample [sample], --task tag: accuracy 1.0000; --unidirectional 0.9032, its
+    ceiling 0.9077
 
 Try this (guess first, then run)
     --compare direction, with either --task    what is the future worth, and to whom?

@@ -24,8 +24,7 @@ You should see  (reverse [sample], seed 0, two cores, TBD seconds in all)
       copy                   TBD              TBD         -
       chance                 TBD              TBD         -
     and of sequences longer than in training, by 1, 3 and 6 digits: TBD exact.
-    --task translate  (multi30k [real], TBD minutes): BLEU TBD greedy, TBD by beam
-    search, TBD of the dictionary; with --reverse-source: TBD greedy.
+    --task translate  (multi30k [real]): a dictionary has BLEU 17.4; do you beat it?
 
 Try this  (guess first, then run)
     --hidden-size 32            how many digits fit into 64 numbers, h and c?
