@@ -14,8 +14,8 @@ Run it
     python 07_bidirectional_rnn.py --task tag --predict "Time flies like an arrow"
 
 You should see (seed 0, two cores)
-    imdb [real], 2.5 minutes: accuracy ACC0; TF-IDF of words 0.8855, of pairs 0.9096
-    ewt [real], TBD minutes: accuracy TBD, on unseen words TBD; most frequent tag TBD
+    imdb [real], 2.5 minutes: accuracy 0.9015; TF-IDF of words 0.8855, of pairs 0.9096
+    ewt [real], 2 minutes: accuracy 0.9530, unseen 0.7944; most frequent tag 0.8615
     sample [sample], --task tag: accuracy 1.0000; --unidirectional 0.9032, its
     ceiling 0.9077
 
