@@ -303,7 +303,8 @@ def draw(model, config, records, data, args):
     axes.axhline(1 / len(labels), color="grey", linewidth=0.8)
     axes.set(xlabel="word just read", ylabel="probability", ylim=(-0.03, 1.03))
     axes.set_title(f"Running verdict, {about}", **utils.PLAIN)
-    axes.legend()
+    for text in axes.legend().get_texts():  # a label may hold dollar signs
+        text.set_parse_math(False)
     utils.save_picture(figure, args, "running_verdict")
     print('  Reading it: each point is the answer if the review ended there.  "but"?')
 
@@ -457,8 +458,7 @@ def new_card(source, reviews, args):
 
 def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__)
-    if not all(t.split() and "".join(t.split()).isprintable() for t in args.predict):
-        raise utils.UserError("--predict takes texts of one word or more")
+    utils.check_texts(args.predict)
     by_hand_gaps()
     offline = {"sample": utils.SAMPLES / "reviews.csv"}
     source = utils.choose_dataset(args, ["imdb"], offline)

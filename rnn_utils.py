@@ -97,6 +97,12 @@ def keep_memory():
 keep_memory()
 
 
+def release_memory():
+    """Hand what is free back to the system after all: once an epoch costs nothing."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def set_seed(seed):
     """Seed Python, NumPy and PyTorch, so that the same command prints the same numbers."""
     random.seed(seed)
@@ -1057,7 +1063,9 @@ def read_tagged(path):
             continue
         cells = line.split("\t") if "\t" in line else line.split()
         this = (len(cells), "\t" in line)
-        if line.startswith("-DOCSTART-") or (line[0] == "#" and this != shape):
+        if line.startswith("-DOCSTART-") or _COMMENT.match(line):
+            continue
+        if line[0] == "#" and this != shape:
             continue
         shape = shape or this
         found = _tagged_word(cells, shape == CONLLU) if this == shape else None
@@ -1073,6 +1081,7 @@ def read_tagged(path):
     return sentences
 
 
+_COMMENT = re.compile(r"#\s*(sent_id|text|newdoc|newpar|global\.columns)\b")
 CONLLU = (10, True)  # columns, and whether there are tabs between them
 
 
@@ -1302,6 +1311,14 @@ class Batches:
             batch[name] = tensor.index_select(0, there)
         batch["index"] = index
         return batch
+
+
+def check_texts(texts):
+    """UserError unless each text of --predict holds a word and is Unicode."""
+    for text in texts:
+        worded = re.search(r"\w", " ".join(split_words(text)))
+        if not worded or any("\ud800" <= c <= "\udfff" for c in text):
+            raise UserError("--predict takes texts of one word or more, in UTF-8")
 
 
 def review_vocabulary(reviews, max_vocab):
@@ -1605,10 +1622,12 @@ def one_epoch(model, step, train, val, optimizer, scheduler, args, number):
     rate = optimizer.param_groups[0]["lr"]
     title = f"epoch {number}/{args.epochs}"
     averaged = train_epoch(model, step, train, optimizer, scheduler, args, title)
+    release_memory()  # batches of many lengths leave gaps, and gaps add up
     loop_seconds = time.perf_counter() - start
     _check_finite("training", averaged["loss"], number)
     scores = evaluate(model, step, val, args)
     # The training loss is taken before each step, so only this one tells of the last step.
+    release_memory()
     _check_finite("validation", scores["loss"], number)
     return {
         "epoch": number,
@@ -1735,7 +1754,8 @@ def load_card(args, lists=(), **same):
     for name, value in same.items():
         if card.get(name) != value:
             raise UserError(
-                f"{args.path} was trained on {name} '{card.get(name)}', not on '{value}'"
+                f"{args.path} was trained on {name} '{card.get(name)}', not on '{value}'; "
+                "give the data and flags of that training"
             )
     return card
 
@@ -1871,22 +1891,25 @@ def text_baselines(vectorizer, train, asked, labels):
 
     vectorizer: turns texts into counts without order (TfidfVectorizer and the like),
     for a logistic regression.  train, asked: lists of (text, label); fitted on train
-    only. Returns {"majority": scores, "linear": scores} of `asked`.
+    only. Returns {"majority": scores, "linear": scores} of `asked`; where there is
+    nothing to learn from (one class, no word that comes again) the two are alike.
     """
+    release_memory()
     texts, classes = zip(*train, strict=True)
     numbers = {label: i for i, label in enumerate(labels)}
     truth = torch.tensor([numbers[label] for _, label in asked])  # (N,)
     common = Counter(classes)
     shares = torch.tensor([common[label] / len(texts) for label in labels])  # (C,)
+    majority = classification_scores(shares.expand(len(asked), -1), truth)
     linear = make_pipeline(vectorizer, LogisticRegression(C=10, max_iter=300))
-    linear.fit(texts, classes)
+    try:
+        linear.fit(texts, classes)
+    except ValueError:
+        return {"majority": majority, "linear": majority}
     scores = torch.zeros(len(asked), len(labels), dtype=torch.double)  # (N, C)
     columns = [numbers[label] for label in linear.classes_]
     scores[:, columns] = torch.from_numpy(linear.predict_proba([t for t, _ in asked]))
-    return {
-        "majority": classification_scores(shares.expand(len(asked), -1), truth),
-        "linear": classification_scores(scores, truth),
-    }
+    return {"majority": majority, "linear": classification_scores(scores, truth)}
 
 
 def review_baselines(train, asked, labels):

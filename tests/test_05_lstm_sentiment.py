@@ -537,7 +537,7 @@ def test_compare_at_equal_parameters(tmp_path, small, what):
         "cell": list(CELLS),
         "pooling": list(POOLINGS),
         "regularization": [
-            *("none", "dropout 0.4", "weight decay 1", "layer norm", "no clipping")
+            *("none", "dropout 0.5", "weight decay 1", "layer norm", "no clipping")
         ],
     }[what]
     assert [name.split(",")[0] for name in models] == names

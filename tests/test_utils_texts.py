@@ -957,3 +957,27 @@ def test_dictionary_of_a_very_long_pair():
     assert found["house"] == "maison"
     assert "w199" in found
     assert "w200" not in found
+
+
+def test_baselines_with_nothing_to_learn_from():
+    """One class, or 2,500 texts that share no word, must not end in a traceback."""
+    one_class = [("good film", "a"), ("bad film", "a")]
+    found = rnn_utils.review_baselines(one_class, [("good", "a")], ["a", "b"])
+    assert found["tfidf_unigram"] == found["majority"]
+    alone = [(f"word{i}", "ab"[i % 2]) for i in range(2600)]
+    found = rnn_utils.review_baselines(alone, alone[:10], ["a", "b"])
+    assert found["tfidf_bigram"]["accuracy"] == 0.5
+
+
+def test_comments_as_wide_as_the_data(tmp_path):
+    """`# sent_id = s1` has four columns too, where words have four."""
+    path = tmp_path / "four.txt"
+    path.write_text("# sent_id = s1\na x y N\n\n# sent_id = s2\nb x y V\n# x y SYM\n")
+    assert rnn_utils.read_tagged(path) == [[("a", "N")], [("b", "V"), ("#", "SYM")]]
+
+
+@pytest.mark.parametrize("text", ["<br />", " ", "\ud800 a"])
+def test_texts_without_a_word_are_refused(text):
+    with pytest.raises(rnn_utils.UserError):
+        rnn_utils.check_texts([text])
+    rnn_utils.check_texts(["loved it \N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}"])
