@@ -10,19 +10,28 @@ Two epochs are timed in turn, and the median of their ratios is printed:
     bare   zero_grad, forward, loss, backward, clip and optimiser step over batches that
            were built beforehand, and nothing else
 
-In turn, because a machine's speed drifts; a ratio of neighbours does not.
+In turn, because a machine's speed drifts; a ratio of neighbours does not.  Before that,
+the seconds from the command to the first batch are printed: cold, and with the caches.
 """
 
+import contextlib
 import importlib.util
+import io
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -38,82 +47,82 @@ def load_lesson(name):
     return module
 
 
-def lesson_04(flags):
-    """(model, train Batches, step, bare loss, args, model card) of the default run."""
-    lesson = load_lesson("04_simple_rnn")
-    args = utils.parse_flags(lesson.make_flags(), flags, lesson.__file__)
-    source, lines = lesson.read_names(args)
-    parts = lesson.split_without_leak(lines)
-    about = lesson.new_card(source, parts, args)
-    data = lesson.load_names(source, parts, about, args)
-    model = lesson.NameClassifier(**about["config"]).to(args.device)
-
-    def bare_loss(model, batch):
-        return F.cross_entropy(lesson.forward(model, batch), batch["label"])
-
-    return model, data.batches[0], lesson.step, bare_loss, args, about
+class Captured(Exception):
+    """Stops a lesson where its training would begin; carries what `fit` was given."""
 
 
-def lesson_05(flags):
-    lesson = load_lesson("05_lstm_sentiment")
-    args = utils.parse_flags(lesson.make_flags(), flags, lesson.__file__)
-    offline = {"sample": utils.SAMPLES / "reviews.csv"}
-    source = utils.choose_dataset(args, ["imdb"], offline)
-    reviews = utils.load_reviews(args, source)
-    about = lesson.new_card(source, reviews, args)
-    data = lesson.load_data(source, reviews, about, args)
-    model = lesson.Classifier(**about["config"]).to(args.device)
+def capture(script, flags):
+    """(lesson, model, train, step, args, about) of a lesson that was about to train."""
+    lesson, fit = load_lesson(script), utils.fit
 
-    def bare_loss(model, batch):
-        return F.cross_entropy(lesson.forward(model, batch), batch["label"])
+    def stop(model, step, train, val, args, about=None, **options):
+        raise Captured(model, train, step, args, about)
 
-    return model, data.batches[0], lesson.step, bare_loss, args, about
-
-
-def lesson_07(flags):
-    lesson = load_lesson("07_bidirectional_rnn")
-    args = utils.parse_flags(lesson.make_flags(flags), flags, lesson.__file__)
-    real, sample = lesson.DATASETS[args.task]
-    offline = {"sample": utils.SAMPLES / sample}
-    source = utils.choose_dataset(args, [real], offline)
-    data = lesson.load_data(source, args)
-    about = lesson.new_card(data, args)
-    model = lesson.Network(**about["config"]).to(args.device)
-
-    def bare_loss(model, batch):
-        truth = batch["label"].flatten()
-        scores = model(batch).flatten(0, 1)
-        return F.cross_entropy(scores, truth, ignore_index=lesson.NO_TAG)
-
-    return model, data.batches[0], lesson.step, bare_loss, args, about
+    utils.fit = stop
+    try:
+        lesson.main(flags)
+    except Captured as caught:
+        return lesson, *caught.args
+    finally:
+        utils.fit = fit
+    raise utils.UserError(f"{script} did not train")
 
 
-def lesson_10(flags):
-    lesson = load_lesson("10_text_generation")
-    args = utils.parse_flags(lesson.make_flags(flags), flags, lesson.__file__)
-    source, text = lesson.read_corpus(args)
-    about = lesson.new_card(source, text, args)
-    corpus = lesson.load_corpus(source, text, args.level, about["vocabulary"], args)
-    shape = args.batch_size, args.sequence_length
-    train = lesson.Streams(corpus.ids[0], *shape, args.device, shuffle=True)
-    model, carried = lesson.NextToken(**about["config"]).to(args.device), {}
-
-    def bare_loss(model, batch):
-        state = None if batch["first"] else carried["state"]
-        scores, state = model(batch["input"], state)
-        carried["state"] = lesson.detach(state)
-        return F.cross_entropy(scores.flatten(0, 1), batch["target"].flatten())
-
-    return model, train, lesson.make_step(), bare_loss, args, about
+# What a lesson's network must compute, and no more: loss(lesson, model, batch, memory).
 
 
+def of_labels(lesson, model, batch, memory):
+    return F.cross_entropy(lesson.forward(model, batch), batch["label"])
+
+
+def of_forecasts(lesson, model, batch, memory):
+    sums, count = lesson.step(model, batch)
+    return sums["loss"] / count
+
+
+def of_words(lesson, model, batch, memory):
+    scores, truth = model(batch).flatten(0, 1), batch["label"].flatten()
+    return F.cross_entropy(scores, truth, ignore_index=lesson.NO_TAG)
+
+
+def of_pairs(lesson, model, batch, memory):
+    scores = model(batch["source"], batch["source_length"], batch["target"])
+    truth = batch["target"].flatten()
+    return F.cross_entropy(scores.flatten(0, 1), truth, ignore_index=lesson.PAD)
+
+
+def of_translations(lesson, model, batch, memory):
+    truth = batch["target"][batch["target"] != lesson.PAD]
+    return F.cross_entropy(model(batch), truth, label_smoothing=0.1)
+
+
+def of_streams(lesson, model, batch, memory):
+    state = None if batch["first"] else memory["state"]
+    scores, state = model(batch["input"], state)
+    memory["state"] = lesson.detach(state)
+    return F.cross_entropy(scores.flatten(0, 1), batch["target"].flatten())
+
+
+class Lesson(NamedTuple):
+    script: str
+    loss: Callable
+    flags: tuple = ()
+
+
+READER, ATTENTION = "07_bidirectional_rnn", "09_attention_mechanism"
 LESSONS = {
-    "04": (lesson_04, []),
-    "05": (lesson_05, []),
-    "07-classify": (lesson_07, []),
-    "07-tag": (lesson_07, ["--task", "tag"]),
-    "10": (lesson_10, []),
+    "04": Lesson("04_simple_rnn", of_labels),
+    "05": Lesson("05_lstm_sentiment", of_labels),
+    "06": Lesson("06_gru_time_series", of_forecasts),
+    "07-classify": Lesson(READER, of_words),
+    "07-tag": Lesson(READER, of_words, ("--task", "tag")),
+    "08-reverse": Lesson("08_seq2seq_basic", of_pairs),
+    "08-translate": Lesson("08_seq2seq_basic", of_pairs, ("--task", "translate")),
+    "10": Lesson("10_text_generation", of_streams),
 }
+for kind in ("none", "dot", "general", "scaled-dot-product", "additive"):
+    flags = ("--attention-type", kind)
+    LESSONS[f"09-{kind}"] = Lesson(ATTENTION, of_translations, flags)
 
 
 def bare_epoch(model, batches, loss_of, optimizer, scheduler, args):
@@ -122,7 +131,7 @@ def bare_epoch(model, batches, loss_of, optimizer, scheduler, args):
     parameters = list(model.parameters())
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
-        loss_of(model, batch).backward()
+        loss_of(model=model, batch=batch).backward()
         nn.utils.clip_grad_norm_(parameters, args.clip)
         optimizer.step()
 
@@ -138,21 +147,22 @@ def our_epoch(model, train, step, optimizer, scheduler, args, about):
 
 def measure(name, pairs, flags):
     """Seconds of (ours, bare) for each pair of epochs; the order alternates."""
-    build, own = LESSONS[name]
-    model, train, step, loss_of, args, about = build([*own, *flags])
+    script, loss_of, own = LESSONS[name]
+    lesson, model, train, step, args, about = capture(script, [*own, *flags])
     optimizer = utils.OPTIMIZERS[args.optimizer](model.parameters(), args)
     steps = (pairs + 1) * len(train)
     scheduler = utils.make_scheduler(optimizer, steps, args, "one-cycle")
-    ready = list(train)
+    ready, memory = list(train), {}
 
     def ours():
         our_epoch(model, train, step, optimizer, scheduler, args, about)
 
     def bare():
-        bare_epoch(model, ready, loss_of, optimizer, scheduler, args)
+        loss = partial(loss_of, lesson, memory=memory)
+        bare_epoch(model, ready, loss, optimizer, scheduler, args)
 
     seconds = []
-    for pair in range(pairs + 1):
+    for pair in tqdm(range(pairs + 1), name, leave=False, disable=None):
         took = {}
         for epoch in (ours, bare) if pair % 2 else (bare, ours):
             start = time.perf_counter()
@@ -162,26 +172,75 @@ def measure(name, pairs, flags):
     return seconds[1:]  # the first pair warms up
 
 
+# Run as a lesson would be, in a process of its own, up to the first batch.
+STARTER = """
+import runpy, sys
+import rnn_utils as utils
+def fit(model, step, train, *rest, **options):
+    next(iter(train))
+    print("first batch")
+    sys.exit(0)
+utils.fit, sys.argv = fit, sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def start_up(name, flags, data_dir):
+    """Seconds from the command to the first batch: without caches, and with them.
+
+    The caches are those that a lesson makes; files that the system holds in memory stay.
+    """
+    script, _, own = LESSONS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "data")
+        data.mkdir()
+        for file in Path(data_dir).iterdir() if Path(data_dir).is_dir() else ():
+            if file.suffix != ".npz":
+                (data / file.name).symlink_to(file.resolve())
+        command = [sys.executable, "-c", STARTER, str(ROOT / f"{script}.py"), *own]
+        command += [*flags, "--data-dir", str(data)]
+        clean = {"XDG_CACHE_HOME": folder, "LOCALAPPDATA": folder, "HOME": folder}
+        took = []
+        for _ in range(2):
+            start, env = time.perf_counter(), {**os.environ, **clean}
+            options = {"cwd": ROOT, "env": env, "capture_output": True, "text": True}
+            done = subprocess.run(command, check=False, **options)
+            took.append(time.perf_counter() - start)
+            if not done.stdout.endswith("first batch\n"):
+                raise utils.UserError(f"{name} did not start: {done.stderr[-500:]}")
+    return took
+
+
 def main(argv=None):
     parser = utils.make_parser(__doc__)
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="such as 04")
     parser.add_argument("--pairs", type=utils.whole(1, 1000), default=11)
-    parser.add_argument("--data-dir", help="default: $RNN_DATA_DIR, else data")
+    default = os.environ.get("RNN_DATA_DIR") or "data"
+    parser.add_argument("--data-dir", default=default, help="default: $RNN_DATA_DIR")
     parser.add_argument("--dataset", default="auto")
+    parser.add_argument("--start-up", action="store_true", help="only the start-up")
     args = parser.parse_args(argv)
     for name in args.lessons or LESSONS:
         if name not in LESSONS:
             raise utils.UserError(f"no lesson {name}; there are: {', '.join(LESSONS)}")
         with tempfile.TemporaryDirectory() as folder:
-            flags = ["--out-dir", folder, "--dataset", args.dataset]
-            flags += ["--data-dir", args.data_dir] if args.data_dir else []
-            seconds = measure(name, args.pairs, flags)
+            flags = ["--out-dir", folder]
+            if name != "08-reverse":
+                flags += ["--dataset", args.dataset]
+            cold, cached = start_up(name, flags, args.data_dir)
+            print(f"{name}: first batch after {cold:.1f} s, cached {cached:.1f} s")
+            if args.start_up:
+                continue
+            flags += ["--data-dir", args.data_dir]
+            with contextlib.redirect_stdout(io.StringIO()):
+                seconds = measure(name, args.pairs, flags)
         ratios = sorted(ours / bare for ours, bare in seconds)
         print(
             f"{name}: ours / bare {statistics.median(ratios):.3f} "
             f"(from {ratios[0]:.3f} to {ratios[-1]:.3f}, {len(ratios)} pairs); "
             f"bare epoch {statistics.median(b for _, b in seconds):.3f} s, "
-            f"{torch.get_num_threads()} threads"
+            f"{torch.get_num_threads()} threads",
+            flush=True,
         )
 
 

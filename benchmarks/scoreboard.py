@@ -3,6 +3,7 @@
     python benchmarks/scoreboard.py --data-dir data        what is not recorded yet
     python benchmarks/scoreboard.py 04-rnn 04-gru          only these rows
     python benchmarks/scoreboard.py --table                no runs: only the table
+    python benchmarks/scoreboard.py --exercises [ROW ...]  what the exercises quote
 
 Each finished run is one line of benchmarks/results.jsonl, so a sitting may end at any
 time and the next goes on.  To measure a row anew, delete its lines there.
@@ -11,6 +12,7 @@ time and the next goes on.  To measure a row anew, delete its lines there.
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -47,6 +49,14 @@ CHARS, REVIEWS = ("val_loss", "7-gram"), ("test_accuracy", "tfidf_bigram")
 EXACT, BLEU = ("test_exact_match", "copy"), ("test_bleu", "dictionary")
 SEQ2SEQ, TRANSLATE = "08_seq2seq_basic", ("--task", "translate")
 BF16, READER = ("--precision", "bf16"), "07_bidirectional_rnn"
+
+KIND = "--attention-type"
+
+
+def attention(kind, title):
+    """The row of lesson 09 with this kind of attention."""
+    return Row(f"09 {title}", "09_attention_mechanism", (KIND, kind), *BLEU)
+
 
 ROWS = {
     "04-rnn": Row(
@@ -94,7 +104,13 @@ ROWS = {
     ),
     "08-reverse": Row("08 LSTM, digits reversed", SEQ2SEQ, (), *EXACT),
     "08-translate": Row("08 LSTM, no attention", SEQ2SEQ, TRANSLATE, *BLEU),
-    "09-additive": Row("09 additive attention", "09_attention_mechanism", (), *BLEU),
+    # One run that compares all five fills a row for each of them: see `fill`.
+    "09-all": Row("", "09_attention_mechanism", (KIND, "all"), *BLEU, (0,)),
+    "09-none": attention("none", "no attention"),
+    "09-additive": attention("additive", "additive attention"),
+    "09-dot": attention("dot", "dot attention"),
+    "09-general": attention("general", "general attention"),
+    "09-scaled-dot-product": attention("scaled-dot-product", "scaled dot-product"),
     "10-char": Row("10 LSTM, characters", "10_text_generation", (), *CHARS),
     "10-char-bf16": Row(
         "10 the same in bf16", "10_text_generation", BF16, *CHARS, (0,)
@@ -108,12 +124,51 @@ ROWS = {
     ),
 }
 
+# What the README's exercises run and quote; samples are allowed, the table has no row.
+EXERCISED = ROOT / "benchmarks" / "exercises.jsonl"
+SMALL = "--epochs 2 --num-layers 1 --hidden-size 128"
+LINES = f"""
+01-default      01_sequence_basics
+01-t40          01_sequence_basics --sequence-length 40
+01-t100         01_sequence_basics --sequence-length 100
+01-one-batch    01_sequence_basics --batch-size 1600
+02-default      02_text_preprocessing
+02-all-words    02_text_preprocessing --min-freq 1 --max-vocab 20000
+02-bpe          02_text_preprocessing --tokenizer bpe --merges 3000
+03-default      03_time_series_basics
+03-h60          03_time_series_basics --horizon 60
+03-sine-h25     03_time_series_basics --dataset sine --horizon 25
+04-cell         04_simple_rnn --compare cell
+04-clip         04_simple_rnn --compare clip
+04-leaky        04_simple_rnn --leaky-split
+05-sample       05_lstm_sentiment --dataset sample
+05-sample-rnn   05_lstm_sentiment --dataset sample --cell rnn
+05-sample-last  05_lstm_sentiment --dataset sample --compare pooling
+06-sine         06_gru_time_series --dataset sine
+06-t6           06_gru_time_series --sequence-length 6
+06-leaky        06_gru_time_series --dataset stock --leaky-scaling
+07-sample       07_bidirectional_rnn --task tag --dataset sample
+07-sample-uni   07_bidirectional_rnn --task tag --dataset sample --unidirectional
+08-h32          08_seq2seq_basic --hidden-size 32
+08-back         08_seq2seq_basic --reverse-source
+09-sample       09_attention_mechanism --dataset sample
+09-sample-none  09_attention_mechanism --dataset sample --attention-type none
+10-small        10_text_generation {SMALL}
+10-small-t4     10_text_generation {SMALL} --sequence-length 4
+10-small-rnn    10_text_generation {SMALL} --cell rnn
+"""
+EXERCISES = {
+    name: Row(name, script, tuple(flags), "", "", (0,))
+    for name, script, *flags in map(str.split, LINES.strip().splitlines())
+}
 
-def read_results():
+
+def read_results(path=None):
     """Every recorded run, oldest first."""
-    if not RESULTS.exists():
+    path = path or RESULTS
+    if not path.exists():
         return []
-    lines = RESULTS.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines if line.strip()]
 
 
@@ -130,11 +185,12 @@ def processor():
 
 def run_once(name, seed, data_dir):
     """Run one lesson in a process of its own; returns its result with time and memory."""
-    row = ROWS[name]
+    row = (ROWS | EXERCISES)[name]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / f"{row.script}.py"), *row.flags]
         command += ["--seed", str(seed), "--out-dir", f"{folder}/out", "--no-plots"]
-        command += ["--data-dir", str(data_dir)]
+        if not row.script.startswith("01"):  # the only one that reads no data
+            command += ["--data-dir", str(data_dir)]
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         output = child.stdout.read()
@@ -144,7 +200,10 @@ def run_once(name, seed, data_dir):
             raise utils.UserError(f"{name}, seed {seed} failed:\n{output[-2000:]}")
         text = Path(folder, "out", "metrics.json").read_text(encoding="utf-8")
     result = json.loads(text)
-    if not result["real"] and result["dataset"] != GENERATED:
+    if name in EXERCISES:  # a table has figures that metrics.json has not
+        numbers = re.findall(r"\d[\d,]*\.\d+|\d+(?:,\d{3})+", output)
+        result["printed"] = list(dict.fromkeys(numbers))
+    elif not result["real"] and result["dataset"] != GENERATED:
         raise utils.UserError(f"{name} ran on {result['dataset']}, not on real data")
     del result["args"]  # the row's flags say what differs from the defaults
     return {
@@ -163,22 +222,52 @@ def fill(names, data_dir, most=None):
 
     most: how many seeds of each row, if not all.
     """
-    recorded = {
-        (run["row"], tuple(run["flags"]), run["seed"]) for run in read_results()
-    }
-    wanted = [
-        (name, seed)
-        for name in names
-        for seed in ROWS[name].seeds[:most]
-        if (name, ROWS[name].flags, seed) not in recorded
-    ]
+    wanted = [(name, seed) for name in names for seed in ROWS[name].seeds[:most]]
     progress = tqdm(wanted, desc="scoreboard", disable=None)
     for name, seed in progress:
         progress.set_postfix_str(f"{name}, seed {seed}")
-        result = run_once(name, seed, data_dir)
-        with RESULTS.open("a", encoding="utf-8") as file:
+        recorded = {
+            (run["row"], tuple(run["flags"]), run["seed"]) for run in read_results()
+        }
+        if all((row, ROWS[row].flags, seed) in recorded for row in filled_by(name)):
+            continue
+        for result in one_a_model(run_once(name, seed, data_dir)):
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result) + "\n")
+            row = result["row"]
+            print(f"{row} seed {seed}: {result['metrics'][ROWS[row].metric]:.4f}")
+
+
+def filled_by(name):
+    """The rows of the table that a run of row `name` fills."""
+    if ROWS[name].title:
+        return [name]
+    return [row for row in ROWS if row[:2] == name[:2] and row != name]
+
+
+def one_a_model(result):
+    """A run of several models -> a result for each of them, under its own row."""
+    name, models = result["row"], result.pop("models", {})
+    if ROWS[name].title:
+        return [result]
+    found = []
+    del result["units_per_second"]  # that of one model
+    for row in filled_by(name):
+        metrics = dict(models[row[3:]])
+        own = {"row": row, "flags": list(ROWS[row].flags), "metrics": metrics}
+        own |= {"parameters": int(metrics.pop("parameters"))}
+        own |= {"train_seconds": metrics.pop("train_s"), "part_of": name}
+        found.append(result | own)
+    return found
+
+
+def exercise(names, data_dir):
+    """Run exercises; each adds a line, and the newest of a row is what counts."""
+    for name in names:
+        result = run_once(name, 0, data_dir)
+        with EXERCISED.open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
-        print(f"{name} seed {seed}: {result['metrics'][ROWS[name].metric]:.4f}")
+        print(f"{name}: {result['run_seconds']} s, {result['metrics']}", flush=True)
 
 
 def spread(values):
@@ -233,10 +322,14 @@ def main(argv=None):
     parser.add_argument("--data-dir", default=os.environ.get("RNN_DATA_DIR") or "data")
     parser.add_argument("--seeds", type=utils.whole(1), help="so many of each row")
     parser.add_argument("--table", action="store_true", help="write the table only")
+    parser.add_argument("--exercises", action="store_true", help="rows of EXERCISES")
     args = parser.parse_args(argv)
+    known = EXERCISES if args.exercises else ROWS
     for name in args.rows:
-        if name not in ROWS:
-            raise utils.UserError(f"no row {name}; there are: {', '.join(ROWS)}")
+        if name not in known:
+            raise utils.UserError(f"no row {name}; there are: {', '.join(known)}")
+    if args.exercises:
+        return exercise(args.rows or known, args.data_dir)
     if not args.table:
         fill(args.rows or ROWS, args.data_dir, args.seeds)
     write_table()
