@@ -434,7 +434,7 @@ def make_flags():
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
     utils.add_data_flags(parser, ["multi30k", "sample"], "tab-separated pairs")
-    sizes = {"batch_size": 64, "hidden_size": 256, "dropout": 0.3}
+    sizes = {"batch_size": 64, "hidden_size": 256, "dropout": 0.2}
     utils.add_training_flags(parser, epochs=6, lr=0.003, **sizes)
     add = parser.add_argument_group("this lesson").add_argument
     add("--attention-type", choices=[*SCORES, "all"], default="additive")
