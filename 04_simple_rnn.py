@@ -56,8 +56,8 @@ import rnn_utils as utils
 
 
 def as_the_model_sees_it(name):
-    """Lower case, one code point for each accented letter (é, not e + accent)."""
-    return unicodedata.normalize("NFC", name.strip()).lower()
+    """Lower case, 100 letters at most, one code point for each: é, not e + accent."""
+    return unicodedata.normalize("NFC", name.strip()).lower()[:100]
 
 
 def read_names(args):
@@ -190,7 +190,7 @@ class NameClassifier(nn.Module):
         between = dropout if layers > 1 else 0.0  # it acts between layers only
         options = {"batch_first": True, "bidirectional": both, "dropout": between}
         self.rnn = CELLS[cell](embedding, hidden, layers, **options)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)  # in training, sets this share to 0
         self.output = nn.Linear(2 * hidden if both else hidden, classes)
         start_orthogonal(self.rnn, gain)
 
@@ -299,7 +299,9 @@ def gradient_by_distance(model, names, labels):
     """
     x, state, states = model.embed(names), None, []  # x: (B, T, E)
     for t in range(names.shape[1]):
-        _, state = model.rnn(x[:, t : t + 1], state)
+        # NVIDIA's own RNN, cuDNN, keeps nothing for a gradient outside of training.
+        with torch.backends.cudnn.flags(enabled=False):
+            _, state = model.rnn(x[:, t : t + 1], state)
         states.append(state if isinstance(state, tuple) else (state,))  # each (1, B, H)
         for part in states[-1]:
             part.retain_grad()
@@ -347,7 +349,7 @@ def draw(model, config, records, data, args):
     utils.plot_matrix(args, "confusion", f"Test, {about}", share, *axes)
     print("  Reading it: a row is a language; what lies off the diagonal went wrong.")
 
-    name = as_the_model_sees_it(args.predict[0] if args.predict else "Schmidhuber")
+    name = as_the_model_sees_it((args.predict or ["Schmidhuber"])[0])
     ids = torch.tensor([data.vocabulary.encode(name)], device=args.device)  # (1, T)
     with torch.no_grad():
         states = model.rnn(model.embed(ids))[0][0, :, :32].T.cpu()  # (32, T)
@@ -376,9 +378,7 @@ def report(model, config, records, data, args, leaky=None):
     utils.print_table(f"{data.source.label}: test, {len(data.parts[2]):,} names", rows)
     gap = scores["accuracy"] - others["letter_groups"]["accuracy"]
     verdict = "beats" if gap > 0 else "loses to"
-    print(
-        f"Reading it: by accuracy the {cell} {verdict} the letter groups ({gap:+.4f});"
-    )
+    print(f"Reading it: by accuracy the {cell} {verdict} letter groups ({gap:+.4f});")
     print("macro-F1 averages over languages, so that a rare one counts like any other.")
     known = {name: row["accuracy"] for name, row in others.items()}
     known["label_noise_ceiling"] = label_noise_ceiling(data.parts[2])
@@ -391,8 +391,7 @@ def report(model, config, records, data, args, leaky=None):
 def print_predictions(model, data, args):
     """The three likeliest languages of each name, with probabilities."""
     for name in args.predict:
-        letters = data.vocabulary.encode(as_the_model_sees_it(name))
-        ids, length = utils.pad([letters])  # (1, T), (1,)
+        ids, length = utils.pad([data.vocabulary.encode(as_the_model_sees_it(name))])
         with torch.no_grad():
             chances = model(ids.to(args.device), length).float().softmax(1)[0]  # (C,)
         best = chances.topk(min(3, len(data.labels)))
@@ -467,10 +466,10 @@ def main(argv=None):
     sizes = " / ".join(f"{len(part):,}" for part in parts)
     print(f"{source.label}: {len(lines):,} lines; split by spelling: {sizes} names")
     print(f"Ambiguous spellings allow at best {label_noise_ceiling(parts[2]):.4f}")
-
     about = new_card(source, parts, args)
     if args.eval_only:
-        about = utils.load_card(args, ["vocabulary", "labels"], dataset=source.name)
+        lists = {"vocabulary": "embed.weight", "labels": "output.weight"}
+        about = utils.load_card(args, lists, dataset=source.name)
     data, config = load_names(source, parts, about, args), about["config"]
     if args.compare:
         return compare(config, data, args)

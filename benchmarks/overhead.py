@@ -3,15 +3,17 @@
     python benchmarks/overhead.py                 every lesson that is listed
     python benchmarks/overhead.py 04 --pairs 21
 
-Two epochs are timed in turn, and the median of their ratios is printed:
+Two epochs, or their first 100 batches, are timed in turn, and the median of their
+ratios is printed:
 
     ours   as the lesson trains: batches drawn and built, the loop of rnn_utils, its sums
            and gradient norms, the schedule, the training state written to disk
     bare   zero_grad, forward, loss, backward, clip and optimiser step over batches that
            were built beforehand, and nothing else
 
-In turn, because a machine's speed drifts; a ratio of neighbours does not.  Before that,
-the seconds from the command to the first batch are printed: cold, and with the caches.
+In turn, because a machine's speed drifts; a ratio of neighbours does not.  The state is
+written after 100 batches as after a whole epoch: so the ratio is rather too large.
+First come the seconds from the command to the first batch: cold, and with caches.
 """
 
 import contextlib
@@ -25,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,6 +106,20 @@ def of_streams(lesson, model, batch, memory):
     return F.cross_entropy(scores.flatten(0, 1), batch["target"].flatten())
 
 
+class Part:
+    """The first `most` batches of an epoch, the same ones and dropout at every pass."""
+
+    def __init__(self, train, most):
+        self.train, self.most = train, most
+
+    def __len__(self):
+        return min(len(self.train), self.most)
+
+    def __iter__(self):
+        torch.manual_seed(0)
+        return islice(iter(self.train), self.most)
+
+
 class Lesson(NamedTuple):
     script: str
     loss: Callable
@@ -145,10 +162,11 @@ def our_epoch(model, train, step, optimizer, scheduler, args, about):
     utils.write_progress(where, model, optimizer, scheduler, run, state, args, about)
 
 
-def measure(name, pairs, flags):
+def measure(name, pairs, most, flags):
     """Seconds of (ours, bare) for each pair of epochs; the order alternates."""
     script, loss_of, own = LESSONS[name]
     lesson, model, train, step, args, about = capture(script, [*own, *flags])
+    train = Part(train, most)
     optimizer = utils.OPTIMIZERS[args.optimizer](model.parameters(), args)
     steps = (pairs + 1) * len(train)
     scheduler = utils.make_scheduler(optimizer, steps, args, "one-cycle")
@@ -158,6 +176,7 @@ def measure(name, pairs, flags):
         our_epoch(model, train, step, optimizer, scheduler, args, about)
 
     def bare():
+        torch.manual_seed(0)
         loss = partial(loss_of, lesson, memory=memory)
         bare_epoch(model, ready, loss, optimizer, scheduler, args)
 
@@ -214,7 +233,9 @@ def start_up(name, flags, data_dir):
 def main(argv=None):
     parser = utils.make_parser(__doc__)
     parser.add_argument("lessons", nargs="*", metavar="LESSON", help="such as 04")
-    parser.add_argument("--pairs", type=utils.whole(1, 1000), default=11)
+    parser.add_argument("--pairs", type=utils.whole(1, 1000), default=5)
+    most = "of an epoch, at most (default 100)"
+    parser.add_argument("--batches", type=utils.whole(1), default=100, help=most)
     default = os.environ.get("RNN_DATA_DIR") or "data"
     parser.add_argument("--data-dir", default=default, help="default: $RNN_DATA_DIR")
     parser.add_argument("--dataset", default="auto")
@@ -233,7 +254,7 @@ def main(argv=None):
                 continue
             flags += ["--data-dir", args.data_dir]
             with contextlib.redirect_stdout(io.StringIO()):
-                seconds = measure(name, args.pairs, flags)
+                seconds = measure(name, args.pairs, args.batches, flags)
         ratios = sorted(ours / bare for ours, bare in seconds)
         print(
             f"{name}: ours / bare {statistics.median(ratios):.3f} "
