@@ -1,6 +1,7 @@
 """What all tests share.  A lesson's file name starts with a digit, so `import` cannot name it."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,29 @@ def run_script(name, *flags, cwd, env=None, timeout=280):
     return subprocess.run(  # noqa: PLW1510  (tests look at the status)
         command, cwd=cwd, env=clean, capture_output=True, text=True, timeout=timeout
     )
+
+
+def metrics(folder, out="out"):
+    """What a run with --out-dir <folder>/<out> left in metrics.json."""
+    return json.loads((Path(folder) / out / "metrics.json").read_text())
+
+
+def one_sentence(capsys):
+    """What a reader sees of an error: one line on standard error, no traceback."""
+    text = capsys.readouterr().err.strip()
+    assert text
+    assert "\n" not in text, text
+    return text
+
+
+@pytest.fixture(scope="session")
+def generator():
+    """samples/generate.py as a module."""
+    path = ROOT / "samples" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from conftest import ROOT, load_lesson, run_main, run_script
+from conftest import ROOT, load_lesson, metrics, one_sentence, run_main, run_script
 from sklearn.metrics import f1_score
 from torch import nn
 
@@ -300,10 +300,6 @@ def small(tmp_path, *flags):
     return run_main(lesson, *fixed, *flags)
 
 
-def metrics(tmp_path):
-    return json.loads((tmp_path / "out" / "metrics.json").read_text())
-
-
 def test_same_seed_same_numbers(tmp_path):
     """Two runs agree to the last digit; another seed does not."""
     found = []
@@ -392,14 +388,6 @@ def test_own_folder_of_names(tmp_path):
     found = metrics(tmp_path)
     assert found["dataset"] == "input"
     assert found["real"] is False
-
-
-def one_sentence(capsys):
-    """What a reader sees of an error: one line on standard error, no traceback."""
-    text = capsys.readouterr().err.strip()
-    assert text
-    assert "\n" not in text, text
-    return text
 
 
 @pytest.mark.parametrize(

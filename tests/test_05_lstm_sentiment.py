@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 import torch
-from conftest import ROOT, load_lesson, run_main, run_script
+from conftest import ROOT, load_lesson, metrics, one_sentence, run_main, run_script
 from torch import nn
 
 import rnn_utils as utils
@@ -440,18 +440,6 @@ def small(tmp_path, reviews_csv):
         return run_main(lesson, *fixed, "--out-dir", tmp_path / "out", *data, *flags)
 
     return run
-
-
-def metrics(tmp_path):
-    return json.loads((tmp_path / "out" / "metrics.json").read_text())
-
-
-def one_sentence(capsys):
-    """What a reader sees of an error: one line on standard error, no traceback."""
-    text = capsys.readouterr().err.strip()
-    assert text
-    assert "\n" not in text, text
-    return text
 
 
 def test_quick_run_without_network(tmp_path):

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 import torch
-from conftest import ROOT, load_lesson, run_main, run_script
+from conftest import ROOT, load_lesson, metrics, one_sentence, run_main, run_script
 from sklearn.metrics import accuracy_score, f1_score
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -469,10 +469,6 @@ def small(folder, task, *flags):
     return run_main(lesson, *fixed, "--out-dir", folder / "out", *flags)
 
 
-def metrics(folder):
-    return json.loads((folder / "out" / "metrics.json").read_text())
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_same_seed_same_numbers(tmp_path, task):
     """Two runs agree to the last digit; another seed does not."""
@@ -607,14 +603,6 @@ def test_named_entities_in_two_columns(tmp_path):
     assert found["dataset"] == "input"
     assert found["real"] is False
     assert "left_to_right_ceiling" not in found["baselines"]
-
-
-def one_sentence(capsys):
-    """What a reader sees of an error: one line on standard error, no traceback."""
-    text = capsys.readouterr().err.strip()
-    assert text
-    assert "\n" not in text, text
-    return text
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import load_lesson, run_main, run_script
+from conftest import load_lesson, metrics, one_sentence, run_main, run_script
 from scipy.stats import chisquare
 from torch.nn import functional as F
 
@@ -32,17 +32,6 @@ def small(tmp_path, *flags):
     """A run in this process on the sample, in a second or two."""
     fixed = ("--quick", "--no-plots", "--hidden-size", 12, "--max-length", 30)
     return run_main(lesson, *fixed, "--out-dir", tmp_path / "out", *flags)
-
-
-def metrics(tmp_path, folder="out"):
-    return json.loads((tmp_path / folder / "metrics.json").read_text())
-
-
-def one_sentence(capsys):
-    text = capsys.readouterr().err.strip()
-    assert text
-    assert "\n" not in text, text
-    return text
 
 
 # Sampling

@@ -1,7 +1,6 @@
 """samples/reviews.csv and tagged.conllu; en-fr.tsv has a test file of its own."""
 
 import csv
-import importlib.util
 import io
 import os
 import re
@@ -17,15 +16,6 @@ from sklearn.linear_model import LogisticRegression
 import rnn_utils as utils
 
 SAMPLES = ROOT / "samples"
-
-
-@pytest.fixture(scope="module")
-def generator():
-    """samples/generate.py as a module."""
-    spec = importlib.util.spec_from_file_location("generate", SAMPLES / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

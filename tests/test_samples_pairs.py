@@ -1,7 +1,6 @@
 """samples/en-fr.tsv, read by a checker that shares no word list and no rule with its generator."""
 
 import ast
-import importlib.util
 import os
 import subprocess
 import sys
@@ -15,15 +14,6 @@ import rnn_utils as utils
 
 SAMPLES = ROOT / "samples"
 ARGS = Namespace(quick=False)
-
-
-@pytest.fixture(scope="module")
-def generator():
-    """samples/generate.py as a module."""
-    spec = importlib.util.spec_from_file_location("generate", SAMPLES / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
