@@ -139,12 +139,9 @@ LINES = f"""
 03-h60          03_time_series_basics --horizon 60
 03-sine-h25     03_time_series_basics --dataset sine --horizon 25
 04-cell         04_simple_rnn --compare cell
-04-clip         04_simple_rnn --compare clip
 04-leaky        04_simple_rnn --leaky-split
 05-sample       05_lstm_sentiment --dataset sample
 05-sample-rnn   05_lstm_sentiment --dataset sample --cell rnn
-05-sample-last  05_lstm_sentiment --dataset sample --compare pooling
-06-sine         06_gru_time_series --dataset sine
 06-t6           06_gru_time_series --sequence-length 6
 06-leaky        06_gru_time_series --dataset stock --leaky-scaling
 07-sample       07_bidirectional_rnn --task tag --dataset sample
@@ -155,7 +152,6 @@ LINES = f"""
 09-sample-none  09_attention_mechanism --dataset sample --attention-type none
 10-small        10_text_generation {SMALL}
 10-small-t4     10_text_generation {SMALL} --sequence-length 4
-10-small-rnn    10_text_generation {SMALL} --cell rnn
 """
 EXERCISES = {
     name: Row(name, script, tuple(flags), "", "", (0,))
