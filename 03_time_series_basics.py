@@ -253,7 +253,10 @@ def show_scaling(values, horizon, source):
         rows[name]["persistence"] = np.sqrt(np.mean((test - last_known) ** 2)) / std
         rows[name]["constant"] = np.sqrt(np.mean((test - mean) ** 2))
     honest, leaky = rows.values()
-    lie = {key: leaky[key] / honest[key] - 1 for key in ("persistence", "constant")}
+    lie = {  # without an error there is none to change
+        key: leaky[key] / honest[key] - 1 if honest[key] else 0.0
+        for key in ("persistence", "constant")
+    }
     title = f"{source.label}: scaled, minus a mean, divided by a std"
     utils.print_table(title, rows, corner="fitted on")
     print("persistence: test RMSE in scaled units of saying 'the last value again'.")

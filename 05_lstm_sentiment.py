@@ -6,7 +6,7 @@ A bag of words cannot tell "dull, but good" from "good, but dull".  Does order p
 What you will learn
     - the LSTM cell by hand, gate by gate, equal to nn.LSTM and its gradients
     - four ways to make one vector of many states, padding left out
-    - overfitting, and what is done against it
+    - overfitting (learning the training reviews by heart), and what is done against it
     - how far back a plain RNN, an LSTM and a GRU remember, measured
 
 Run it
@@ -246,10 +246,13 @@ def report(model, cell, data, args):
     scores, others = utils.classification_scores(answers, truth), baselines(data, 2)
     rows = {f"{cell} (this lesson)": scores, **others}
     utils.print_table(f"{data.source.label}: test, {len(truth):,} reviews", rows)
+    doubt = 2 * (scores["accuracy"] * (1 - scores["accuracy"]) / len(truth)) ** 0.5
     for name in ("tfidf_unigram", "tfidf_bigram"):
         gap = scores["accuracy"] - others[name]["accuracy"]
-        verdict = "beats" if gap > 0 else "loses to" if gap < 0 else "equals"
-        print(f"Reading it: by accuracy the {cell} {verdict} {name} ({gap:+.4f}).")
+        verdict = "beats" if gap > doubt else "loses to" if gap < -doubt else "equals"
+        print(f"Reading it: by accuracy the {cell} {verdict} {name} ({gap:+.4f}),")
+    print(f"gaps up to two standard errors, {doubt:.4f}, being chance.  macro_f1: the")
+    print("F1 of each label (precision and recall in one), averaged over labels.")
     show_most_wrong(answers, truth, data)
     metrics = {f"test_{name}": value for name, value in scores.items()}
     checked = utils.judge(model, forward, data.batches[1], args)
@@ -297,7 +300,7 @@ def draw(model, config, records, data, args):
     text = torch.tensor([data.vocabulary.encode(words)], device=args.device)  # (1, T)
     chances = running_verdict(model, text).cpu()  # (T, C)
     figure, axes = plt.subplots(figsize=(max(5, 0.35 * len(words)), 4))
-    for c in range(len(labels) == 2, len(labels)):  # of two labels the second will do
+    for c in range(len(labels) == 2, min(len(labels), 20)):  # of two, one will do
         axes.plot(range(len(words)), chances[:, c], marker="o", label=labels[c])
     axes.set_xticks(range(len(words)), words, rotation=90, **utils.PLAIN)
     axes.axhline(1 / len(labels), color="grey", linewidth=0.8)
@@ -464,7 +467,7 @@ def main(argv=None):
     source = utils.choose_dataset(args, ["imdb"], offline)
     reviews = utils.load_reviews(args, source)
     if args.eval_only:
-        lists = ["vocabulary", "labels", "cut"]
+        lists = {"vocabulary": "embed.weight", "labels": "output.weight", "cut": None}
         about = utils.load_card(args, lists, dataset=source.name)
         args.max_length, args.keep = int(about["cut"][0]), about["cut"][1]
     else:
@@ -492,4 +495,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(utils.run(main))
+    sys.exit(utils.run(main, parallel=True))

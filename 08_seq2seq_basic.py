@@ -22,8 +22,9 @@ You should see  (reverse [sample], seed 0, two cores, half a minute in all)
       lstm, greedy        0.9974           0.9987   -0.0017
       lstm, beam 5        0.9979           0.9991   -0.0017
     Copying has 0.0057, chance none.  Of sequences longer than those in training, by 1,
-    3 and 6 digits, about 0.9, 0.5 and 0.04 are exact.
-    --task translate  (multi30k [real]): a dictionary has BLEU 17.4; do you beat it?
+    3 and 6 digits, 0.9400, 0.5050 and 0.0750 are exact.
+    --task translate  (multi30k [real], 8 minutes): BLEU 17.5 greedy, 17.9 by beam search;
+    with --reverse-source 19.7 and 19.8; a dictionary has 17.4
 
 Try this  (guess first, then run)
     --hidden-size 32            how many digits fit into 64 numbers, h and c?
@@ -105,7 +106,7 @@ def batch_pairs(source, parts, about, args):
     tensors = [utils.encode_pairs(part, words, args.max_length) for part in parts]
     shape = {"device": args.device, "bucket": "source"}
     train = utils.Batches(tensors[0], args.batch_size, shuffle=True, **shape)
-    rest = [utils.Batches(t, 256, **shape) for t in tensors[1:]]
+    rest = [utils.Batches(t, 64, **shape) for t in tensors[1:]]
     return Pairs(source, parts, words, [train, *rest])
 
 
@@ -472,7 +473,8 @@ def main(argv=None):
     source, parts = choose_pairs(args)
     about = new_card(source, parts, args)
     if args.eval_only:
-        about = utils.load_card(args, BOTH, dataset=source.name)
+        tables = ("embed_source.weight", "embed_target.weight")
+        about = utils.load_card(args, dict(zip(BOTH, tables)), dataset=source.name)
     data = batch_pairs(source, parts, about, args)
     sizes = " / ".join(f"{len(part):,}" for part in parts)
     words = " and ".join(f"{len(v):,}" for v in data.vocabularies)

@@ -16,9 +16,12 @@ Run it
     python 09_attention_mechanism.py --attention-type all
     python 09_attention_mechanism.py --input FILE        # a source, a tab and a target
 
-You should see  (--dataset sample [sample], seed 0, two cores, about a minute)
-    exact match 0.992 with additive attention, 0.435 with none; BLEU 99.7 against 76.3
-    multi30k [real], some ten minutes: a dictionary has BLEU 17.4, copying 0.7
+You should see  (multi30k [real], seed 0, two cores, 9 minutes; `all`: 45)
+    BLEU       none   additive   dot    general   scaled-dot-product   a dictionary
+    greedy     32.5   54.7       55.5   XXXX      54.8                 17.4
+    beam 5     34.9   56.9       57.4   XXXX      57.0
+    Each gap to none: p = 0.001, the least that 1,000 draws can show.  --dataset sample
+    [sample], a minute: exact match 0.9917 with additive attention, 0.4783 with none.
 
 Try this  (guess first, then run)
     --attention-type none       how long are the sentences on which it still works?
@@ -151,9 +154,10 @@ class Translator(nn.Module):
             nn.init.uniform_(embedding.weight, -0.1, 0.1)
         self.dropout = nn.Dropout(dropout)
         # The score's own weights are drawn last, so that all others start alike.
-        shapes = {"additive": [(inner, hidden), (inner, hidden), (inner,)]}
-        shapes["general"] = [(hidden, hidden)]
-        start = [torch.randn(s) / hidden**0.5 for s in shapes.get(kind, ())]
+        shapes = [(inner, hidden), (inner, hidden), (inner,)] * (kind == "additive")
+        start = [torch.randn(shape) / hidden**0.5 for shape in shapes]
+        if kind == "general":
+            start = [torch.eye(hidden)]  # as `dot`; from random numbers it learns worse
         self.score_weights = nn.ParameterList(start)
 
     def encode(self, ids, lengths):
@@ -323,7 +327,7 @@ def judge(model, records, data, args):
     scores = text_scores(answers, data.parts[2])
     scores["bleu_beam"] = text_scores(beam, data.parts[2])["bleu"]
     nats = utils.evaluate(model, step, data.batches[2], args)["loss"]
-    scores["perplexity"] = math.exp(nats)
+    scores["perplexity"] = math.exp(min(nats, 700))
     costs["train_s"] = sum(record["seconds"] for record in records)
     return answers, scores, costs | {"parameters": utils.count_parameters(model)}
 
@@ -471,7 +475,9 @@ def main(argv=None):
     source = utils.choose_dataset(args, ["multi30k"], offline)
     parts, words = utils.load_pairs(args, source), ["source_words", "target_words"]
     if args.eval_only:
-        about = utils.load_card(args, words, dataset=source.name)
+        tables = ("embed_source.weight", "embed_target.weight")
+        lists = dict(zip(words, tables, strict=True))
+        about = utils.load_card(args, lists, dataset=source.name)
         model = utils.load_model(Translator, about, args.path).to(args.device).eval()
         data, models = load_data(source, parts, about, args), {model.kind: (model, [])}
         args.attention_type, args.input_feeding = model.kind, model.feeding

@@ -22,14 +22,14 @@ You should see (shakespeare [real], seed 0, two cores, 6 minutes in all)
       lstm, reset every 256   1.4549          2.0990       4.2840
       1-gram                  3.3473          4.8291      28.4261
       7-gram                  1.5165          2.1879       4.5563
-    and 97 % of its words stand in the training text (of Shakespeare's own: 97 %).
     --level word, 2.5 minutes: perplexity 49.7 a word; that of the 4-gram is 67.9.
 
 Try this  (guess first, then run; --save-model once, then --eval-only answers at once)
     --temperature 0             why does greedy writing go in circles?
     --temperature 1.5           and what goes wrong here?  Does --top-p 0.9 mend it?
     --prompt "ROMEO:"           does the first word decide who speaks?
-    --sequence-length 8         gradients reach 8 steps back: how much is lost?
+    --sequence-length 8         gradients reach 8 steps back, and there are 8 times as
+                                many updates: what is lost, what is won?
     --cell rnn                  how much of the gain is the LSTM's memory?
     --dataset code              how much of the Python that it writes can be parsed?
 """
@@ -472,7 +472,7 @@ def main(argv=None):
     args = utils.parse_flags(make_flags(argv), argv, __file__)
     source, text = read_corpus(args)
     if args.eval_only:
-        about = utils.load_checkpoint(args.path, args.lesson)
+        about = utils.load_card(args, {"vocabulary": "embed.weight"})
         print(f"The model in {args.path} was trained on {about['dataset']}")
         args.level, args.cell = about["level"], about["config"]["cell"]
     else:
@@ -497,4 +497,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(utils.run(main))
+    sys.exit(utils.run(main, parallel=True))

@@ -21,6 +21,7 @@ import argparse
 import bisect
 import ctypes
 import datetime
+import functools
 import gzip
 import hashlib
 import io
@@ -50,6 +51,7 @@ import pandas as pd
 import pooch
 import requests
 import torch
+import torch.distributed as dist
 from sacrebleu.metrics import BLEU
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -83,9 +85,9 @@ def keep_memory():
     """Let this process keep the memory it has freed, for the next batch.
 
     glibc (Linux) hands large blocks back at every free and is given them anew, page by
-    page, at every allocation: measured, up to half of an LSTM's training time on a CPU.
-    oneDNN keeps a kernel for each length of batch it has met, 1,024 of them: 16 do as
-    well, and save up to 2 GiB.  Elsewhere than on Linux the first part does nothing.
+    page, at every allocation.  Batches of changing length, LSTM, two cores: 9.4 s with
+    that, 7.0 s without.  oneDNN keeps a kernel for each length it has met, 1,024 of
+    them, some MiB each: 16 are as fast.  Without glibc the first part does nothing.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
     with suppress(AttributeError, OSError, TypeError):
@@ -180,6 +182,140 @@ def cells_of_equal_size(build, config, cells):
         shape = min(near, key=lambda shape: abs(size(shape) - wanted))
         found[f"{cell}, hidden {shape['hidden']}"] = shape
     return found
+
+
+# `torchrun --nproc_per_node=2 LESSON.py` starts a lesson twice, as ranks 0 and 1.  Each
+# holds a copy of the model and reads its own rows of every batch; all step by the
+# gradient of all rows (PyTorch's DistributedDataParallel), and so the copies stay equal.
+# Rank 0 alone prints and writes.  In a lesson started by itself all this does nothing.
+
+_TORCHRUN = {"store": None, "processes": 1}
+
+
+def join_ranks(parallel):
+    """Under torchrun, meet the other ranks.  UserError if the lesson trains in one process.
+
+    With gloo on CPUs, NCCL on GPUs.  Who waits for another rank waits for as long as it
+    takes, a download included: if that rank fails, torchrun ends all of them.
+    """
+    if not dist.is_available() or not dist.is_torchelastic_launched():
+        return
+    if not parallel and os.environ["WORLD_SIZE"] == "1":
+        return
+    store, number, size = next(dist.rendezvous("env://"))
+    _TORCHRUN.update(store=store, processes=size)
+    if number > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for as long as it runs)
+    if not parallel:
+        raise UserError(
+            "this lesson trains in one process, only 05 and 10 in several; "
+            "start it with python instead of torchrun"
+        )
+    if sys.platform == "linux" and os.environ["LOCAL_WORLD_SIZE"] == str(size):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on this machine
+    gpus = torch.cuda.is_available() and dist.is_nccl_available()
+    kinds, patience = "cpu:gloo,cuda:nccl" if gpus else "gloo", datetime.timedelta(1)
+    dist.init_process_group(
+        kinds, store=store, rank=number, world_size=size, timeout=patience
+    )
+
+
+def in_ranks():
+    """Whether other processes may be training the same model."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank():
+    return dist.get_rank() if in_ranks() else 0
+
+
+def ranks():
+    return dist.get_world_size() if in_ranks() else 1
+
+
+def leave_ranks():
+    """After training: rank 0 goes on by itself, the others end."""
+    if in_ranks():
+        number = rank()
+        dist.destroy_process_group()
+        if number > 0:
+            sys.exit(0)
+
+
+def first_to_fail():
+    """Whether no other rank has failed before: then this one says why, and only this one."""
+    if _TORCHRUN["store"] is None:
+        return True
+    # Where one rank has ended, torchrun ends the others: not before this one has spoken.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        return _TORCHRUN["store"].add("failed", 1) == 1
+    except RuntimeError:  # the store is gone, and with it whoever kept it
+        return os.environ["RANK"] == "0"
+
+
+def of_rank_zero(function):
+    """Decorator: rank 0 calls `function`, all get what it returned.  So one downloads."""
+
+    @functools.wraps(function)
+    def shared(*given, **named):
+        if not in_ranks():
+            return function(*given, **named)
+        found = [function(*given, **named) if rank() == 0 else None]
+        dist.broadcast_object_list(found)
+        return found[0]
+
+    return shared
+
+
+def share_gradients(model):
+    """The model for training: under torchrun, backward() takes the mean over ranks."""
+    if not in_ranks():
+        return model
+    return nn.parallel.DistributedDataParallel(model)
+
+
+def sum_over_ranks(numbers):
+    """A list of numbers -> the sum of each over all ranks, in float64."""
+    if not in_ranks():
+        return numbers
+    totals = torch.tensor([float(n) for n in numbers], dtype=torch.float64)
+    dist.all_reduce(totals)
+    return totals.tolist()
+
+
+def step_own_rows(model, step, batch):
+    """step(model, batch) on this rank's rows of the batch: every `ranks()`-th.
+
+    All ranks must take part in each step, so one for which no row is left computes the
+    first, and counts nothing.  A batch's tensors have one row for each example.
+    """
+    if not in_ranks():
+        return step(model, batch)
+    rows = next(len(value) for value in batch.values() if torch.is_tensor(value))
+    own = slice(rank(), None, ranks()) if rank() < rows else slice(1)
+    part = {k: v[own] if torch.is_tensor(v) else v for k, v in batch.items()}
+    sums, count = step(model, part)
+    if rank() < rows:
+        return sums, count
+    return {name: value * 0 for name, value in sums.items()}, 0
+
+
+def draw_by_rank(batches):
+    """The batches of one epoch; what is drawn meanwhile (dropout) differs between ranks.
+
+    The epoch's order was drawn before the first batch, and equally on all ranks; to
+    draw the next one equally too, the random state is put back at the end.
+    """
+    state = None
+    for batch in batches:
+        if in_ranks() and state is None:
+            state = torch.get_rng_state()
+            torch.manual_seed(int(torch.randint(2**62, ())) + rank())
+        yield batch
+    if state is not None:
+        torch.set_rng_state(state)
 
 
 # ====================================================================================
@@ -406,6 +542,7 @@ def _reason(error):
     return error.strerror or str(error)
 
 
+@of_rank_zero
 def choose_dataset(args, real, offline):
     """Turn `--dataset` and `--input` into a Source.
 
@@ -448,6 +585,8 @@ def read_text(path):
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if not text.strip():
         raise UserError(f"{path} is empty")
+    if "\0" in text:  # pandas would end a row there, and read the rest as another
+        raise UserError(f"{path} holds NUL characters: it is no text; save it as UTF-8")
     return text
 
 
@@ -560,6 +699,7 @@ def simulated_prices(n=2500, drift=2e-4, volatility=0.01):
 
 OBVIOUS_COLUMN = {"sunspots": "Sunspots", "stock": "close"}
 DATE_COLUMNS = {"date", "datetime", "timestamp", "time", "day", "month", "year"}
+FIRST_YEAR, LAST_YEAR = 1000, 9000
 
 
 def load_series(args, source):
@@ -590,10 +730,17 @@ def check_series(values, length, horizon):
             f"--horizon {horizon} takes {need:,} or more; lower them, or give a longer series"
         )
     train = values[: round(0.70 * len(values))]
-    if np.ptp(train) == 0 or np.abs(values).max() > 1e100 or train.std() == 0:
+    # Squares of squares are summed, and the network computes in float32.
+    spread, largest = train.std(), np.abs(values).max()
+    if np.ptp(train) == 0 or not 1e-60 < spread < 1e60 or largest > 1e60:
         raise UserError(
             "the series cannot be scaled: its training span, the first 70 %, never changes, or "
             "its numbers are too large or too close together; give another series"
+        )
+    if np.abs(values - train.mean()).max() > 1e12 * spread:
+        raise UserError(
+            "the series cannot be scaled: a value is 1,000,000,000,000 times as far from the "
+            "others as they from each other; correct it, or give another series"
         )
 
 
@@ -630,9 +777,12 @@ def next_dates(index, count):
     """The `count` dates after `index` if it is regular, else the steps' numbers 1, 2, ..."""
     with warnings.catch_warnings(action="ignore"):  # about what pandas 4 will return
         step = pd.infer_freq(index) if len(index) > 2 else None
-    if step is None:
-        return pd.RangeIndex(1, count + 1)
-    return pd.date_range(index[-1], periods=count + 1, freq=step)[1:]
+    if step is not None:
+        with suppress(ValueError, OverflowError):  # after the year 9999
+            dates = pd.date_range(index[-1], periods=count + 1, freq=step)[1:]
+            if dates[-1].year <= LAST_YEAR + 500:
+                return dates
+    return pd.RangeIndex(1, count + 1)
 
 
 def read_series(path, column=None):
@@ -655,6 +805,10 @@ def read_series(path, column=None):
         frame[dates].astype(str), format="ISO8601", errors="coerce", utc=True
     ).dt.tz_localize(None)
     _refuse(path, frame[dates], index.isna(), "a date; write it as 2000-12-31")
+    years = index.dt.year  # a picture of others would not fit between 1 and 9999
+    outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
+    what = f"a date of the years {FIRST_YEAR} to {LAST_YEAR}; correct it"
+    _refuse(path, frame[dates], outside, what)
     numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
     _refuse(path, frame[column], numbers.isna() & frame[column].notna(), "a number")
     finite = numbers.where(np.isfinite(numbers))
@@ -812,6 +966,7 @@ def split_words(text):
     return _WORD.findall(text.replace("’", "'"))
 
 
+@of_rank_zero
 def load_reviews(args, source):
     """Labelled texts of `imdb`, of the sample or of the reader's CSV file -> Reviews.
 
@@ -1454,17 +1609,32 @@ def autocast(args):
     )
 
 
+def put_by(value):
+    """A scalar of one step, kept for the epoch's end: as a number, or a tensor on a GPU.
+
+    On a CPU, a small tensor that stays lies where large ones have been and will be: they
+    no longer fit there, take new memory, and so the process grows at every step.  (From
+    a GPU a number would have to be waited for.)
+    """
+    value = torch.as_tensor(value).detach()
+    return value.item() if value.device.type == "cpu" else value
+
+
+def add_up(values):
+    """Sum of what `put_by` returned, in float64."""
+    if isinstance(values[0], torch.Tensor):
+        return torch.stack(values).cpu().double().sum().item()
+    return math.fsum(values)
+
+
 def averages(totals, count):
-    """List of {name: scalar tensor} and the number of items -> {name: mean over the items}."""
+    """List of {name: scalar} by `put_by` and the number of items -> {name: mean over the items}."""
     if not totals:
         return {}
-    stacked = {
-        k: torch.stack([torch.as_tensor(t[k]) for t in totals]) for k in totals[0]
-    }
-    return {
-        k: v.detach().cpu().double().sum().item() / int(count)
-        for k, v in stacked.items()
-    }
+    names = list(totals[0])
+    sums = [add_up([part[name] for part in totals]) for name in names]
+    *sums, count = sum_over_ranks([*sums, int(count)])
+    return {k: v / max(count, 1) for k, v in zip(names, sums, strict=True)}
 
 
 def evaluate(model, step, batches, args):
@@ -1474,11 +1644,11 @@ def evaluate(model, step, batches, args):
     totals, count = [], 0
     with torch.no_grad(), autocast(args):
         for batch in batches:
-            sums, items = step(model, batch)
-            totals.append(sums)
+            sums, items = step_own_rows(model, step, batch)
+            totals.append({k: put_by(v) for k, v in sums.items()})
             count += items
     model.train(was_training)
-    return averages(totals, max(count, 1))
+    return averages(totals, count)
 
 
 def collect(model, forward, batches, args):
@@ -1494,18 +1664,20 @@ def collect(model, forward, batches, args):
 
 def accumulate_gradient(model, step, group, args):
     """Gradient of the mean loss over a group of batches; returns (list of sums, item count)."""
-    totals, count = [], 0
+    totals, count, simple = [], 0, len(group) == 1 and not in_ranks()
     for batch in group:
         with autocast(args):
-            sums, items = step(model, batch)
+            sums, items = step_own_rows(model, step, batch)
         # One batch: divide the loss.  Several: only the group's count is right.
-        (sums["loss"] / items if len(group) == 1 else sums["loss"]).backward()
-        totals.append({k: torch.as_tensor(v).detach() for k, v in sums.items()})
+        (sums["loss"] / items if simple else sums["loss"]).backward()
+        totals.append({k: put_by(v) for k, v in sums.items()})
         count += items
-    if len(group) > 1:
+    if not simple:
+        # Summed over ranks the gradient is ranks() times the mean that backward() left.
+        items = sum_over_ranks([count])[0] / ranks()
         for parameter in model.parameters():
             if parameter.grad is not None:
-                parameter.grad /= count
+                parameter.grad /= items
     return totals, count
 
 
@@ -1527,21 +1699,21 @@ def train_epoch(model, step, train, optimizer, scheduler, args, title=""):
     parameters = [p for p in model.parameters() if p.requires_grad]
     clip = args.clip or math.inf  # infinity: measure the norm, clip nothing
     totals, norms, count = [], [], 0
-    progress = tqdm(train, desc=title, leave=False, disable=None, total=len(train))
-    for group in in_groups(progress, args.accumulate):
+    hide = True if rank() > 0 else None  # None: shown on a terminal alone
+    progress = tqdm(train, desc=title, leave=False, disable=hide, total=len(train))
+    for group in in_groups(draw_by_rank(progress), args.accumulate):
         optimizer.zero_grad(set_to_none=True)
         sums, items = accumulate_gradient(model, step, group, args)
-        norms.append(nn.utils.clip_grad_norm_(parameters, clip))
+        norms.append(put_by(nn.utils.clip_grad_norm_(parameters, clip)))
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
         totals += sums
         count += items
-    norms = torch.stack(norms).detach().cpu()
     return {
         **averages(totals, count),
-        "grad_norm": norms.mean().item(),
-        "max_grad_norm": norms.max().item(),
+        "grad_norm": add_up(norms) / len(norms),
+        "max_grad_norm": float(max(norms)),
     }
 
 
@@ -1589,9 +1761,12 @@ def fit(
         state = random_state()
         yield from ({**record, "replayed": True} for record in run["records"])
         set_random_state(state)
+    trained = share_gradients(model)
     while not training_is_over(run, args, monitor):
         number = len(run["records"]) + 1
-        record = one_epoch(model, step, train, val, optimizer, scheduler, args, number)
+        record = one_epoch(
+            trained, step, train, val, optimizer, scheduler, args, number
+        )
         run["records"].append(record)
         if is_better(record, run["best"], monitor):
             run["best"], run["best_weights"] = record, copy_weights(model)
@@ -1607,6 +1782,7 @@ def fit(
     model.load_state_dict(run["best_weights"])
     if about:
         print(f"Best {monitor} in epoch {run['best']['epoch']}: its weights are kept")
+    leave_ranks()
 
 
 def training_is_over(run, args, monitor):
@@ -1679,6 +1855,8 @@ def model_card(args, source, config, **more):
 
 def write_atomically(path, content):
     """Write bytes so that `path` always holds either the old content or the new, never a part."""
+    if rank() > 0:
+        return
     path = Path(path)
     temporary = None
     try:
@@ -1709,10 +1887,38 @@ _UMASK = _current_umask()
 
 
 def save_checkpoint(path, content):
-    """torch.save, atomically."""
+    """torch.save, atomically, with a `digest` of the content."""
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save({**content, "digest": content_digest(content)}, buffer)
     write_atomically(path, buffer.getbuffer())
+
+
+def content_digest(value, digest=0):
+    """CRC-32 of tensors and plain data, nested as they may be.
+
+    A file with one wrong byte among its weights still loads, as does one edited by hand;
+    what comes of it may be nonsense, or an error far from here.
+    """
+    if isinstance(value, dict):
+        value = [part for item in value.items() for part in item if item[0] != "digest"]
+    if isinstance(value, list | tuple):
+        for part in value:
+            digest = content_digest(part, digest)
+        return zlib.crc32(f"end of {len(value)}".encode(), digest)
+    if isinstance(value, torch.Tensor):
+        about = f"{value.dtype} {tuple(value.shape)}"
+        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        return zlib.crc32(raw, zlib.crc32(about.encode(), digest))
+    return zlib.crc32(repr(value).encode(errors="replace"), digest)
+
+
+def check_digest(path, content):
+    """UserError if a checkpoint is not what `save_checkpoint` wrote."""
+    if content.get("digest") != content_digest(content):
+        raise UserError(
+            f"{path} does not fit this version of {content['lesson']}: it was damaged, "
+            "edited, or written by an older one; train again"
+        )
 
 
 def load_checkpoint(path, lesson):
@@ -1744,7 +1950,8 @@ def load_checkpoint(path, lesson):
 def load_card(args, lists=(), **same):
     """The checkpoint of --path; UserError unless it was trained on what `same` names.
 
-    lists: what the lesson needs as lists of text, such as the vocabulary.
+    lists: what the lesson needs as lists of text, such as the vocabulary.  A dict: name
+    -> the weight that has one row for each entry, or None.
     """
     card = load_checkpoint(args.path, args.lesson)
     for name in lists:
@@ -1757,26 +1964,63 @@ def load_card(args, lists=(), **same):
                 f"{args.path} was trained on {name} '{card.get(name)}', not on '{value}'; "
                 "give the data and flags of that training"
             )
+    if isinstance(lists, dict):
+        for name, weight in lists.items():
+            if weight and len(card[name]) != _rows(card["model"], weight):
+                raise UserError(
+                    f"{args.path} does not fit this version of {args.lesson}: its {name} "
+                    "and its weights differ in size; train again"
+                )
+    check_digest(args.path, card)
     return card
+
+
+def _rows(weights, name):
+    """How many rows the weight `name` has; None if there is no such weight."""
+    weight = weights.get(name) if isinstance(weights, dict) else None
+    return len(weight) if isinstance(weight, torch.Tensor) and weight.dim() else None
 
 
 # What PyTorch raises when weights, sizes or states are not those that it expects.
 UNFITTING = (
     *(RuntimeError, TypeError, KeyError, ValueError, AttributeError),
-    *(AssertionError, IndexError),
+    *(AssertionError, IndexError, ArithmeticError),
 )
+LARGEST_WEIGHT = 1e10  # sums of products of two stay far below what float32 can hold
 
 
 def load_model(build, content, path):
     """build(**config) with the weights of `content`; UserError if they do not fit."""
     try:
-        model = build(**content["config"])
-        model.load_state_dict(content["model"])
+        weights, config = content["model"], content["config"]
+        _check_sizes(weights, config)
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            # Shapes only, nothing is copied: a wrong size must not fill the memory.
+            build(**config).load_state_dict(weights)
+        model = build(**config)
+        model.load_state_dict(weights)
     except UNFITTING:
         raise UserError(
             f"{path} does not fit this version of {content['lesson']}"
         ) from None
+    check_weights(model, path)
     return model
+
+
+def _check_sizes(weights, config):
+    """ValueError if a model of these weights cannot have the sizes in `config`."""
+    most = max(len(weights), *(max(w.shape, default=0) for w in weights.values()))
+    if any(isinstance(size, int) and size > most for size in config.values()):
+        raise ValueError("a size is larger than all weights")
+
+
+def check_weights(model, path):
+    """UserError if a weight that came from `path` is no number, or far too large."""
+    for name, weight in model.state_dict().items():
+        if not bool((weight.abs() <= LARGEST_WEIGHT).all()):  # False for NaN too
+            raise UserError(
+                f"{path}: weights in {name} are no numbers, or too large; train again"
+            )
 
 
 def write_progress(path, model, optimizer, scheduler, run, state, args, about):
@@ -1819,6 +2063,7 @@ def load_training_state(path, model, optimizer, scheduler, run, args, about, sch
     if not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{path} holds a model but no training state; drop --resume")
     _check_same_run(path, state, args, about, schedule)
+    check_digest(path, state)
     try:
         model.load_state_dict(state["model"])  # would the best weights fit at the end?
         model.load_state_dict(state["current"])
@@ -2216,7 +2461,7 @@ def write_metrics(
         "device": str(args.device),
         "precision": getattr(args, "precision", "fp32"),
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads() * _TORCHRUN["processes"],
         "parameters": parameters,
         **(training or untrained),
         "metrics": {k: float(v) for k, v in metrics.items()},
@@ -2388,13 +2633,16 @@ def plot_losses(args, name, title, runs):
 def plot_matrix(
     args, name, title, matrix, rows, columns, xlabel, ylabel, bar="", centred=False
 ):
-    """A heatmap of `matrix` (R, C) with a label for each row and column.
+    """A heatmap of `matrix` (R, C) with a label for each row and column, 60 at most.
 
     centred: colours run symmetrically around zero, for values of both signs.
     """
     if args.no_plots:
         return
-    matrix = np.asarray(matrix, dtype=float)
+    if max(len(rows), len(columns)) > 60:  # none could be read, and it fills the memory
+        print(f"  {name}: the first 60 rows and columns of {np.shape(matrix)}")
+        rows, columns = list(rows)[:60], list(columns)[:60]
+    matrix = np.asarray(matrix, dtype=float)[: len(rows), : len(columns)]
     limit = float(np.abs(matrix).max()) or 1.0
     size = (max(4.5, 0.32 * len(columns) + 2), max(3.0, 0.28 * len(rows) + 1.5))
     figure, axes = plt.subplots(figsize=size)
@@ -2564,6 +2812,8 @@ def parse_flags(parser, argv, script):
         _check_training_flags(args)
         if args.quick:
             args.epochs = min(args.epochs, 2)
+        if in_ranks():
+            _fit_to_ranks(args)
         if args.save_model:
             _check_writable(Path(args.path).parent, "--path")
     _check_writable(Path(args.out_dir), "--out-dir")
@@ -2583,6 +2833,27 @@ def _check_training_flags(args):
                     f"--{name.replace('_', '-')} is an experiment of its own; drop "
                     "--resume, --eval-only, --save-model and --predict"
                 )
+
+
+def _fit_to_ranks(args):
+    """Under torchrun: a GPU for each rank; --batch-size is each rank's, from here on all's."""
+    for name in ("compare", "overfit_one_batch", "eval_only"):
+        if getattr(args, name, None):
+            raise UserError(
+                f"--{name.replace('_', '-')} takes one process; "
+                "start it with python instead of torchrun"
+            )
+    if args.device == "mps":
+        raise UserError("torchrun trains on cpu or cuda, not on mps; add --device cpu")
+    if args.device == "cuda":
+        own, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if own >= there:
+            raise UserError(
+                f"torchrun started a process for each of {os.environ['LOCAL_WORLD_SIZE']} "
+                f"GPUs, and there are {there}; start fewer, or add --device cpu"
+            )
+        torch.cuda.set_device(own)
+    args.batch_size *= ranks()
 
 
 def _check_writable(folder, flag):
@@ -2606,29 +2877,59 @@ def _stop(signum, frame):
     raise KeyboardInterrupt
 
 
-def run(main, argv=None):
-    """Call a lesson's main; returns the exit status.  No traceback for what a reader can cause."""
+def run(main, argv=None, parallel=False):
+    """Call a lesson's main; returns the exit status.  No traceback for what a reader can cause.
+
+    parallel: the lesson may be started by torchrun, see `join_ranks`.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)  # asked to end: same as Ctrl-C
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack a letter
     try:
+        return _run(main, argv, parallel)
+    except KeyboardInterrupt:
+        numbers = (signal.SIGINT, signal.SIGTERM)  # who asks twice is not heard twice
+        before = [_set_signal(number, signal.SIG_IGN) for number in numbers]
+        if first_to_fail():
+            print(
+                "\nInterrupted.  If training had finished an epoch, its state and the best weights are "
+                "in <out-dir>/last.pt: the same command with --resume goes on from there.",
+                file=sys.stderr,
+            )
+        if argv is not None:  # called from Python: that goes on
+            for number, handler in zip(numbers, before, strict=True):
+                _set_signal(number, handler)
+        return 130
+    finally:
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):  # nor must Python try again as it ends
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _set_signal(number, handler):
+    """signal.signal where it may be called; returns the handler before."""
+    if threading.current_thread() is threading.main_thread():
+        return signal.signal(number, handler)
+
+
+def _run(main, argv, parallel):
+    try:
+        join_ranks(parallel)
         main(argv)
         sys.stdout.flush()  # here, where a reader who has gone can be caught
     except UserError as error:
         return _complain(error)
     except (MemoryError, RuntimeError) as error:  # PyTorch has no type for a full CPU
-        if not isinstance(error, MemoryError) and not _tells_of_full_memory(error):
+        if isinstance(error, MemoryError) or _tells_of_full_memory(error):
+            return _complain("the memory is full; lower --batch-size or --hidden-size")
+        if first_to_fail():
             raise
-        return _complain("the memory is full; lower --batch-size or --hidden-size")
-    except KeyboardInterrupt:
-        print(
-            "\nInterrupted.  If training had finished an epoch, its state and the best weights are "
-            "in <out-dir>/last.pt: the same command with --resume goes on from there.",
-            file=sys.stderr,
-        )
-        return 130
+        return 2  # another rank has gone, and has said why
     except BrokenPipeError:  # `python 01_... | head` has read enough
+        first_to_fail()  # no other rank need say that this one has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         return _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
@@ -2643,5 +2944,6 @@ def _tells_of_full_memory(error):
 def _complain(sentence):
     name = Path(sys.argv[0]).name
     line = " ".join(str(sentence).split())  # a file's name may hold a line end
-    print(f"{name}: error: {line.rstrip('.')}.", file=sys.stderr)
+    if first_to_fail():
+        print(f"{name}: error: {line.rstrip('.')}.", file=sys.stderr)
     return 2

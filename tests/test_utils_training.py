@@ -252,6 +252,16 @@ def test_accumulated_gradient_equals_that_of_one_batch(tmp_path, groups):
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-12)
 
 
+def test_no_tensor_of_a_step_is_kept(tmp_path):
+    """On a CPU: a small one between large blocks of memory makes the process grow."""
+    model, data = build(dropout=0.0), make_data()
+    totals, _ = accumulate_gradient(model, step, list(data)[:2], flags(tmp_path))
+    kept = [value for sums in totals for value in sums.values()]
+    assert kept and all(type(value) in (int, float) for value in kept)
+    assert rnn_utils.add_up([0.1] * 10) == 1.0
+    assert rnn_utils.add_up([torch.tensor(0.5), torch.tensor(0.25)]) == 0.75
+
+
 @pytest.mark.parametrize("clip", [0.0, 0.01, 1e9])
 def test_accumulated_epoch_equals_that_of_larger_batches(tmp_path, clip):
     """An epoch at --accumulate 2 --batch-size 4 is one at --batch-size 8, clipping included."""
