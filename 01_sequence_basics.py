@@ -464,7 +464,7 @@ def main(argv=None):
     source = utils.Source("generated", None, False)
     data = make_data(args.sequence_length, QUICK_PAIRS if args.quick else PAIRS)
     train_ids, train_y, test_ids, test_y = data
-    if args.batch_size > len(train_y):
+    if args.batch_size > len(train_y) and not args.quick:
         raise utils.UserError(
             f"--batch-size {args.batch_size} is more than the {len(train_y)} training "
             f"sequences of this run; give {len(train_y)} or less"

@@ -585,8 +585,6 @@ def read_text(path):
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if not text.strip():
         raise UserError(f"{path} is empty")
-    if "\0" in text:  # pandas would end a row there, and read the rest as another
-        raise UserError(f"{path} holds NUL characters: it is no text; save it as UTF-8")
     return text
 
 
@@ -647,6 +645,8 @@ def read_csv(path, columns, **options):
     options: further arguments of pandas.read_csv.
     """
     text = read_text(path)
+    if "\0" in text:  # pandas would end a row there, and read the rest as another
+        raise UserError(f"{path} holds NUL characters: it is no text; save it as UTF-8")
     try:
         frame = pd.read_csv(io.StringIO(text), skipinitialspace=True, **options)
     except ValueError as error:  # pandas' own errors are ValueErrors too
@@ -794,7 +794,8 @@ def read_series(path, column=None):
     so does inf.
     """
     read_csv(path, [column] if column else [])  # raises UserError for what is no CSV
-    frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
+    exact = {"float_precision": "round_trip"}  # the default may miss the last digit
+    frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **exact)
     dates = _find_dates(path, frame)
     column = column or _find_numbers(path, frame.drop(columns=dates))
     if column == dates:
@@ -2031,7 +2032,7 @@ def write_progress(path, model, optimizer, scheduler, run, state, args, about):
             **best_model(run, about),
             "current": model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict() if scheduler else None,
+            "scheduler": _plain_state(scheduler) if scheduler else None,
             "records": run["records"],
             "random": state,
             "flags": shaping_flags(args),
@@ -2039,6 +2040,11 @@ def write_progress(path, model, optimizer, scheduler, run, state, args, about):
     )
     if args.save_model and run["best"] is run["records"][-1]:
         save_checkpoint(args.path, best_model(run, about))
+
+
+def _plain_state(scheduler):
+    """Its state without functions (PyTorch 2.3 has one), which no safe load takes back."""
+    return {k: v for k, v in scheduler.state_dict().items() if not callable(v)}
 
 
 def best_model(run, about):

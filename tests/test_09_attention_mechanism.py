@@ -424,7 +424,7 @@ def test_model_overfits_a_tiny_batch(kind, feeding):
     torch.manual_seed(0)
     model = lesson.Translator(**config)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(80):
+    for _ in range(120):
         sums, count = lesson.step(model, batch)
         optimizer.zero_grad()
         (model.train() and sums["loss"] / count).backward()
