@@ -494,7 +494,7 @@ def test_read_csv(tmp_path, content):
         (b"text,label\na,b\nc,d,e\n", "cannot be read"),
         (b"text,label\nwell, yes,b\nc,d\n", "more cells"),
         (b"text,label\nc,d,e\nf,g,h\n", "more cells"),
-        (b"\x00" * 60, "no column"),
+        (b"\x00" * 60, "NUL characters"),
     ],
 )
 def test_malformed_csv(tmp_path, content, words):
