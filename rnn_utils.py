@@ -795,7 +795,8 @@ def read_series(path, column=None):
     """
     read_csv(path, [column] if column else [])  # raises UserError for what is no CSV
     exact = {"float_precision": "round_trip"}  # the default may miss the last digit
-    frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **exact)
+    with warnings.catch_warnings(action="ignore"):  # pandas 4 will always be exact
+        frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **exact)
     dates = _find_dates(path, frame)
     column = column or _find_numbers(path, frame.drop(columns=dates))
     if column == dates:

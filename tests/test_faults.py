@@ -159,6 +159,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="Windows knows no such signal
 def in_child(name, flags, folder, fault, result):
     """In a process of its own: run a lesson, and meet a fault on the way."""
     os.chdir(folder)
+    # A shell's background jobs, and all that they start, are born deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{result}.{stream}", os.O_CREAT | os.O_WRONLY), number)
     sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
@@ -357,6 +359,7 @@ IMPATIENT = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
 import rnn_utils
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Impatient:
     def write(self, text):
