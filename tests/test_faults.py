@@ -942,6 +942,17 @@ def try_flags(number, inputs, folder, examples, *base):
 
 
 @pytest.mark.parametrize("number", LESSONS)
+def test_numbers_out_of_range(tmp_path, number):
+    """Each flag that takes a number refuses what can be none: the types are in use."""
+    for action in parser_of(LESSONS[number])._actions:
+        for value in ("-1", "nan", "9" * 12, "x", "") if callable(action.type) else ():
+            flag = f"{action.option_strings[-1]}={value}"
+            status, _, said = call(LESSONS[number].main, "--quick", flag)
+            assert status == 2 and action.option_strings[-1] in said
+    assert not contents(tmp_path)
+
+
+@pytest.mark.parametrize("number", LESSONS)
 def test_random_flags(tmp_path, inputs, number):
     """Any flags: status 0, 2 or 130; with 2 exactly one sentence; never a traceback."""
     try_flags(number, inputs, tmp_path, 5, "--no-plots")
@@ -1008,7 +1019,7 @@ PARSERS = {
 SPLICES = st.lists(
     st.tuples(
         st.floats(0, 1),
-        st.integers(0, 9),
+        st.integers(0, 9) | st.just(10**6),  # the latter: all that follows
         st.binary(max_size=6)
         | st.sampled_from([b"\0", b"\n", b"\t", b",", b'"', b"\r", b"\xff", b"1e400"]),
     ),
