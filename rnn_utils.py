@@ -100,7 +100,7 @@ keep_memory()
 
 
 def release_memory():
-    """Hand what is free back to the system after all: once an epoch costs nothing."""
+    """Hand what is free back to the system after all: now and then it costs nothing."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -1455,7 +1455,14 @@ class Batches:
         else:
             rows = torch.randperm(self.n) if self.shuffle else torch.arange(self.n)
             order = rows.split(self.batch_size)
-        return (self.take(index) for index in order)
+        return self.draw(order)
+
+    def draw(self, order):
+        """The batches of each of `order`, lists of rows; one at a time."""
+        for number, index in enumerate(order, start=1):
+            if number % 64 == 0:
+                release_memory()  # gaps between what lasts add up, in a test run as well
+            yield self.take(index)
 
     def take(self, index):
         """The batch of the rows `index` (B,): name -> tensor (B, ...)."""

@@ -142,14 +142,24 @@ LINES = f"""
 04-leaky        04_simple_rnn --leaky-split
 05-sample       05_lstm_sentiment --dataset sample
 05-sample-rnn   05_lstm_sentiment --dataset sample --cell rnn
+05-both         05_lstm_sentiment --max-length 64
+05-start        05_lstm_sentiment --max-length 64 --keep start
+05-end          05_lstm_sentiment --max-length 64 --keep end
+05-cell         05_lstm_sentiment --compare cell
+05-pooling      05_lstm_sentiment --compare pooling
+05-regular      05_lstm_sentiment --compare regularization
 06-t6           06_gru_time_series --sequence-length 6
 06-leaky        06_gru_time_series --dataset stock --leaky-scaling
 07-sample       07_bidirectional_rnn --task tag --dataset sample
 07-sample-uni   07_bidirectional_rnn --task tag --dataset sample --unidirectional
+07-direction    07_bidirectional_rnn --compare direction
 08-h32          08_seq2seq_basic --hidden-size 32
 08-back         08_seq2seq_basic --reverse-source
 09-sample       09_attention_mechanism --dataset sample
 09-sample-none  09_attention_mechanism --dataset sample --attention-type none
+09-feeding      09_attention_mechanism --dataset sample --input-feeding
+09-none-0.1     09_attention_mechanism --attention-type none --dropout 0.1
+09-none-0.3     09_attention_mechanism --attention-type none --dropout 0.3
 10-small        10_text_generation {SMALL}
 10-small-t4     10_text_generation {SMALL} --sequence-length 4
 """

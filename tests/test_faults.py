@@ -255,7 +255,8 @@ def child(name, flags, folder, fault="none", result=None):
     """
     result = str(result or Path(folder) / "said")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rnn_utils", "conftest", "test_faults"])
+    # The first optimiser of a process imports torch._dynamo, which takes seconds.
+    context.set_forkserver_preload(["torch._dynamo", "conftest", "test_faults"])
     flags = [str(flag) for flag in flags]
     arguments = (name, flags, str(folder), fault, result)
     process = context.Process(target=in_child, args=arguments)
