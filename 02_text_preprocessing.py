@@ -203,7 +203,7 @@ def embed_by_one_hot(ids, weight):
 def learn_bpe(texts, merges, min_freq=2):
     """Learn byte-pair merges: a list of ((left, right), count), in order of learning.
 
-    Sennrich, Haddow and Birch (2016): start with single bytes; then `merges` times
+    As Sennrich et al. (2016), but from bytes (Radford et al., 2019); then `merges` times
 
         (a, b) = argmax over pairs of  sum over chunks w of  n(w) * times (a, b) is in w
 
@@ -439,7 +439,7 @@ def compare_with_torchtext(texts, tokens, vocabulary, args):
         from torchtext.data.utils import get_tokenizer
         from torchtext.vocab import build_vocab_from_iterator
     except Exception as error:  # noqa: BLE001  (beside a newer torch: almost anything)
-        print(f"\ntorchtext, made for torch 2.3, does not load: {type(error).__name__}")
+        print(f"\ntorchtext is not there, or does not load: {type(error).__name__}")
         return
     theirs = list(map(get_tokenizer("basic_english"), texts))
     assert tokens == theirs, "torchtext cuts the text differently"

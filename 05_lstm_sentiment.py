@@ -251,8 +251,8 @@ def report(model, cell, data, args):
         gap = scores["accuracy"] - others[name]["accuracy"]
         verdict = "beats" if gap > doubt else "loses to" if gap < -doubt else "equals"
         print(f"Reading it: by accuracy the {cell} {verdict} {name} ({gap:+.4f}),")
-    print(f"gaps up to two standard errors, {doubt:.4f}, being chance.  macro_f1: the")
-    print("F1 of each label (precision and recall in one), averaged over labels.")
+    print(f"gaps up to two standard errors of our score, {doubt:.4f}, being chance.")
+    print("macro_f1: F1 (precision and recall in one) of each label, averaged.")
     show_most_wrong(answers, truth, data)
     metrics = {f"test_{name}": value for name, value in scores.items()}
     checked = utils.judge(model, forward, data.batches[1], args)
@@ -401,13 +401,14 @@ def variants(config, args):
         shapes = utils.cells_of_equal_size(Classifier, config, CELLS)
         return {name: (shape, {}) for name, shape in shapes.items()}
     if args.compare == "pooling":
-        return {how: ({**config, "pooling": how}, {}) for how in POOLINGS}
+        kinds = sorted(POOLINGS, key=lambda how: how != args.pooling)
+        return {how: ({**config, "pooling": how}, {}) for how in kinds}
     plain = {**config, "dropout": 0.0, "norm": False}
     flags = {"clip": args.clip or 1.0, "weight_decay": 0.0}
     share, decay = args.dropout or 0.5, args.weight_decay or 1.0
     return {
-        "none": (plain, flags),
         f"dropout {share:g}": ({**plain, "dropout": share}, flags),
+        "none": (plain, flags),
         f"weight decay {decay:g}": (plain, {**flags, "weight_decay": decay}),
         "layer norm": ({**plain, "norm": True}, flags),
         "no clipping": (plain, {**flags, "clip": 0.0}),

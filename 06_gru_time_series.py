@@ -33,7 +33,8 @@ Try this (guess first, then run)
 #   n   values in the series         T   values in one window (--sequence-length)
 #   N   windows (examples)           h   steps ahead: 1 ... h (--horizon)
 #   M   forecasts of one part        n1, n2   where validation and test start
-#   B   batch      H   hidden state      The origin is the last value a forecast knows.
+#   B   batch      H   hidden state (h in gru_by_hand)
+#   origin: the last value that a forecast knows
 
 import sys
 from argparse import Namespace
@@ -42,6 +43,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.stats import binomtest
 from scipy.stats import t as students_t
 from torch import nn
 
@@ -52,10 +54,7 @@ import rnn_utils as utils
 # ====================================================================================
 
 TO_LEVELS = {"price": np.asarray, "return": np.log}
-TO_UNITS = {
-    "price": np.asarray,
-    "return": np.exp,
-}  # (exp of a mean logarithm is a touch below the mean)
+TO_UNITS = {"price": np.asarray, "return": np.exp}  # (a touch below the mean)
 
 
 def fit_scaling(levels, horizon, target):
@@ -333,7 +332,7 @@ def report_coverage(found):
     """How much of the test span the band held, one step ahead: metrics."""
     low, _, high = found.band[:, 0].T  # (M,) each
     hits, M = ((low <= found.truth) & (found.truth <= high)).sum(), len(found.truth)
-    least, most = utils.wilson_interval(hits, M)
+    least, most = binomtest(int(hits), M).proportion_ci(method="wilson")
     print(f"\nThe 80 % band held {hits / M:.1%} of the test span; 95 % interval, were")
     print(f"hits independent: {least:.1%} to {most:.1%}.  ", end="")
     print("80 % is in it." if least <= 0.8 <= most else "Test is unlike validation.")

@@ -8,7 +8,7 @@ What you will learn
     - encoder and decoder, and which state is handed over when sources are padded
     - teacher forcing: why training is one call, and writing one call a word
     - greedy and beam search, batched, and what "better" means for each
-    - how to score a translation so that others can compare: BLEU and its signature
+    - BLEU (how many runs of 1 to 4 words the reference has too) and its signature
     - where one state is too small for what it must hold (lesson 09 mends that)
 
 Run it

@@ -1,4 +1,4 @@
-"""Plumbing that two or more of the ten lessons share.
+"""Plumbing that lessons share, or that one has no room for.
 
 You do not need this file to understand a lesson: whatever a lesson is named for (its
 cell, its attention, its sampling) is written out in the lesson itself.  What is here
@@ -106,7 +106,7 @@ def release_memory():
 
 
 def set_seed(seed):
-    """Seed Python, NumPy and PyTorch, so that the same command prints the same numbers."""
+    """Seed Python, NumPy and PyTorch: on a CPU, the same command prints the same numbers."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # every device, GPUs included
@@ -120,14 +120,23 @@ def pick_device(name="auto"):
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, present in there.items() if present))
-    if not there.get(name):
+        usable = (kind for kind in there if there[kind] and _computes(kind))
+        return torch.device(next(usable))
+    if not there.get(name) or not _computes(name):
         have = ", ".join(kind for kind, present in there.items() if present)
         raise UserError(
             f"--device {name} is not available on this machine (it has: {have}); "
             f"run without --device, or install a PyTorch build that supports {name}"
         )
     return torch.device(name)
+
+
+def _computes(kind):
+    """Whether a tensor can be computed there: a GPU may be too old for this PyTorch."""
+    try:
+        return torch.ones(2, device=kind).sum().item() == 2
+    except (RuntimeError, AssertionError):
+        return False
 
 
 def random_state():
@@ -138,7 +147,7 @@ def random_state():
         "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # a run on the CPU leaves the GPU alone
         state["cuda"] = torch.cuda.get_rng_state_all()
     if torch.backends.mps.is_available():
         state["mps"] = torch.mps.get_rng_state()
@@ -152,8 +161,9 @@ def set_random_state(state):
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    if torch.cuda.is_initialized():  # as many as this machine has
+        for i, kept in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(kept.cpu(), i)
     if "mps" in state and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"].cpu())
 
@@ -167,7 +177,7 @@ def cells_of_equal_size(build, config, cells):
     """name -> config of each cell, its hidden size chosen for as many weights as `config`.
 
     build: the model class; config: its keyword arguments, "cell" and "hidden" among
-    them.
+    them.  Its own cell comes first.
     """
 
     def size(shape):
@@ -175,8 +185,10 @@ def cells_of_equal_size(build, config, cells):
             return count_parameters(build(**shape))
 
     wanted, found = size(config), {}
-    for cell in cells:
-        shapes = [{**config, "cell": cell, "hidden": h} for h in range(1, 4097)]
+    for cell in sorted(cells, key=lambda cell: cell != config["cell"]):
+        # An LSTM has four gates where a plain RNN has none, so at most 4 times the size.
+        sizes = range(1, 4 * config["hidden"] + 1)
+        shapes = [{**config, "cell": cell, "hidden": h} for h in sizes]
         above = min(bisect.bisect_left(shapes, wanted, key=size), len(shapes) - 1)
         near = shapes[max(above - 1, 0) : above + 1]
         shape = min(near, key=lambda shape: abs(size(shape) - wanted))
@@ -190,6 +202,7 @@ def cells_of_equal_size(build, config, cells):
 # Rank 0 alone prints and writes.  In a lesson started by itself all this does nothing.
 
 _TORCHRUN = {"store": None, "processes": 1}
+_KEPT = {}  # "path": the training state that this run has written or gone on from
 
 
 def join_ranks(parallel):
@@ -205,7 +218,8 @@ def join_ranks(parallel):
     store, number, size = next(dist.rendezvous("env://"))
     _TORCHRUN.update(store=store, processes=size)
     if number > 0:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for as long as it runs)
+        silent = {"encoding": "utf-8", "errors": "replace"}
+        sys.stdout = open(os.devnull, "w", **silent)  # noqa: SIM115  (while it runs)
     if not parallel:
         raise UserError(
             "this lesson trains in one process, only 05 and 10 in several; "
@@ -451,7 +465,8 @@ class Source(NamedTuple):
     def label(self):
         """What every printed result and picture title carries, such as `names [real]`."""
         if self.name == "input":
-            return f"{self.path.resolve().name} [sample: your own data]"
+            name = self.path.resolve().name.encode(errors="replace").decode()
+            return f"{name} [sample: your own data]"
         return f"{self.name} [{'real' if self.real else 'sample'}]"
 
 
@@ -521,10 +536,17 @@ def _download(url, digest, target):
             )
             os.chmod(target, 0o666 & ~_UMASK)  # pooch leaves it readable by us alone
             return
-        except (requests.exceptions.RequestException, ValueError):
-            if attempt == DOWNLOAD_TRIES - 1:
+        except (requests.exceptions.RequestException, ValueError) as error:
+            if attempt == DOWNLOAD_TRIES - 1 or not _may_pass(error):
                 raise
             time.sleep(0.2 * 2**attempt)
+
+
+def _may_pass(error):
+    """Whether to ask again could help: not if a file is absent, or the network."""
+    if isinstance(error, requests.exceptions.HTTPError):
+        return error.response.status_code >= 500
+    return not isinstance(error, requests.exceptions.ConnectTimeout)
 
 
 def _reason(error):
@@ -803,14 +825,15 @@ def read_series(path, column=None):
         raise UserError(
             f"{path}: '{column}' holds the dates; name another with --column"
         )
-    index = pd.to_datetime(
-        frame[dates].astype(str), format="ISO8601", errors="coerce", utc=True
-    ).dt.tz_localize(None)
-    _refuse(path, frame[dates], index.isna(), "a date; write it as 2000-12-31")
+    cells = frame[dates].convert_dtypes().astype(str)  # else 1900.0, if one is empty
+    cells = cells.where(frame[dates].notna(), "")
+    index = pd.to_datetime(cells, format="ISO8601", errors="coerce", utc=True)
+    index = index.dt.tz_localize(None)
+    _refuse(path, cells, index.isna(), "a date; write it as 2000-12-31")
     years = index.dt.year  # a picture of others would not fit between 1 and 9999
     outside = (years < FIRST_YEAR) | (years > LAST_YEAR)
     what = f"a date of the years {FIRST_YEAR} to {LAST_YEAR}; correct it"
-    _refuse(path, frame[dates], outside, what)
+    _refuse(path, cells, outside, what)
     numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
     _refuse(path, frame[column], numbers.isna() & frame[column].notna(), "a number")
     finite = numbers.where(np.isfinite(numbers))
@@ -1172,15 +1195,14 @@ def read_imdb(archive):
 
 def _labelled_members(stream):
     """Yield ((half, label, file name), bytes) of the reviews in a tar stream."""
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        progress = tqdm(desc="reading files", leave=False, disable=None)
+    about = {"desc": "reading files", "leave": False, "disable": None}
+    with tarfile.open(fileobj=stream, mode="r|") as archive, tqdm(**about) as progress:
         while (member := archive.next()) is not None:
             archive.members = []  # tarfile would keep all of them
             progress.update()
             place = _REVIEW.fullmatch(member.name)
             if place and member.isreg() and member.size <= LONGEST_REVIEW:
                 yield place.groups(), archive.extractfile(member).read()
-        progress.close()
 
 
 def _files_of(source):
@@ -1460,8 +1482,9 @@ class Batches:
     def draw(self, order):
         """The batches of each of `order`, lists of rows; one at a time."""
         for number, index in enumerate(order, start=1):
-            if number % 64 == 0:
-                release_memory()  # gaps between what lasts add up, in a test run as well
+            # Answers that are kept lie in gaps that the next batch then does not fit into.
+            if number % 64 == 0 and not torch.is_grad_enabled():
+                release_memory()
             yield self.take(index)
 
     def take(self, index):
@@ -1636,6 +1659,13 @@ def add_up(values):
     return math.fsum(values)
 
 
+def largest(values):
+    """The largest of what `put_by` returned: on a GPU, waited for once."""
+    if isinstance(values[0], torch.Tensor):
+        return torch.stack(values).max().item()
+    return max(values)
+
+
 def averages(totals, count):
     """List of {name: scalar} by `put_by` and the number of items -> {name: mean over the items}."""
     if not totals:
@@ -1715,21 +1745,18 @@ def train_epoch(model, step, train, optimizer, scheduler, args, title=""):
         sums, items = accumulate_gradient(model, step, group, args)
         norms.append(put_by(nn.utils.clip_grad_norm_(parameters, clip)))
         optimizer.step()
-        if scheduler is not None:
-            scheduler.step()
+        scheduler.step()
         totals += sums
         count += items
     return {
         **averages(totals, count),
         "grad_norm": add_up(norms) / len(norms),
-        "max_grad_norm": float(max(norms)),
+        "max_grad_norm": largest(norms),
     }
 
 
-def make_scheduler(optimizer, steps, args, schedule):
-    """`one-cycle`: warm up to --lr, then down to nothing (Smith, 2018).  `constant`: None."""
-    if schedule == "constant":
-        return None
+def make_scheduler(optimizer, steps, args):
+    """One cycle: warm up to --lr, then down to nothing (Smith, 2018)."""
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         args.lr,
@@ -1747,31 +1774,27 @@ def is_better(record, best, monitor):
     return value < mark if monitor.endswith("loss") else value > mark
 
 
-def fit(
-    model, step, train, val, args, about=None, schedule="one-cycle", monitor="val_loss"
-):
+def fit(model, step, train, val, args, about=None, monitor="val_loss"):
     """Train, yielding one record (a dict) an epoch; at the end the best weights are restored.
 
     train, val: Batches, or anything with len() that can be iterated anew every epoch.
     about: what a checkpoint must know beside weights (see `model_card`).  None: a side
     experiment, which prints nothing and leaves no file.
     Raises Diverged when the loss is no longer a number, UserError when --resume does
-    not fit.
+    not fit.  Of several ranks all but the first end here, and the first is then alone.
     """
     optimizer = OPTIMIZERS[args.optimizer](model.parameters(), args)
     steps = args.epochs * math.ceil(len(train) / args.accumulate)
-    scheduler = make_scheduler(optimizer, steps, args, schedule)
+    scheduler = make_scheduler(optimizer, steps, args)
     run = {"records": [], "best": None, "best_weights": copy_weights(model)}
-    state_file = Path(args.out_dir) / "last.pt" if about else None
+    state_file = Path(args.out_dir) / "last.pt"
     if about and args.resume:
-        load_training_state(
-            state_file, model, optimizer, scheduler, run, args, about, schedule
-        )
+        load_training_state(state_file, model, optimizer, scheduler, run, args, about)
         state = random_state()
         yield from ({**record, "replayed": True} for record in run["records"])
         set_random_state(state)
     trained = share_gradients(model)
-    while not training_is_over(run, args, monitor):
+    while not training_is_over(run, args):
         number = len(run["records"]) + 1
         record = one_epoch(
             trained, step, train, val, optimizer, scheduler, args, number
@@ -1794,17 +1817,16 @@ def fit(
     leave_ranks()
 
 
-def training_is_over(run, args, monitor):
+def training_is_over(run, args):
     """All epochs done, or --patience epochs without a better validation score."""
     done = len(run["records"])
     waited = done - (run["best"]["epoch"] if run["best"] else 0)
-    return done >= args.epochs or (0 < args.patience <= waited and done > 0)
+    return done >= args.epochs or 0 < args.patience <= waited
 
 
 def one_epoch(model, step, train, val, optimizer, scheduler, args, number):
     """Train and validate once; returns the epoch's record."""
     start = time.perf_counter()
-    rate = optimizer.param_groups[0]["lr"]
     title = f"epoch {number}/{args.epochs}"
     averaged = train_epoch(model, step, train, optimizer, scheduler, args, title)
     release_memory()  # batches of many lengths leave gaps, and gaps add up
@@ -1818,7 +1840,6 @@ def one_epoch(model, step, train, val, optimizer, scheduler, args, number):
         "epoch": number,
         **averaged,
         **{f"val_{name}": value for name, value in scores.items()},
-        "lr": rate,
         "loop_seconds": loop_seconds,
         "seconds": time.perf_counter() - start,
     }
@@ -1828,13 +1849,13 @@ def _check_finite(kind, loss, number):
     if not math.isfinite(loss):
         raise Diverged(
             f"the {kind} loss is no longer a number in epoch {number}; "
-            "lower --lr, or clip the gradient (--clip 1)"
+            "lower --lr, or clip the gradient harder (--clip 0.3; the default is 1)"
         )
 
 
 def progress_line(record, epochs):
     """One line an epoch: its number, then every score, training beside validation."""
-    hidden = {"epoch", "lr", "loop_seconds", "seconds", "max_grad_norm"}
+    hidden = {"epoch", "loop_seconds", "seconds", "max_grad_norm"}
     scores = "  ".join(f"{k} {v:.4f}" for k, v in record.items() if k not in hidden)
     return f"epoch {record['epoch']:>2}/{epochs}  {scores}  {record['seconds']:.1f}s"
 
@@ -1866,17 +1887,17 @@ def write_atomically(path, content):
     """Write bytes so that `path` always holds either the old content or the new, never a part."""
     if rank() > 0:
         return
-    path = Path(path)
+    target = Path(path).resolve()  # a link stays one: what it points to is replaced
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
             temporary = file.name
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_UMASK)  # it was private; the result need not be
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise UserError(
             f"{path} could not be written: {error.strerror or error}"
@@ -1896,7 +1917,9 @@ _UMASK = _current_umask()
 
 
 def save_checkpoint(path, content):
-    """torch.save, atomically, with a `digest` of the content."""
+    """torch.save, atomically, with a `digest` of the content; by rank 0 alone."""
+    if rank() > 0:
+        return
     buffer = io.BytesIO()
     torch.save({**content, "digest": content_digest(content)}, buffer)
     write_atomically(path, buffer.getbuffer())
@@ -1923,7 +1946,11 @@ def content_digest(value, digest=0):
 
 def check_digest(path, content):
     """UserError if a checkpoint is not what `save_checkpoint` wrote."""
-    if content.get("digest") != content_digest(content):
+    try:
+        whole = content.get("digest") == content_digest(content)
+    except UNFITTING:  # a tensor whose bytes cannot be had
+        whole = False
+    if not whole:
         raise UserError(
             f"{path} does not fit this version of {content['lesson']}: it was damaged, "
             "edited, or written by an older one; train again"
@@ -1956,13 +1983,13 @@ def load_checkpoint(path, lesson):
     return content
 
 
-def load_card(args, lists=(), **same):
+def load_card(args, lists=None, **same):
     """The checkpoint of --path; UserError unless it was trained on what `same` names.
 
-    lists: what the lesson needs as lists of text, such as the vocabulary.  A dict: name
-    -> the weight that has one row for each entry, or None.
+    lists: what the lesson needs as lists of text, such as the vocabulary: name -> the
+    weight that has one row for each entry, or None.
     """
-    card = load_checkpoint(args.path, args.lesson)
+    card, lists = load_checkpoint(args.path, args.lesson), lists or {}
     for name in lists:
         found = card.get(name)
         if not isinstance(found, list) or not all(isinstance(t, str) for t in found):
@@ -1973,13 +2000,12 @@ def load_card(args, lists=(), **same):
                 f"{args.path} was trained on {name} '{card.get(name)}', not on '{value}'; "
                 "give the data and flags of that training"
             )
-    if isinstance(lists, dict):
-        for name, weight in lists.items():
-            if weight and len(card[name]) != _rows(card["model"], weight):
-                raise UserError(
-                    f"{args.path} does not fit this version of {args.lesson}: its {name} "
-                    "and its weights differ in size; train again"
-                )
+    for name, weight in lists.items():
+        if weight and len(card[name]) != _rows(card["model"], weight):
+            raise UserError(
+                f"{args.path} does not fit this version of {args.lesson}: its {name} "
+                "and its weights differ in size; train again"
+            )
     check_digest(args.path, card)
     return card
 
@@ -2040,12 +2066,13 @@ def write_progress(path, model, optimizer, scheduler, run, state, args, about):
             **best_model(run, about),
             "current": model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "scheduler": _plain_state(scheduler) if scheduler else None,
+            "scheduler": _plain_state(scheduler),
             "records": run["records"],
             "random": state,
             "flags": shaping_flags(args),
         },
     )
+    _KEPT["path"] = path
     if args.save_model and run["best"] is run["records"][-1]:
         save_checkpoint(args.path, best_model(run, about))
 
@@ -2065,7 +2092,7 @@ def shaping_flags(args):
     return {k: v for k, v in vars(args).items() if k not in FREE_FLAGS}
 
 
-def load_training_state(path, model, optimizer, scheduler, run, args, about, schedule):
+def load_training_state(path, model, optimizer, scheduler, run, args, about):
     """Put everything back to where `write_progress` left it, for --resume."""
     if not Path(path).is_file():
         raise UserError(
@@ -2076,14 +2103,13 @@ def load_training_state(path, model, optimizer, scheduler, run, args, about, sch
     kinds.update(records=list, best=dict)
     if not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
         raise UserError(f"{path} holds a model but no training state; drop --resume")
-    _check_same_run(path, state, args, about, schedule)
+    _check_same_run(path, state, args, about)
     check_digest(path, state)
     try:
         model.load_state_dict(state["model"])  # would the best weights fit at the end?
         model.load_state_dict(state["current"])
         optimizer.load_state_dict(state["optimizer"])
-        if scheduler:
-            scheduler.load_state_dict(state["scheduler"])
+        scheduler.load_state_dict(state["scheduler"])
         set_random_state(state["random"])
     except UNFITTING:
         raise UserError(
@@ -2094,15 +2120,17 @@ def load_training_state(path, model, optimizer, scheduler, run, args, about, sch
     )
     if args.save_model:  # the interrupted run may have been without it
         save_checkpoint(args.path, best_model(run, about))
+    _KEPT["path"] = path
     print(f"Resuming after epoch {len(state['records'])} from {path}")
 
 
-def _check_same_run(path, state, args, about, schedule):
-    """UserError if the interrupted run had other flags, data or sizes."""
-    # One-cycle is shaped by its length; a constant rate may go on for longer.
-    free = {"epochs"} if schedule == "constant" else set()
+def _check_same_run(path, state, args, about):
+    """UserError if the interrupted run had other flags, data or sizes.
+
+    --epochs too: it shapes the cycle of the learning rate.
+    """
     before, now = state["flags"], shaping_flags(args)
-    for flag in sorted((before.keys() | now.keys()) - free):
+    for flag in sorted(before.keys() | now.keys()):
         if before.get(flag) != now.get(flag):
             raise UserError(
                 f"--resume needs the flags of the interrupted run: --{flag.replace('_', '-')} "
@@ -2385,19 +2413,13 @@ def word_dictionary(pairs, rounds=5):
     return found
 
 
-def wilson_interval(hits, count, z=1.96):
-    """95 % interval of the share hits / count (Wilson, 1927), the hits being independent."""
-    share, q = hits / count, z * z / count
-    half = z * (share * (1 - share) / count + q / (4 * count)) ** 0.5
-    return (share + q / 2 - half) / (1 + q), (share + q / 2 + half) / (1 + q)
-
-
 def compare_variants(args, source, kinds, train, others):
     """`--compare`: train every variant, print one table, draw all their losses.
 
-    kinds: name -> settings; train(settings) -> (model, records, validation scores);
-    others: name -> scores of the baselines on validation.  Validation, because one
-    chooses by such a table: the test set is for what one has chosen.
+    kinds: name -> settings, the lesson's default first; train(settings) -> (model,
+    records, validation scores); others: name -> scores of the baselines on validation.
+    Validation, because one chooses by such a table: the test set is for what one has
+    chosen.
     """
     rows, models, runs = {}, {}, {}
     for name, settings in kinds.items():
@@ -2419,13 +2441,16 @@ def compare_variants(args, source, kinds, train, others):
     print_table(f"{source.label}: validation, --compare {args.compare}", rows | others)
     title = f"--compare {args.compare}, {source.label}"
     plot_losses(args, f"compare_{args.compare}", title, runs)
-    default = {k: v for k, v in next(iter(models.values()), {}).items() if "val_" in k}
+    first = next(iter(models), None)
+    metrics = {k: v for k, v in models.get(first, {}).items() if k.startswith("val_")}
     known = {name: row["accuracy"] for name, row in others.items()}
-    write_metrics(args, source, default, known, models=models)
+    training = training_summary(runs[first], 0, "") if first else None
+    size = models[first]["parameters"] if first else 0
+    write_metrics(args, source, metrics, known, training, size, models)
 
 
-def print_table(title, rows, note=None, corner="model"):
-    """rows: name -> {column: number or text}.  One aligned line a row, then the note.
+def print_table(title, rows, corner="model"):
+    """rows: name -> {column: number or text}.  One aligned line a row.
 
     corner: the heading above the rows' names.
     """
@@ -2449,8 +2474,6 @@ def print_table(title, rows, note=None, corner="model"):
     for line in table:
         cells = [text.rjust(size) for text, size in zip(line, widths, strict=True)]
         print("  " + "   ".join([line[0].ljust(width), *cells[1:]]))
-    if note:
-        print(note)
 
 
 def write_metrics(
@@ -2459,7 +2482,8 @@ def write_metrics(
     """Write <out-dir>/metrics.json, add it to runs.jsonl beside that folder, compare with the last.
 
     metrics, baselines: name -> number.  training: what `training_summary` returned;
-    None for a run that trained nothing.
+    None for a run that trained nothing.  parameters: how many the model has.  models:
+    where several were trained, name -> its metrics.  Returns what was written.
     """
     untrained = {
         "epochs_run": 0,
@@ -2522,7 +2546,7 @@ def _compare_with_last(path, result):
     runs = map(_parse_run, text.splitlines())
     alike = [run for run in runs if _same_kind(run, result)]
     before = alike[-1]["metrics"].get(name) if alike else None
-    if before is None:
+    if not isinstance(before, int | float):
         print(
             f"This run: {name} {value:.4f}.  Run it again and the two are compared here."
         )
@@ -2551,7 +2575,7 @@ def _same_kind(run, result):
     if not all(isinstance(run.get(k), dict) for k in ("metrics", "args")):
         return False
     flags = [
-        tuple(r["args"].get(f) for f in ("quick", "input", "task"))
+        tuple(r["args"].get(f) for f in ("quick", "input", "task", "compare"))
         for r in (run, result)
     ]
     keys = ("script", "dataset")
@@ -2759,17 +2783,18 @@ def add_data_flags(parser, datasets, input_help):
     group.add_argument("--input", metavar="PATH", help=input_help)
 
 
+TRAINING_DEFAULTS = {"num_layers": 1, "dropout": 0.0, "clip": 1.0, "weight_decay": 0.0}
+TRAINING_DEFAULTS |= {"patience": 0, "optimizer": "adam", "accumulate": 1}
+TRAINING_DEFAULTS |= {"precision": "fp32"}
+
+
 def add_training_flags(parser, **defaults):
     """The flags of lessons that train.  defaults: epochs, batch_size, lr, hidden_size, ..."""
     group = parser.add_argument_group("training")
-    add = group.add_argument
+    add, peak = group.add_argument, "peak of the learning rate"
     add("--epochs", type=whole(1, 100_000))
     add("--batch-size", type=whole(1, 1_000_000))
-    add(
-        "--lr",
-        type=real(0, 100, above=True),
-        help="learning rate (the peak, if it is scheduled)",
-    )
+    add("--lr", type=real(0, 100, above=True), help=peak)
     add("--hidden-size", type=whole(1, 16_384))
     add("--num-layers", type=whole(1, 64))
     add("--dropout", type=real(0, 0.99))
@@ -2795,15 +2820,7 @@ def add_training_flags(parser, **defaults):
         help="train nothing; take the model from --path",
     )
     add("--resume", action="store_true", help="go on from <out-dir>/last.pt")
-    common = {
-        "num_layers": 1,
-        "dropout": 0.0,
-        "clip": 1.0,
-        "weight_decay": 0.0,
-        "patience": 0,
-    }
-    rest = {"optimizer": "adam", "accumulate": 1, "precision": "fp32"}
-    settings = {**common, **rest, **defaults}
+    settings = {**TRAINING_DEFAULTS, **defaults}
     parser.set_defaults(**settings)
     for action in group._group_actions:  # each --help line ends in its default
         if action.dest in settings:
@@ -2829,7 +2846,7 @@ def parse_flags(parser, argv, script):
         if in_ranks():
             _fit_to_ranks(args)
         if args.save_model:
-            _check_writable(Path(args.path).parent, "--path")
+            _check_place(Path(args.path), Path(args.out_dir, "last.pt"))
     _check_writable(Path(args.out_dir), "--out-dir")
     set_seed(args.seed)
     return args
@@ -2882,6 +2899,13 @@ def _check_writable(folder, flag):
         ) from None
 
 
+def _check_place(path, state):
+    """Fail now if --save-model cannot write `path`, or would write over the training state."""
+    if path.resolve() == state.resolve() or (path.exists() and not path.is_file()):
+        raise UserError(f"--path {path} cannot hold the model; name another file")
+    _check_writable(path.parent, "--path")
+
+
 def capped(args, items, most):
     """Under --quick the first `most` items, else all of them."""
     return items[:most] if args.quick else items
@@ -2896,6 +2920,7 @@ def run(main, argv=None, parallel=False):
 
     parallel: the lesson may be started by torchrun, see `join_ranks`.
     """
+    _KEPT.clear()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)  # asked to end: same as Ctrl-C
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -2906,11 +2931,7 @@ def run(main, argv=None, parallel=False):
         numbers = (signal.SIGINT, signal.SIGTERM)  # who asks twice is not heard twice
         before = [_set_signal(number, signal.SIG_IGN) for number in numbers]
         if first_to_fail():
-            print(
-                "\nInterrupted.  If training had finished an epoch, its state and the best weights are "
-                "in <out-dir>/last.pt: the same command with --resume goes on from there.",
-                file=sys.stderr,
-            )
+            print(f"\nInterrupted.  {_what_is_kept()}", file=sys.stderr)
         if argv is not None:  # called from Python: that goes on
             for number, handler in zip(numbers, before, strict=True):
                 _set_signal(number, handler)
@@ -2921,6 +2942,15 @@ def run(main, argv=None, parallel=False):
         except (OSError, ValueError):  # nor must Python try again as it ends
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _what_is_kept():
+    if "path" not in _KEPT:
+        return "No epoch of training had been finished: there is nothing to go on from."
+    return (
+        f"The training state and the best weights are in {_KEPT['path']}: "
+        "the same command with --resume goes on from there."
+    )
 
 
 def _set_signal(number, handler):
@@ -2952,6 +2982,7 @@ def _run(main, argv, parallel):
 
 def _tells_of_full_memory(error):
     words = ("out of memory", "not enough memory", "can't allocate memory")
+    words += ("ALLOC_FAILED",)  # cuBLAS and cuDNN
     return any(word in str(error) for word in words)
 
 

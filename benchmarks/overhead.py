@@ -169,7 +169,7 @@ def measure(name, pairs, most, flags):
     train = Part(train, most)
     optimizer = utils.OPTIMIZERS[args.optimizer](model.parameters(), args)
     steps = (pairs + 1) * len(train)
-    scheduler = utils.make_scheduler(optimizer, steps, args, "one-cycle")
+    scheduler = utils.make_scheduler(optimizer, steps, args)
     ready, memory = list(train), {}
 
     def ours():

@@ -123,7 +123,8 @@ def test_ancient_months(tmp_path):
 BROKEN = {
     "text": ("date,v\n2000-01-01,1\n2000-01-02,abc\n", "row 2 below the header: 'abc'"),
     "date": ("date,v\n1/2/2000,1\n", "'1/2/2000' is not a date"),
-    "no date": ("date,v\n2000-01-01,1\n,2\n", "row 2 below the header: 'nan'"),
+    "no date": ("date,v\n2000-01-01,1\n,2\n", "row 2 below the header: ''"),
+    "no year": ("year,v\n1900,1\n,2\n1902,3\n", "row 2 below the header: ''"),
     "impossible date": ("date,v\n2000-02-30,1\n", "'2000-02-30' is not a date"),
     "constant": ("date,v\n2000-01-01,4\n2000-01-02,4\n", "never changes"),
     "no values": ("date,v\n2000-01-01,\n2000-01-02,\n", "never changes"),
@@ -342,6 +343,16 @@ def test_scores_by_hand():
     """Errors 3 and -4: RMSE sqrt(12.5), MAE 3.5, MASE 3.5 / 2."""
     found = lesson.scores(np.array([1.0, 9]), np.array([4.0, 5]), 2.0)
     assert found == pytest.approx({"RMSE": 12.5**0.5, "MAE": 3.5, "MASE": 1.75})
+
+
+def test_the_best_baseline_is_chosen_on_validation(capsys):
+    """Chosen on test, its test score would be flattered."""
+    val = {name: {"RMSE": x} for name, x in (("drift", 2.0), ("persistence", 1.0))}
+    test = {name: {"RMSE": x} for name, x in (("drift", 1.0), ("persistence", 2.0))}
+    fitted = lesson.Fitted(0.0, 1.0, None, 3, 0.0, 1.0)
+    source = rnn_utils.Source("sine", None, False)
+    assert lesson.show_baselines(val, test, source, 1, fitted) == "persistence"
+    assert "Best on validation: persistence" in capsys.readouterr().out
 
 
 def test_persistence_has_mase_one_on_train():

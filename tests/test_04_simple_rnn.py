@@ -181,6 +181,58 @@ def test_one_step_clips_the_gradient():
     assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
+def test_one_step_starts_from_no_gradient():
+    """What an earlier step left must not be added to the new gradient."""
+    ends = []
+    for stale in (0.0, 1e3):
+        torch.manual_seed(5)
+        model = lesson.NameClassifier(**config())
+        for p in model.parameters():
+            p.grad = torch.full_like(p, stale)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        lesson.one_step(model, random_batch(), optimizer, 0)
+        ends.append([p.detach() for p in model.parameters()])
+    torch.testing.assert_close(*ends)
+
+
+def test_dropout_acts_on_letters_and_on_the_last_state():
+    """The two places that --dropout is for in a network of one layer."""
+    model, batch, seen = (
+        lesson.NameClassifier(**config(dropout=0.5)),
+        random_batch(),
+        [],
+    )
+    model.dropout.register_forward_hook(lambda *a: seen.append(tuple(a[2].shape)))
+    model(batch["name"], batch["name_length"])
+    assert seen == [(9, 8, 6), (9, 7)]
+
+
+def test_one_batch_is_learned_without_dropout(capsys):
+    """At rate 0 the loss stays what it is: with dropout it could never reach 0."""
+    batches = utils.Batches(random_batch(), 4)
+    args = Namespace(device="cpu", lr=0.0, clip=1.0)
+    lesson.learn_one_batch(config(dropout=0.9), batches, args, 2)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) == 2
+    assert lines[0].split("loss")[1] == lines[1].split("loss")[1]
+
+
+def test_forgetting_is_measured_on_the_last_ten_letters(monkeypatch):
+    """Of longer names alone, so that nothing is padding and the end is the end."""
+    names, lengths = utils.pad([range(1, 13), range(1, 6), range(1, 12)])
+    data = {"name": names, "name_length": lengths, "label": torch.tensor([1, 2, 3])}
+    seen = []
+    monkeypatch.setattr(
+        lesson, "gradient_by_distance", lambda *a: seen.append(a[1:]) or [1.0]
+    )
+    args = Namespace(seed=0, device="cpu")
+    lesson.forgetting_curves(config(letters=13), utils.Batches(data, 2), None, args)
+    assert len(seen) == 5
+    for names, labels in seen:
+        assert names.tolist() == [[*range(3, 13)], [*range(2, 12)]]
+        assert labels.tolist() == [1, 3]
+
+
 # The split
 
 
@@ -229,6 +281,15 @@ def test_real_names_are_as_described(real_data):
     assert not any(name in seen for name, _ in parts[2])
 
 
+def test_letters_are_those_of_training():
+    """A letter of validation or test only is unknown to the model."""
+    args = lesson.make_flags().parse_args([])
+    args.lesson, source = "04_simple_rnn", utils.Source("input", None, False)
+    parts = [[("anna", "A"), ("bob", "B")], [("cecil", "A")], [("dave", "B")]]
+    card = lesson.new_card(source, parts, args)
+    assert card["vocabulary"] == [utils.PAD, utils.UNK, *"abno"]
+
+
 # Metrics and baselines
 
 
@@ -252,6 +313,17 @@ def test_baselines_see_training_only():
     found = utils.text_baselines(vectorizer, train, asked, ["A", "B", "C"])
     assert found["majority"]["accuracy"] == pytest.approx(1 / 5)
     assert found["linear"]["accuracy"] == pytest.approx(2 / 5)
+
+
+def test_baselines_are_asked_about_their_own_part():
+    """Fitted on training and scored there, they would be hard to beat."""
+    train = [(name, "A") for name in many("x")] + [(n, "B") for n in many("y", 20)]
+    asked = [("yba", "B"), ("yca", "B"), ("xba", "A")]
+    data = Namespace(parts=[train, asked[:2], asked], labels=["A", "B"])
+    for k, majority in ((1, 0), (2, 1 / 3)):
+        found = lesson.baselines(data, k)
+        assert found["majority"]["accuracy"] == pytest.approx(majority)
+        assert found["letter_groups"]["accuracy"] == 1
 
 
 # The program

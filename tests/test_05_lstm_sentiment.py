@@ -191,6 +191,14 @@ def test_padding_and_order_change_nothing(pooling, cell, more):
         torch.testing.assert_close(alone[0], narrow[0][i])
 
 
+def test_dropout_acts_on_words_and_on_what_is_pooled():
+    """The two places that --dropout is for in a network of one layer."""
+    model, batch, seen = make_model(dropout=0.5), make_batch(), []
+    model.dropout.register_forward_hook(lambda *a: seen.append(tuple(a[2].shape)))
+    model(batch["text"], batch["text_length"])
+    assert seen == [(6, 8, 5), (6, 7)]
+
+
 def test_layer_norm_acts_on_every_state():
     """With --layer-norm, what is pooled has mean 0 and variance 1 over H."""
     model, seen = make_model(norm=True, pooling="mean"), []
@@ -399,6 +407,30 @@ def test_baselines_do_not_know_the_order():
     assert found["majority"]["accuracy"] == 0.5
     assert found["tfidf_unigram"]["accuracy"] == 0.5
     assert found["tfidf_bigram"]["accuracy"] == 1.0
+
+
+def test_baselines_are_asked_about_their_own_part():
+    """Fitted on training and scored there, they would be hard to beat."""
+    train = [("good film", "pos"), ("good plot", "pos"), ("bad film", "neg")] * 4
+    asked = [("bad plot", "neg"), ("bad", "neg"), ("good", "pos")]
+    data = Namespace(parts=[train, asked[:2], asked], labels=["neg", "pos"])
+    for k, majority in ((1, 0), (2, 1 / 3)):
+        found = lesson.baselines(data, k)
+        assert found["majority"]["accuracy"] == pytest.approx(majority)
+        assert found["tfidf_unigram"]["accuracy"] == 1
+
+
+def test_validation_and_test_are_not_mixed_up(tmp_path):
+    """Labels such that the model is right on all of validation, on nothing of test."""
+    args, source, reviews, about = load(make_csv(tmp_path / "a.csv", make_rows(60)))
+    data = lesson.load_data(source, reviews, about, args)
+    model = lesson.Classifier(**about["config"]).eval()
+    for k in (1, 2):
+        part = data.batches[k]
+        scores = model(part.data["text"], part.lengths["text_length"])
+        part.data["label"] = scores.argmax(1) if k == 1 else 1 - scores.argmax(1)
+    found, _ = lesson.report(model, "lstm", data, args)
+    assert (found["val_accuracy"], found["test_accuracy"]) == (1, 0)
 
 
 def test_most_wrong_reviews(capsys):

@@ -292,15 +292,6 @@ def test_calibration_by_hand(monkeypatch, tmp_path):
         assert (moves <= margin[2]).mean() >= 0.8
 
 
-def test_wilson_interval():
-    """80 of 100: the interval of the textbooks; never outside 0 ... 1."""
-    assert utils.wilson_interval(80, 100) == pytest.approx((0.7112, 0.8666), abs=1e-4)
-    low, high = utils.wilson_interval(0, 10)
-    assert low == pytest.approx(0, abs=1e-12) and high == pytest.approx(
-        0.2775, abs=1e-4
-    )
-
-
 def test_scores_by_hand():
     """Errors 3 and -4: MSE 12.5, MAE 3.5, MASE 3.5 / 2."""
     found = utils.forecast_scores(np.array([3.0, -4]), 2.0)
@@ -340,6 +331,61 @@ def test_autoregression_finds_a_known_one():
     assert 2 <= order <= 8 and made.shape == (1800, 2)
     np.testing.assert_allclose(made[:, 0], one, atol=0.03)
     np.testing.assert_allclose(made[:, 1], two, atol=0.03)
+
+
+def test_autoregression_knows_neither_validation_nor_test():
+    """Fitted on training; its order is chosen on validation, never on test."""
+    values, later = walk(), walk()
+    later[250:] += 40  # within validation; at order 1 there is nothing to choose
+    made = [utils.autoregression(v, 224, 272, 1, 2)[0][:27] for v in (values, later)]
+    np.testing.assert_array_equal(*made)
+    later = np.r_[values[:272], 60 + 30 * np.sin(np.arange(48) / 4)]
+    made = [utils.autoregression(v, 224, 272, 12, 2) for v in (values, later)]
+    assert made[0][1] == made[1][1]
+    np.testing.assert_array_equal(made[0][0][:49], made[1][0][:49])
+
+
+def test_moving_average_is_chosen_on_training():
+    """Its width, too, must not know what comes after the training span."""
+    values, later = walk(), walk()
+    later[224:] = 50 + 30 * np.random.default_rng(2).standard_normal(96)
+    made = [
+        utils.series_baselines(v, 224, 224, 320, 9, 2)["moving average"][0]
+        for v in (values, later)
+    ]
+    assert made[0].tolist() == made[1].tolist()
+
+
+def test_the_best_baseline_is_chosen_on_validation(tmp_path, monkeypatch):
+    """Chosen on test, the strongest rival would be one that nobody could have known."""
+    args, values = flags_of(tmp_path), walk()
+    fold = lesson.make_fold(values, 7, 3, "price")
+    wrong = 9.0 * (np.arange(fold.n1, 320) < fold.n2)[:, None]  # on validation
+    right = np.repeat(values[fold.n1 :, None], 3, 1)
+    made = {"right on test": right + wrong, "right on validation": right + 9 - wrong}
+    monkeypatch.setattr(utils, "series_baselines", lambda *a: dict(made))
+    monkeypatch.setattr(utils, "autoregression", lambda *a: (right + 99, 1))
+    found = lesson.judge(lesson.Forecaster(**CONFIG), fold, args)
+    assert found.best == "right on validation"
+
+
+def test_side_experiments_train_on_what_they_say(tmp_path, monkeypatch):
+    """walk_forward on beginnings of the series, --leaky-scaling on a leak."""
+    args, values, folds = flags_of(tmp_path), walk(), []
+    fold = lesson.make_fold(values, 7, 3, "price")
+    monkeypatch.setattr(lesson, "train_model", lambda f, *a: (folds.append(f), None))
+    row = {"RMSE": 2.0, "p": 0.5}
+    rows = dict.fromkeys(("GRU", "persistence", "autoregression"), row)
+    monkeypatch.setattr(lesson, "judge", lambda *a: lesson.Namespace(rows=rows))
+    source, index = (
+        utils.Source("input", tmp_path, False),
+        pd.date_range("2020", None, 320),
+    )
+    lesson.walk_forward(fold, index, CONFIG, source, args)
+    assert [len(f.values) for f in folds] == [176, 224, 272]
+    assert all(f.n2 == round(0.85 * len(f.values)) for f in folds)
+    lesson.report_leak(fold, CONFIG, row, args)
+    assert folds[-1].scaling == lesson.fit_scaling(values, 3, "price") != fold.scaling
 
 
 def test_feeding_back_is_iterating(tmp_path):

@@ -265,6 +265,15 @@ def test_overfits_a_tiny_batch(task):
     assert sums["loss"] / count < 0.05
 
 
+@pytest.mark.parametrize(("layers", "shapes"), [(1, []), (2, [(3, 6, 8)])])
+def test_dropout_acts_between_layers(layers, shapes):
+    """Once for two layers, on what the first one hands up; never for one."""
+    reader, seen = lesson.Reader(5, "bidirectional gru", 4, layers, 0.5), []
+    reader.dropout.register_forward_hook(lambda *a: seen.append(tuple(a[2].shape)))
+    reader(torch.randn(3, 6, 5), torch.tensor([4, 6, 1]))
+    assert seen == shapes
+
+
 # Data
 
 TAGS = {"they": "PRON", "we": "PRON", "run": "VERB", "home": "ADV", ".": "PUNCT"}

@@ -421,6 +421,31 @@ def test_baselines_by_hand():
     assert found["copy"]["exact_match"] == 0
 
 
+def test_figures_are_of_their_own_part_and_search(tmp_path, monkeypatch):
+    """Greedy answers that are right, by beam wrong; perplexity 5 on test, else 3."""
+    flags = ["--task", "translate", "--out-dir", str(tmp_path / "out"), "--no-plots"]
+    args = utils.parse_flags(lesson.make_flags(flags), flags, lesson.__file__)
+    parts = [[("a b", "x y")], [("b c", "y z")], [("a d", "x w"), ("d", "w")]]
+    source = utils.Source("input", tmp_path, False)
+    about = lesson.new_card(source, parts, args)
+    # words of training alone; in each vocabulary four specials come first
+    assert [about[side][4:] for side in lesson.BOTH] == [["a", "b"], ["x", "y"]]
+    data = lesson.batch_pairs(source, parts, about, args)
+
+    def answer(model, words, texts, size, limit, args):
+        return (["X w", "W"] if size == 1 else ["y", "y"]), torch.zeros(2)
+
+    def evaluate(model, step, batches, args):
+        return {"loss": math.log(5 if batches is data.batches[2] else 3)}
+
+    monkeypatch.setattr(lesson, "answer", answer)
+    monkeypatch.setattr(utils, "evaluate", evaluate)
+    assert lesson.report(model_of(), [], data, args) == ["X w", "W"]
+    found = metrics(tmp_path)["metrics"]
+    assert found["test_perplexity"] == pytest.approx(5)
+    assert (found["test_exact_match"], found["test_exact_match_beam"]) == (1, 0)
+
+
 TRICKY = [
     "L'homme qui court, c'est l'ami d'Anne !",
     "Un arrière-plan (gris) : 50% de blanc/noir.",

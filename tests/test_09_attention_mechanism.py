@@ -166,6 +166,12 @@ def test_all_kinds_start_from_the_same_weights():
     assert any("score_weights" in name for name in model_of().state_dict())
 
 
+def test_one_matrix_reads_and_writes_target_words():
+    """Tied, not two that start alike: else training would part them."""
+    model = lesson.Translator(**CONFIG)
+    assert model.output.weight is model.embed_target.weight
+
+
 def test_self_attention_knows_no_order():
     """Permuted words give permuted outputs; an LSTM's do not."""
     torch.manual_seed(4)
@@ -446,6 +452,37 @@ def test_text_scores_by_hand():
     lower = lesson.text_scores(["un homme dort sur l'herbe .", "Non."], pairs)
     assert lower["exact_match"] == 0.5
     assert lower["bleu_13a"] < lower["bleu"] < 100
+
+
+def test_figures_are_of_their_own_part_and_search(monkeypatch):
+    """Greedy answers that are right, by beam wrong; perplexity 5 on test, else 3."""
+    data = lesson.Namespace(
+        parts=[[], [], [("a", "u v w x"), ("b", "w")]], batches=[3, 3, 5]
+    )
+
+    def translate(model, texts, data, args, size):
+        return [(words if size == 1 else ["y"], None) for words in ([*"uvwx"], ["w"])]
+
+    monkeypatch.setattr(lesson, "translate", translate)
+    monkeypatch.setattr(
+        utils, "evaluate", lambda *a: {"loss": math.log(a[2]), "nats": 0.0}
+    )
+    args = lesson.Namespace(beam_size=4)
+    answers, scores, _ = lesson.judge(model_of(), [], data, args)
+    assert answers == ["U v w x", "W"]
+    assert scores["exact_match"] == 1
+    assert scores["bleu_beam"] < scores["bleu"]
+    assert scores["perplexity"] == pytest.approx(5)
+
+
+def test_words_are_those_of_training():
+    """A word of validation or test only is unknown, on both sides."""
+    args = lesson.make_flags().parse_args([])
+    args.lesson, source = "09_attention_mechanism", utils.Source("input", None, False)
+    parts = [[("a b", "x y")], [("b c", "y z")], [("a d", "x w")]]
+    about = lesson.new_card(source, parts, args)
+    assert about["source_words"][4:] == ["a", "b"]
+    assert about["target_words"][4:] == ["x", "y"]
 
 
 def test_luck_tells_a_gap_from_none():

@@ -110,6 +110,15 @@ def test_generation_carries_the_state():
         assert draws[0] == draws[1] != draws[2]
 
 
+def test_writing_between_epochs_has_no_dropout():
+    """`fit` hands the model out in training mode; text is written without it."""
+    model, prompt = model_of(dropout=0.8), torch.tensor([3, 1])
+    expected = lesson.generate(model.eval(), prompt, 30, 5)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        assert lesson.generate(model.train(), prompt, 30, 5) == expected
+
+
 # State, streams, truncated back-propagation
 
 
@@ -179,6 +188,26 @@ def test_random_start_differs_and_repeats_with_the_seed():
     assert len(set(starts)) > 1
 
 
+def test_tied_weights_are_the_same_weights():
+    """One matrix for words in and words out, not two that start alike."""
+    model = model_of(tied=True)
+    assert model.output.weight is model.embed.weight
+    free = model_of(tied=False, embedding=5, hidden=5)
+    assert free.output.weight is not free.embed.weight
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+def test_vocabulary_is_of_the_training_part(level):
+    """What stands in the last tenth only is unknown."""
+    flags = ["--level", level]
+    args = lesson.make_flags(flags).parse_args(flags)
+    args.lesson, source = "10_text_generation", utils.Source("input", None, False)
+    card = lesson.new_card(source, "a b " * 45 + "z z z z z z z z z z ", args)
+    assert set(card["vocabulary"]) == {utils.UNK, "a", "b"} | set(
+        " " * (level == "char")
+    )
+
+
 def test_model_overfits_a_tiny_text():
     """Gradients reach every weight, tied or not."""
     ids = torch.tensor([1, 2, 3, 1, 4, 5, 6, 2] * 8)
@@ -237,6 +266,17 @@ def test_kneser_ney_by_hand():
     assert grams.probability("", chr(2)) == pytest.approx(0.25)
 
 
+def test_kneser_ney_discounts_of_frequent_tokens_by_hand():
+    """Counts 1, 1, 2, 3, 4 of 7 tokens: Y = 1/2, D1 = D2 = 1/2, D3 = 3 - 4 Y = 1.
+
+    What was taken, 1/2 + 1/2 + 1/2 + 1 + 1, goes to all 7 alike: 1/2 each, of 11.
+    """
+    ids = torch.tensor([1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5])
+    grams = utils.KneserNey(ids, 1, 7)
+    found = [11 * grams.probability("", chr(i)) for i in range(7)]
+    assert found == pytest.approx([0.5, 1, 1, 2, 2.5, 3.5, 0.5])
+
+
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_n_gram_probabilities_sum_to_one(order):
     """After every history, seen, unseen or too short."""
@@ -258,6 +298,25 @@ def test_n_gram_score_is_the_mean_over_all_but_the_first():
     assert grams.score(ids) == pytest.approx(-sum(logs) / 9)
 
 
+def small_corpus():
+    """Two parts that differ; words 1, 2, ... are the letters a, b, ..."""
+    texts, words = ["abcabcabdabc" * 9, "dcbadcab"], [utils.UNK, *"abcd"]
+    vocabulary = utils.Vocabulary(words)
+    ids = [torch.tensor(vocabulary.encode(text)) for text in texts]
+    source = utils.Source("input", None, False)
+    return lesson.Corpus(source, "char", vocabulary, texts, ids)
+
+
+def test_n_grams_learn_from_training_and_are_asked_about_the_rest():
+    """Scored on what they were counted on, they would look far too good."""
+    corpus = small_corpus()
+    found = lesson.baselines(corpus)
+    assert list(found) == ["1-gram", "3-gram", "5-gram", "7-gram"]
+    for name, nats in found.items():
+        grams = utils.KneserNey(corpus.ids[0], int(name[0]), 5)
+        assert nats == pytest.approx(grams.score(corpus.ids[1]))
+
+
 # Quality
 
 
@@ -271,6 +330,15 @@ def test_longest_copy_against_all_substrings():
     assert found in text
     assert found in source
     assert lesson.longest_copy("xyz", "abc") == ""
+
+
+def test_quality_compares_with_the_training_part():
+    """Known words and copies are those of what the model has read."""
+    corpus = small_corpus()._replace(texts=["the cat sat", "a dog ran"])
+    found = lesson.quality("the cat, the dog", corpus)
+    assert found["words in training"] == 3 / 4
+    assert found["distinct 3-grams"] == 2 / 2
+    assert found["longest copy"] == len("the cat")
 
 
 def test_share_parsed():

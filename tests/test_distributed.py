@@ -96,6 +96,7 @@ def data():
 def experiment(dropout=0.0, **changes):
     """Two epochs: what each scored, the weights at the end, the rows that were seen."""
     args, seen = Namespace(**FLAGS | changes), []
+    constant = Namespace(step=lambda: None)  # the rate stays as it is
 
     def watch(model, batch):
         noise = torch.rand(()).item() if model.training else 0.0
@@ -108,7 +109,7 @@ def experiment(dropout=0.0, **changes):
     given = (utils.share_gradients(model), watch if dropout else step)
     epochs = []
     for _ in range(2):
-        found = utils.train_epoch(*given, train, optimizer, None, args)
+        found = utils.train_epoch(*given, train, optimizer, constant, args)
         checked = utils.evaluate(model, step, val, args)
         epochs.append(found | {f"val_{name}": value for name, value in checked.items()})
     weights = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()

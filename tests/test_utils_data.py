@@ -154,9 +154,10 @@ def test_fetch_takes_a_file_that_lies_there(monkeypatch, tmp_path, content):
         ([CUT], rnn_utils.DOWNLOAD_TRIES, "broke off"),
         ([ABSENT], 0, "404"),
         ([(500, b"", 0)], 0, "500"),
-        ([GOOD, ABSENT], rnn_utils.DOWNLOAD_TRIES, "404"),
+        ([GOOD, ABSENT], 1, "404"),
+        ([GOOD, (503, b"", 0)], rnn_utils.DOWNLOAD_TRIES, "503"),
     ],
-    ids=["wrong digest", "cut", "absent", "server error", "absent later"],
+    ids=["wrong digest", "cut", "absent", "server error", "absent later", "busy later"],
 )
 def test_failed_download_leaves_nothing(
     server, tmp_path, capfd, answers, tries, reason

@@ -127,6 +127,30 @@ def test_any_kind_of_number_is_a_score(tmp_path, kind):
     assert found["parameters"] == 4
 
 
+def test_compare_reports_the_default(tmp_path, capsys):
+    """Of several models, `metrics` is the first one's, with what its training took."""
+    args = flags(tmp_path, compare="cell", no_plots=True)
+
+    def train(size):
+        record = {"epoch": 1, "loss": 1.0, "val_loss": 1.0, "max_grad_norm": 2.0}
+        record |= {"seconds": size / 1, "loop_seconds": size / 2}
+        return torch.nn.Linear(size, 1), [record], {"accuracy": size / 10}
+
+    kinds, others = {"lstm": 5, "rnn": 3}, {"majority": {"accuracy": 0.25}}
+    rnn_utils.compare_variants(args, SOURCE, kinds, train, others)
+    found = strict_json(Path(args.out_dir) / "metrics.json")
+    assert found["metrics"] == {"val_accuracy": 0.5}
+    assert (found["parameters"], found["train_seconds"]) == (6, 5.0)
+    assert found["epochs_run"] == 1
+    assert [model["val_accuracy"] for model in found["models"].values()] == [0.5, 0.3]
+
+
+def test_own_file_with_a_name_that_is_not_utf8(tmp_path):
+    """Such a name is printed and drawn like any other."""
+    source = Source("input", tmp_path / "caf\udce9.csv", False)
+    assert source.label == "caf?.csv [sample: your own data]"
+
+
 def compared(folder, capsys, value=0.5, name="test_accuracy", source=SOURCE, **changes):
     """The line that one more run prints."""
     capsys.readouterr()
@@ -217,9 +241,9 @@ def test_print_table_is_aligned(capsys):
         "a long name": {"accuracy": np.float64(12.25), "note": "x", "F1": math.nan},
         3: {"parameters": 5},
     }
-    print_table("Results on tiny [real]", rows, note="How to read it.")
-    empty, title, *lines, note = capsys.readouterr().out.splitlines()
-    assert (empty, title, note) == ("", "Results on tiny [real]", "How to read it.")
+    print_table("Results on tiny [real]", rows)
+    empty, title, *lines = capsys.readouterr().out.splitlines()
+    assert (empty, title) == ("", "Results on tiny [real]")
     assert lines == [
         "  model         accuracy   parameters   note    F1",
         "  LSTM            0.5000    1,234,567      -     -",
@@ -500,6 +524,16 @@ def test_help(in_folder, capsys):
     assert list(in_folder.iterdir()) == []
 
 
+def test_path_that_cannot_hold_a_model(in_folder, capsys):
+    """Found out before the training, not after its first epoch."""
+    Path("best").mkdir()
+    for path in ("best", "out/last.pt", os.devnull):
+        words = ["--save-model", "--out-dir", "out", "--path", path]
+        line = complaint(capsys, 2, lambda argv: parse(*argv), words)
+        assert f"--path {path} cannot hold the model" in line
+    assert Path("best").is_dir()
+
+
 def test_every_training_flag_shows_its_default():
     """A learner reads the defaults in --help, not in the code."""
     parser = parser_of_a_lesson()
@@ -563,10 +597,24 @@ def test_run_returns_0_and_hands_the_flags_on(in_folder):
 
 
 def test_run_returns_130_when_interrupted(in_folder, capsys):
-    """Ctrl-C says how to go on."""
+    """Ctrl-C says how to go on, where there is something to go on from."""
     assert run(raising(KeyboardInterrupt())) == 130
     printed = capsys.readouterr().err
-    assert "--resume" in printed and "last.pt" in printed
+    assert "nothing to go on from" in printed and "--resume" not in printed
+
+
+def test_interrupted_after_an_epoch(in_folder, capsys, monkeypatch):
+    """The file that it names must be the one that this run has written."""
+
+    def main(argv):
+        rnn_utils._KEPT["path"] = Path("outputs") / "last.pt"
+        raise KeyboardInterrupt
+
+    assert run(main) == 130
+    printed = capsys.readouterr().err
+    assert f"{Path('outputs') / 'last.pt'}: the same command with --resume" in printed
+    assert run(raising(KeyboardInterrupt())) == 130  # of another run nothing is known
+    assert "--resume" not in capsys.readouterr().err
 
 
 def printing_to(monkeypatch, descriptor, encoding):
@@ -607,7 +655,7 @@ sys.exit(rnn_utils.run(main))
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
 def test_sigterm_ends_with_130(tmp_path):
-    """A run that a scheduler ends must end in order, with a word on how to go on."""
+    """A run that a scheduler ends must end in order, and promise nothing it has not kept."""
     command = [sys.executable, "-c", SCRIPT.format(root=str(ROOT))]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, cwd=tmp_path) as process:
@@ -615,5 +663,5 @@ def test_sigterm_ends_with_130(tmp_path):
         process.terminate()
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert b"Interrupted" in err and b"--resume" in err
+    assert b"Interrupted" in err and b"nothing to go on from" in err
     assert b"Traceback" not in err
