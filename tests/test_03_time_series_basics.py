@@ -419,6 +419,21 @@ def test_shortest_series_that_passes_also_runs(tmp_path):
 # ------------------------------------------------------------------------- whole runs
 
 
+def test_seasons_and_widths_are_fitted_on_train(tmp_path, monkeypatch):
+    """What was fitted on everything has seen the test span."""
+    seen, fit_on = [], lesson.fit_on
+
+    def watched(train, *rest):
+        seen.append(len(train))
+        return fit_on(train, *rest)
+
+    monkeypatch.setattr(lesson, "fit_on", watched)
+    (tmp_path / "a.csv").write_text(daily(300))
+    flags = ("--input", tmp_path / "a.csv", "--no-plots", "--out-dir", tmp_path)
+    assert run_main(lesson, *flags) == 0
+    assert 210 in seen and 300 not in seen  # 70 % of 300; the other is of prices
+
+
 def test_dollar_signs_in_names(tmp_path):
     """Names of files and columns are no formulas; drawing them as such would fail."""
     path = tmp_path / "m$^$.csv"

@@ -578,6 +578,19 @@ def test_variants_differ_in_what_they_are_named_for(tmp_path):
         assert sum(here[key] != there[key] for key in here) == 1, name
 
 
+def test_compare_trains_every_variant_to_the_end(small, monkeypatch):
+    """It says "without early stopping": one that stopped would not show overfitting."""
+    kept, train = [], lesson.train_model
+
+    def watched(shape, batches, args, *rest):
+        kept.append(args.patience)
+        return train(shape, batches, args, *rest)
+
+    monkeypatch.setattr(lesson, "train_model", watched)
+    assert small("--compare", "pooling", "--patience", 1, "--epochs", 1) == 0
+    assert kept == [0] * len(POOLINGS)
+
+
 def test_compare_draws_both_losses(tmp_path, small):
     """Training beside validation, so that overfitting is seen."""
     out = tmp_path / "out"

@@ -425,6 +425,23 @@ def test_quick_run_offline(tmp_path):
         assert (out / f"{picture}.png").stat().st_size > 5000
 
 
+def test_future_band_is_calibrated(tmp_path, capsys, monkeypatch):
+    """The margins that validation asked for hold for the future too."""
+    fold = lesson.make_fold(np.arange(1.0, 41), 3, 2, "price")
+    made = np.array([[[1.0, 2, 3], [4, 5, 6]]])
+    monkeypatch.setattr(lesson, "answers", lambda *args: made)
+    margins = np.array([[-10.0, 0, 10], [-20, 0, 20]])
+    index = pd.date_range("2000-01-01", periods=40)
+    args = flags_of(tmp_path, "--forecast", 2, "--no-plots")
+    source = utils.Source("sine", None, False)
+    lesson.continue_series(None, fold, margins, index, source, args)
+    rows = [line.split()[-3:] for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert [[float(cell) for cell in row] for row in rows] == [
+        [-9, 2, 13],
+        [-16, 5, 26],
+    ]
+
+
 def test_checkpoint_forecasts_as_before_saving(tmp_path, capsys):
     """--eval-only: the same metrics and the same forecast, whatever the flags say."""
     path = csv(tmp_path, walk())
