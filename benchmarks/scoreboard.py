@@ -158,7 +158,6 @@ LINES = f"""
 09-sample       09_attention_mechanism --dataset sample
 09-sample-none  09_attention_mechanism --dataset sample --attention-type none
 09-feeding      09_attention_mechanism --dataset sample --input-feeding
-09-none-0.1     09_attention_mechanism --attention-type none --dropout 0.1
 09-none-0.3     09_attention_mechanism --attention-type none --dropout 0.3
 10-small        10_text_generation {SMALL}
 10-small-t4     10_text_generation {SMALL} --sequence-length 4
