@@ -152,12 +152,12 @@ LINES = f"""
 06-leaky        06_gru_time_series --dataset stock --leaky-scaling
 07-sample       07_bidirectional_rnn --task tag --dataset sample
 07-sample-uni   07_bidirectional_rnn --task tag --dataset sample --unidirectional
-07-direction    07_bidirectional_rnn --compare direction
 08-h32          08_seq2seq_basic --hidden-size 32
 08-back         08_seq2seq_basic --reverse-source
 09-sample       09_attention_mechanism --dataset sample
 09-sample-none  09_attention_mechanism --dataset sample --attention-type none
-09-feeding      09_attention_mechanism --dataset sample --input-feeding
+09-short        09_attention_mechanism --epochs 2
+09-feeding      09_attention_mechanism --epochs 2 --input-feeding
 09-none-0.3     09_attention_mechanism --attention-type none --dropout 0.3
 10-small        10_text_generation {SMALL}
 10-small-t4     10_text_generation {SMALL} --sequence-length 4
