@@ -520,7 +520,8 @@ def test_unsorted_repeated_and_missing_dates_are_repaired(tmp_path, capsys):
     assert run_main(lesson, *flags) == 0
     said = capsys.readouterr().out
     assert "not in order: sorted" in said and "repeat a date: 1" in said
-    assert json.loads((out / "metrics.json").read_text())["metrics"] == clean
+    found = json.loads((out / "metrics.json").read_text())["metrics"]
+    assert found == pytest.approx(clean, rel=1e-9)  # sums may run in another order
     frame.loc[frame.index[3], "value"] = np.nan
     frame.to_csv(path, index=False)
     assert run_main(lesson, *flags) == 0
