@@ -88,9 +88,17 @@ def naive_score(kind, q, k, weights):
             for a in range(len(v))
         )
     if kind == "general":
-        return sum(q[i] * weights[0][i, j] * k[j] for i in size for j in size)
+        w = weights[0] / len(q) ** 0.5  # the W of the equation
+        return sum(q[i] * w[i, j] * k[j] for i in size for j in size)
     product = sum(q[i] * k[i] for i in size)
     return product / len(q) ** 0.5 if kind == "scaled-dot-product" else product
+
+
+def test_general_starts_as_dot():
+    """W is the identity at first; what is learned is sqrt(H) W."""
+    w = model_of(kind="general", hidden=9).score_weights[0].data.double()
+    q, k = (torch.randn(2, n, 9).double() for n in (3, 5))
+    torch.testing.assert_close(lesson.general(q, k, w), lesson.dot(q, k))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "none"])
