@@ -96,7 +96,8 @@ def naive_score(kind, q, k, weights):
 
 def test_general_starts_as_dot():
     """W is the identity at first; what is learned is sqrt(H) W."""
-    w = model_of(kind="general", hidden=9).score_weights[0].data.double()
+    model = lesson.Translator(**{**CONFIG, "kind": "general", "hidden": 9}).double()
+    w = model.score_weights[0].data
     q, k = (torch.randn(2, n, 9).double() for n in (3, 5))
     torch.testing.assert_close(lesson.general(q, k, w), lesson.dot(q, k))
 
