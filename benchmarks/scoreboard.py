@@ -148,6 +148,7 @@ LINES = f"""
 05-cell         05_lstm_sentiment --compare cell
 05-pooling      05_lstm_sentiment --compare pooling
 05-regular      05_lstm_sentiment --compare regularization --epochs 8
+05-attention     05_lstm_sentiment --pooling attention
 06-t6           06_gru_time_series --sequence-length 6
 06-leaky        06_gru_time_series --dataset stock --leaky-scaling
 07-sample       07_bidirectional_rnn --task tag --dataset sample
