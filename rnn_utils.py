@@ -1785,29 +1785,25 @@ def fit(model, step, train, val, args, about=None, monitor="val_loss"):
     """
     optimizer = OPTIMIZERS[args.optimizer](model.parameters(), args)
     steps = args.epochs * math.ceil(len(train) / args.accumulate)
-    scheduler = make_scheduler(optimizer, steps, args)
+    both = optimizer, make_scheduler(optimizer, steps, args)
     run = {"records": [], "best": None, "best_weights": copy_weights(model)}
     state_file = Path(args.out_dir) / "last.pt"
     if about and args.resume:
-        load_training_state(state_file, model, optimizer, scheduler, run, args, about)
+        load_training_state(state_file, model, *both, run, args, about)
         state = random_state()
         yield from ({**record, "replayed": True} for record in run["records"])
         set_random_state(state)
     trained = share_gradients(model)
     while not training_is_over(run, args):
         number = len(run["records"]) + 1
-        record = one_epoch(
-            trained, step, train, val, optimizer, scheduler, args, number
-        )
+        record = one_epoch(trained, step, train, val, *both, args, number)
         run["records"].append(record)
         if is_better(record, run["best"], monitor):
             run["best"], run["best_weights"] = record, copy_weights(model)
         state = random_state()
         if about:
             print(progress_line(record, args.epochs))
-            write_progress(
-                state_file, model, optimizer, scheduler, run, state, args, about
-            )
+            write_progress(state_file, model, *both, run, state, args, about)
         yield record
         # Whatever the lesson drew in between, training goes on the same.
         set_random_state(state)
