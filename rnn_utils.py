@@ -2437,11 +2437,11 @@ def compare_variants(args, source, kinds, train, others):
     print_table(f"{source.label}: validation, --compare {args.compare}", rows | others)
     title = f"--compare {args.compare}, {source.label}"
     plot_losses(args, f"compare_{args.compare}", title, runs)
-    first = next(iter(models), None)
+    first = next(iter(kinds))  # where it diverged, no other takes its place
     metrics = {k: v for k, v in models.get(first, {}).items() if k.startswith("val_")}
     known = {name: row["accuracy"] for name, row in others.items()}
-    training = training_summary(runs[first], 0, "") if first else None
-    size = models[first]["parameters"] if first else 0
+    training = training_summary(runs[first], 0, "") if first in runs else None
+    size = models[first]["parameters"] if first in models else 0
     write_metrics(args, source, metrics, known, training, size, models)
 
 

@@ -145,6 +145,24 @@ def test_compare_reports_the_default(tmp_path, capsys):
     assert [model["val_accuracy"] for model in found["models"].values()] == [0.5, 0.3]
 
 
+def test_compare_where_the_default_diverged(tmp_path, capsys):
+    """No other variant's figures may pass for the default's."""
+    args = flags(tmp_path, compare="clip", no_plots=True)
+
+    def train(size):
+        if size == 5:
+            raise rnn_utils.Diverged("the loss is no longer a number; lower --lr")
+        record = {"epoch": 1, "loss": 1.0, "val_loss": 1.0, "max_grad_norm": 2.0}
+        record |= {"seconds": 1.0, "loop_seconds": 1.0}
+        return torch.nn.Linear(size, 1), [record], {"accuracy": 0.3}
+
+    rnn_utils.compare_variants(args, SOURCE, {"wild": 5, "tame": 3}, train, {})
+    found = strict_json(Path(args.out_dir) / "metrics.json")
+    assert (found["metrics"], found["parameters"], found["epochs_run"]) == ({}, 0, 0)
+    assert list(found["models"]) == ["tame"]
+    assert "the loss is no longer a number" in capsys.readouterr().out
+
+
 def test_own_file_with_a_name_that_is_not_utf8(tmp_path):
     """Such a name is printed and drawn like any other."""
     source = Source("input", tmp_path / "caf\udce9.csv", False)
