@@ -148,7 +148,7 @@ LINES = f"""
 05-cell         05_lstm_sentiment --compare cell
 05-pooling      05_lstm_sentiment --compare pooling
 05-regular      05_lstm_sentiment --compare regularization --epochs 8
-05-attention     05_lstm_sentiment --pooling attention
+05-attention    05_lstm_sentiment --pooling attention
 06-t6           06_gru_time_series --sequence-length 6
 06-leaky        06_gru_time_series --dataset stock --leaky-scaling
 07-sample       07_bidirectional_rnn --task tag --dataset sample
@@ -159,7 +159,7 @@ LINES = f"""
 09-sample-none  09_attention_mechanism --dataset sample --attention-type none
 09-short        09_attention_mechanism --epochs 2
 09-feeding      09_attention_mechanism --epochs 2 --input-feeding
-09-none-0.3     09_attention_mechanism --attention-type none --dropout 0.3
+09-none-more    09_attention_mechanism --attention-type none --dropout 0.3
 10-small        10_text_generation {SMALL}
 10-small-t4     10_text_generation {SMALL} --sequence-length 4
 """
