@@ -514,7 +514,11 @@ def test_unsorted_repeated_and_missing_dates_are_repaired(tmp_path, capsys):
     assert run_main(lesson, *flags) == 0
     clean = json.loads((out / "metrics.json").read_text())["metrics"]
     frame = pd.read_csv(path)
+    tidy = pd.Series(frame["value"].to_numpy(), pd.to_datetime(frame["date"]))
     frame = pd.concat([frame.iloc[::-1], frame.iloc[[5]]])
+    mixed = pd.Series(frame["value"].to_numpy(), pd.to_datetime(frame["date"]))
+    mended, _ = utils.repair_series(mixed)
+    assert mended.to_dict() == tidy.to_dict()  # to the last digit
     frame.to_csv(path, index=False)
     capsys.readouterr()
     assert run_main(lesson, *flags) == 0
