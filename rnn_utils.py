@@ -1941,8 +1941,10 @@ def find_season(train):
     """Steps of one season of `train` (n1,), None if none shows.
 
     The lag of the highest peak of the autocorrelation after it first fell below zero,
-    if it rises above the band of white noise.  A season must fit three times into
-    `train`, or a slow rise and fall (stock prices!) would pass for one.
+    if it rises above 4 / sqrt(n1).  (1.96 / sqrt(n1) is the band for one lag: by chance
+    the highest of hundreds rises above it, in white noise nearly always.)  A season
+    must fit three times into `train`, or a slow rise and fall (stock prices!) would
+    pass for one.
     """
     r = autocorrelation(train, len(train) // 3)
     below = np.flatnonzero(r < 0)
@@ -1950,7 +1952,7 @@ def find_season(train):
         return None
     lag = int(below[0] + np.argmax(r[below[0] :]))
     is_peak = below[0] < lag < len(r) - 1  # an end of the range is no peak
-    return lag if is_peak and r[lag] > 1.96 / np.sqrt(len(train)) else None
+    return lag if is_peak and r[lag] > 4 / np.sqrt(len(train)) else None
 
 
 # In the four forecasts: values (n,); origins (M,), places of the last value that is
