@@ -2129,9 +2129,11 @@ def print_table(title, rows, corner="model"):
     }
     frame = pd.DataFrame.from_dict(texts, orient="index").fillna("-")
     frame = frame.rename_axis(columns=corner)
-    lines = frame.to_string(max_colwidth=None, line_width=None).splitlines()
+    # Three spaces between columns: each as wide as its longest text, and two more.
+    widths = [frame[c].str.len().max() for c in frame]
+    spaces = {c: max(len(c), w) + 2 for c, w in zip(frame, widths, strict=True)}
     print(f"\n{title}")
-    for line in lines:
+    for line in frame.to_string(col_space=spaces).splitlines():
         print(f"  {line}")
 
 
