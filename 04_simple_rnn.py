@@ -752,7 +752,7 @@ def show_answers(scores, data):
     pairs = data.parts[2]
     chances = scores.softmax(1)  # (N, C)
     print(f"\n{data.source.label}: ten test names, the answer, the truth")
-    for place in range(0, len(pairs), max(1, len(pairs) // 10)):
+    for place in range(0, len(pairs), max(1, len(pairs) // 10))[:10]:
         name, truth = pairs[place]
         answer = data.labels[int(chances[place].argmax())]
         mark = "✔" if answer == truth else "✘"
