@@ -7,18 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+# Models in tests are tiny: a second thread costs more than it brings, and pytest-xdist
+# fills the other core with another process.  Has to be set before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
-# Models in tests are tiny: a second thread costs more than it brings, and the more so
-# when several test runs share a machine.  Has to be set before torch is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import hypothesis
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import rnn_utils
 
-# Put first on PYTHONPATH, this stands in for a machine without a network: it refuses every socket.
+# Put first on PYTHONPATH, this stands in for a machine without a network.
 NO_NETWORK = """
 import socket
 def refuse(*args, **kwargs):
@@ -26,6 +27,17 @@ def refuse(*args, **kwargs):
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 """
+
+# Random tests draw the same examples every time, and few: seconds, not minutes.
+hypothesis.settings.register_profile(
+    "quick",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=40,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("quick")
 
 
 def load_lesson(name):
@@ -67,6 +79,23 @@ def one_sentence(capsys):
     return text
 
 
+def refusal(function, *given, **named):
+    """The one sentence of the UserError that `function` raises."""
+    with pytest.raises(rnn_utils.UserError) as caught:
+        function(*given, **named)
+    sentence = str(caught.value)
+    assert sentence and "\n" not in sentence
+    return sentence
+
+
+def written(folder, name, content):
+    """A file with this text, or these bytes; returns its path."""
+    path = Path(folder) / name
+    content = content.encode() if isinstance(content, str) else content
+    path.write_bytes(content)
+    return path
+
+
 @pytest.fixture(scope="session")
 def generator():
     """samples/generate.py as a module."""
@@ -95,12 +124,11 @@ def no_data_folder(monkeypatch, request):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "real_data: needs the real sets in RNN_DATA_DIR")
-    config.addinivalue_line("markers", "slow: takes long; run these with -m slow")
+    config.addinivalue_line("markers", "slow: not run; to be deleted with its test")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without -m, leave out what is marked slow; -m slow runs just that."""
-    if not config.option.markexpr:
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    """Until every lesson's tests are rewritten: leave out what is marked slow."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
