@@ -1,19 +1,20 @@
-"""rnn_utils: reviews, tagged sentences, pairs (section 2), their encoding (3), BLEU (5)."""
+"""rnn_utils: reviews and pairs (section 2), their encoding (3), text scores, baselines (5)."""
 
 import argparse
 import gzip
 import io
-import os
 import random
-import subprocess
-import sys
 import tarfile
-import threading
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pytest
 import sacrebleu
+import torch
+from conftest import refusal, written
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 
 import rnn_utils
 from rnn_utils import (
@@ -21,18 +22,16 @@ from rnn_utils import (
     UNK,
     Source,
     TextPart,
-    UserError,
     bleu_scores,
+    encode_pairs,
     encode_reviews,
     encode_texts,
     load_pairs,
     load_reviews,
-    load_tagged,
     pair_baselines,
     read_imdb,
     read_pairs,
     read_reviews,
-    read_tagged,
     review_vocabulary,
     split_words,
     word_dictionary,
@@ -40,21 +39,6 @@ from rnn_utils import (
 
 FULL = argparse.Namespace(quick=False)
 QUICK = argparse.Namespace(quick=True)
-
-
-def refusal(function, *given):
-    """The one sentence of the UserError that `function` raises."""
-    with pytest.raises(UserError) as caught:
-        function(*given)
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    return sentence
-
-
-def written(folder, name, text):
-    path = folder / name
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 # ------------------------------------------------------------- an archive of our own
@@ -94,16 +78,17 @@ def tar_bytes(members=MEMBERS, extra=()):
 
 
 def archive(folder, members=MEMBERS, extra=()):
-    path = folder / "aclImdb_v1.tar.gz"
-    path.write_bytes(gzip.compress(tar_bytes(members, extra), 1))
-    return path
+    packed = gzip.compress(tar_bytes(members, extra), 1)
+    return written(folder, "aclImdb_v1.tar.gz", packed)
 
 
 @pytest.fixture
 def user_cache(tmp_path, monkeypatch):
     """The user's cache folder, in a place of the test's own; it is not there yet."""
+    import pooch
+
     folder = tmp_path / "user" / "cache"
-    monkeypatch.setattr(rnn_utils.pooch, "os_cache", lambda name: folder)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: folder)
     return folder
 
 
@@ -124,13 +109,9 @@ def same(one, two):
     assert one.labels == two.labels
     for a, b in zip(one.parts, two.parts, strict=True):
         assert (a.texts, a.labels) == (b.texts, b.labels)
-        np.testing.assert_array_equal(a.ids, b.ids)
-        np.testing.assert_array_equal(a.starts, b.starts)
-        assert (a.ids.dtype, a.starts.dtype) == (b.ids.dtype, b.starts.dtype)
+        for row, other in zip(a.ids, b.ids, strict=True):
+            np.testing.assert_array_equal(row, other)
     return True
-
-
-# ------------------------------------------------------------------ the archive's reader
 
 
 def test_imdb_parts_and_order(data):
@@ -144,19 +125,11 @@ def test_imdb_parts_and_order(data):
         for _, content in [review("test", label, k)]
     ]
     assert test == expected
-    everything = {content.decode() for _, content in MEMBERS}
-    assert {text for part in (train, val, test) for text, _ in part} == everything
     for text, label in train + val:
         assert ("good" in text) == (label == "pos")
         assert "of train" in text
-
-
-def test_imdb_does_not_depend_on_archive_order(data):
-    """The same reviews in any order in the archive are the same data set."""
-    first = read_imdb(archive(data))
     shuffled = random.Random(0).sample(MEMBERS, len(MEMBERS))
-    assert shuffled != MEMBERS
-    assert read_imdb(archive(data, shuffled)) == first
+    assert read_imdb(archive(data, shuffled)) == [train, val, test]
 
 
 def test_a_text_is_never_in_training_and_validation(data):
@@ -170,261 +143,107 @@ def test_a_text_is_never_in_training_and_validation(data):
     assert not {text for text, _ in train} & {text for text, _ in val}
 
 
-HOSTILE = {
-    "parent folder": member("../../x", b"evil"),
-    "parent folder, labelled": member("aclImdb/train/pos/../../../../x.txt", b"evil"),
-    "absolute": member("/tmp/x.txt", b"evil"),
-    "absolute, labelled": member("/aclImdb/train/pos/1_9.txt", b"evil"),
-    "prefix": member("x/aclImdb/train/pos/1_9.txt", b"evil"),
-    "symlink": member(
-        "aclImdb/train/pos/x.txt", type=tarfile.SYMTYPE, linkname="/etc/passwd"
-    ),
-    "hard link": member(
-        "aclImdb/train/pos/x.txt", type=tarfile.LNKTYPE, linkname=MEMBERS[3][0]
-    ),
-    "device": member("aclImdb/train/pos/x.txt", type=tarfile.CHRTYPE),
-    "fifo": member("aclImdb/train/pos/x.txt", type=tarfile.FIFOTYPE),
-    "folder": member("aclImdb/train/pos/x.txt", type=tarfile.DIRTYPE),
-    "unlabelled": member("aclImdb/train/unsup/1_0.txt", b"evil"),
-    "other half": member("aclImdb/val/pos/1_9.txt", b"evil"),
-    "no text": member("aclImdb/train/pos/1_9.csv", b"evil"),
-    "foreign file": member("aclImdb/README", b"\xff\xfe evil"),
-    "line end": member("aclImdb/train/pos/1_9.txt\n", b"evil"),
-    "too large": member("aclImdb/train/pos/x.txt", b"evil" * 250_001),
-}
+HOSTILE = [
+    member("aclImdb/train/pos/../../../../x.txt", b"evil"),
+    member("/aclImdb/train/pos/1_9.txt", b"evil"),
+    member("x/aclImdb/train/pos/1_9.txt", b"evil"),
+    member("aclImdb/train/pos/x.txt", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+    member("aclImdb/train/pos/x.txt", type=tarfile.CHRTYPE),
+    member("aclImdb/train/unsup/1_0.txt", b"evil"),
+    member("aclImdb/README", b"\xff\xfe evil"),
+    member("aclImdb/train/pos/1_9.txt\n", b"evil"),
+    member("aclImdb/train/pos/x.txt", b"evil" * 250_001),
+]
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_members_are_passed_over(tmp_path, data, kind):
-    """What is no labelled review is neither read nor written anywhere."""
+def test_hostile_members_are_passed_over(tmp_path, data, monkeypatch):
+    """What is no labelled review is neither read, nor unpacked, nor kept in memory."""
     clean = read_imdb(archive(data))
-    path = archive(data, extra=[HOSTILE[kind]])
+    path = archive(data, extra=HOSTILE)
     before = sorted(tmp_path.rglob("*"))
-    assert read_imdb(path) == clean
-    assert sorted(tmp_path.rglob("*")) == before, "nothing may be unpacked"
-
-
-def damage(kind):
-    whole = gzip.compress(tar_bytes(), 1)
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 0x55
-    digest = bytearray(whole)
-    digest[-6] ^= 0x55  # gzip's own check sum of the whole
-    latin = [*MEMBERS, ("aclImdb/test/neg/99_1.txt", "café".encode("latin-1"))]
-    return {
-        "empty": b"",
-        "cut in the middle": whole[: len(whole) // 2],
-        "last byte cut": whole[:-1],
-        "a byte changed": bytes(flipped),
-        "check sum changed": bytes(digest),
-        "a tar without gzip": tar_bytes(),
-        "a web page": b"<!DOCTYPE html><html>404</html>" * 40,
-        "gzip, no tar": gzip.compress(b"no tar at all " * 900),
-        "tar cut, gzip whole": gzip.compress(tar_bytes()[: 512 * 5 + 10]),
-        "no labelled members": gzip.compress(tar_bytes([("aclImdb/README", b"x")])),
-        "no members": gzip.compress(tar_bytes([])),
-        "only one class": gzip.compress(
-            tar_bytes([pair for pair in MEMBERS if "/pos/" in pair[0]])
-        ),
-        "no test half": gzip.compress(
-            tar_bytes([pair for pair in MEMBERS if "/train/" in pair[0]])
-        ),
-        "not UTF-8": gzip.compress(tar_bytes(latin)),
-    }[kind]
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("empty", "cut in the middle", "last byte cut", "a byte changed"),
-        *("check sum changed", "a tar without gzip", "a web page", "gzip, no tar"),
-        *("tar cut, gzip whole", "no labelled members", "no members"),
-        *("only one class", "no test half", "not UTF-8"),
-    ],
-)
-def test_damaged_archive(data, user_cache, kind):
-    """One sentence that names the file and says to delete it; no cache is left."""
-    path = data / "aclImdb_v1.tar.gz"
-    path.write_bytes(damage(kind))
-    sentence = refusal(imdb, path)
-    assert str(path) in sentence
-    assert "delete it" in sentence
-    assert list(data.iterdir()) == [path]
-    assert not user_cache.exists()
-
-
-def test_reader_forgets_members_as_it_goes(data, monkeypatch):
-    """tarfile keeps every member it saw: 100,000 of them in the full archive."""
-    most, read = [], tarfile.TarFile.next
+    kept = []
+    read = tarfile.TarFile.next
 
     def counted(self):
-        most.append(len(self.members))
+        kept.append(len(self.members))
         return read(self)
 
     monkeypatch.setattr(tarfile.TarFile, "next", counted)
-    read_imdb(archive(data))
-    assert len(most) > len(MEMBERS)
-    assert max(most) <= 1
+    assert read_imdb(path) == clean
+    assert sorted(tmp_path.rglob("*")) == before
+    assert len(kept) > len(MEMBERS) and max(kept) <= 1, "the full archive has 100,000"
 
 
-# ------------------------------------------------------------------------- its cache
+def damaged_archives():
+    whole = gzip.compress(tar_bytes(), 1)
+    check_sum = bytearray(whole)
+    check_sum[-6] ^= 0x55  # gzip's own check sum of the whole
+    latin = [*MEMBERS, ("aclImdb/test/neg/99_1.txt", "café".encode("latin-1"))]
+    train = [pair for pair in MEMBERS if "/train/" in pair[0]]
+    return {
+        "empty": b"",
+        "cut in the middle": whole[: len(whole) // 2],
+        "check sum changed": bytes(check_sum),
+        "a web page": b"<!DOCTYPE html><html>404</html>" * 40,
+        "gzip, no tar": gzip.compress(b"no tar at all " * 900),
+        "no test half": gzip.compress(tar_bytes(train)),
+        "not UTF-8": gzip.compress(tar_bytes(latin)),
+    }
 
 
-def caches(folder):
-    return sorted(folder.glob("*.npz")) if folder.exists() else []
+@pytest.mark.parametrize("kind", damaged_archives())
+def test_damaged_archive(data, user_cache, kind):
+    """One sentence that names the file and says to delete it."""
+    path = written(data, "aclImdb_v1.tar.gz", damaged_archives()[kind])
+    sentence = refusal(imdb, path)
+    assert str(path) in sentence and "delete it" in sentence
+    assert list(data.iterdir()) == [path]
 
 
-@pytest.fixture
-def no_reading(monkeypatch):
-    """From here on the archive may not be read."""
-
-    def refuse():
-        def fail(path):
-            raise AssertionError("the archive was read again")
-
-        monkeypatch.setattr(rnn_utils, "read_imdb", fail)
-
-    return refuse
-
-
-def test_second_start_takes_the_cache(data, user_cache, no_reading, capsys):
-    """Everything, texts included, comes from the cache, which lies beside the archive."""
+def test_second_start_takes_the_cache(data, user_cache, monkeypatch, capsys):
+    """Known texts are not read again; another archive is; a lost cache only costs time."""
     path = archive(data)
     first = imdb(path)
     assert "first time" in capsys.readouterr().out
-    assert len(caches(data)) == 1
-    assert not user_cache.exists()
-    no_reading()
+    reading = rnn_utils.read_imdb
+    monkeypatch.setattr(rnn_utils, "read_imdb", lambda path: pytest.fail("read again"))
     assert same(imdb(path), first)
     assert capsys.readouterr().out == ""
-    assert len(list(data.iterdir())) == 2, "no temporary file may stay"
-
-
-def test_cache_is_right(data, user_cache):
-    """Ids, decoded with the words, are the tokens of the texts; both ways of getting them."""
-    path = archive(data)
-    for reviews in (imdb(path), imdb(path)):
-        words = [*reviews.words, None]
-        known = set(reviews.words)
-        assert reviews.labels == ["neg", "pos"]
-        for part in reviews.parts:
-            assert len(part.starts) == len(part.texts) + 1 == len(part.labels) + 1
-            for i, text in enumerate(part.texts):
-                ids = part.ids[part.starts[i] : part.starts[i + 1]]
-                expected = [w if w in known else None for w in split_words(text)]
-                assert [words[k] for k in ids] == expected
-        assert len(reviews.words) in reviews.parts[2].ids, "n7 may lack in training"
-
-
-def test_another_archive_has_another_cache(data, user_cache, monkeypatch):
-    """The name of the cache tells the archive's content, the tokeniser and the format."""
-    imdb(archive(data))
+    monkeypatch.setattr(rnn_utils, "read_imdb", reading)
     smaller = imdb(archive(data, MEMBERS[:15] + MEMBERS[20:]))
     assert len(smaller.parts[0].texts) + len(smaller.parts[1].texts) == 35
-    assert len(caches(data)) == 2
-    monkeypatch.setattr(rnn_utils, "CACHE_FORMAT", -1)
-    imdb(archive(data))
-    assert len(caches(data)) == 3
-
-
-class Trap:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def spoil(path, kind):
-    content = bytearray(path.read_bytes())
-    if kind == "a byte changed":
-        content[content.index(b"Number n")] ^= 1
-    if kind == "pickle":
-        found = dict(np.load(path))
-        found["words"] = np.array([Trap(str(path.with_name("sprung")))], dtype=object)
-        buffer = io.BytesIO()
-        np.savez(buffer, **found)
-        content = buffer.getvalue()
-    if kind == "other arrays":
-        buffer = io.BytesIO()
-        np.savez(buffer, words=np.arange(3))
-        content = buffer.getvalue()
-    if kind == "parts that do not fit":
-        found = dict(np.load(path))
-        found["sizes"] = found["sizes"] - 1
-        buffer = io.BytesIO()
-        np.savez(buffer, **found)
-        content = buffer.getvalue()
-    cut = {"empty": 0, "cut": len(content) // 2, "last byte cut": -1}
-    path.write_bytes(content[: cut[kind]] if kind in cut else content)
-
-
-SPOILT = ["empty", "cut", "last byte cut", "a byte changed", "pickle", "other arrays"]
-
-
-@pytest.mark.parametrize("kind", [*SPOILT, "parts that do not fit"])
-def test_damaged_cache_is_made_anew(data, user_cache, capsys, no_reading, kind):
-    """A damaged cache costs one line and one reading, not the run."""
-    path = archive(data)
-    first = imdb(path)
-    capsys.readouterr()
-    spoil(caches(data)[0], kind)
+    archive(data)
+    for file in user_cache.rglob("*.pkl"):
+        file.write_bytes(file.read_bytes()[:100])
     assert same(imdb(path), first)
-    assert "damaged" in capsys.readouterr().out
-    assert not (data / "sprung").exists(), "no code of a cache may run"
-    no_reading()
-    assert same(imdb(path), first)
-    assert "damaged" not in capsys.readouterr().out
+    assert list(data.iterdir()) == [path], "nothing is written beside the archive"
 
 
-def test_read_only_folder(data, user_cache, no_reading):
-    """Where the archive's folder is read-only (even for root), the user's cache serves."""
-    path = archive(data)
-    data.chmod(0o555)
-    try:
-        first = imdb(path)
-        assert not caches(data)
-        assert len(caches(user_cache)) == 1
-        no_reading()
-        assert same(imdb(path), first)
-    finally:
-        data.chmod(0o755)
-
-
-def test_no_place_for_a_cache(data, tmp_path, monkeypatch):
+def test_no_place_for_a_cache(data, user_cache):
     """Without any place that can be written to, the run goes on all the same."""
-    blocked = written(tmp_path, "file", "no folder")
-    monkeypatch.setattr(rnn_utils.pooch, "os_cache", lambda name: blocked / "x")
+    user_cache.parent.parent.mkdir(exist_ok=True)
+    user_cache.parent.write_text("I am a file")
     path = archive(data)
-    data.chmod(0o555)
-    try:
-        first = imdb(path)
-        assert same(imdb(path), first)
-        assert list(data.iterdir()) == [path]
-    finally:
-        data.chmod(0o755)
+    assert same(imdb(path), imdb(path))
 
 
-def test_concurrent_runs(data, user_cache):
-    """Runs that start together all get the data, and leave one whole cache."""
-    path = archive(data)
-    found, threads = [], []
-    for _ in range(4):
-        threads.append(threading.Thread(target=lambda: found.append(imdb(path))))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 4
-    assert all(same(reviews, found[0]) for reviews in found)
-    assert len(caches(data)) == 1
-    assert same(rnn_utils._read_cache(caches(data)[0]), found[0])
+def test_numbers_are_those_of_the_words(data, user_cache):
+    """Ids, decoded with the words, are the words of the texts; unknown ones one past."""
+    reviews = imdb(archive(data))
+    words = [*reviews.words, None]
+    known = set(reviews.words)
+    assert reviews.labels == ["neg", "pos"]
+    for part in reviews.parts:
+        for text, ids in zip(part.texts, part.ids, strict=True):
+            expected = [w if w in known else None for w in split_words(text)]
+            assert [words[k] for k in ids] == expected
+    counts = Counter(w for text in reviews.parts[0].texts for w in split_words(text))
+    assert reviews.words == sorted(counts, key=lambda word: (-counts[word], word))
+    assert any(len(words) - 1 in ids for ids in reviews.parts[2].ids)
 
 
 def test_imdb_quick(data, user_cache, monkeypatch):
-    """--quick leaves few reviews of both classes, the same from archive and cache."""
+    """--quick leaves few reviews of both classes, the same every time."""
     monkeypatch.setattr(rnn_utils, "QUICK_PARTS", (12, 3, 7))
     path = archive(data)
     first = imdb(path, QUICK)
@@ -432,6 +251,14 @@ def test_imdb_quick(data, user_cache, monkeypatch):
     assert set(first.parts[0].labels) == {"neg", "pos"}
     assert len(first.words) < len(imdb(path).words), "words of what is left alone"
     assert same(imdb(path, QUICK), first)
+
+
+@pytest.mark.real_data
+def test_real_reviews(real_data):
+    """The real archive, 50,000 reviews, has the sizes that it is known for."""
+    parts = read_imdb(real_data / "aclImdb_v1.tar.gz")
+    assert [len(part) for part in parts] == [22_499, 2_501, 25_000]
+    assert sum(label == "pos" for _, label in parts[2]) == 12_500
 
 
 # ---------------------------------------------------------------------- words and CSV
@@ -457,8 +284,8 @@ def csv_rows(n=40):
     return [(f"the word{k} is {'good' if k % 2 else 'bad'}", k % 2) for k in range(n)]
 
 
-def csv_file(folder, rows, header="text,label"):
-    lines = [header, *(f'"{text}",{label}' for text, label in rows)]
+def csv_file(folder, rows):
+    lines = ["text,label", *(f'"{text}",{label}' for text, label in rows)]
     return written(folder, "reviews.csv", "\n".join(lines) + "\n")
 
 
@@ -470,10 +297,7 @@ def test_reviews_of_a_csv_file(tmp_path):
     reviews = load_reviews(FULL, Source("input", path, False))
     assert reviews.labels == ["0", "1"]
     texts = [set(part.texts) for part in reviews.parts]
-    assert sum(map(len, texts)) == 43
-    assert not (texts[0] & texts[1] or texts[0] & texts[2] or texts[1] & texts[2])
-    assert sum(len(part.texts) for part in reviews.parts) == 50
-    assert {"NA", "null", 'a "quoted", text'} <= texts[0] | texts[1] | texts[2]
+    assert sum(map(len, texts)) == len(texts[0] | texts[1] | texts[2]) == 43
     pairs = [
         (text, label)
         for part in reviews.parts
@@ -483,30 +307,12 @@ def test_reviews_of_a_csv_file(tmp_path):
     assert sorted(pairs) == sorted(expected)
 
 
-def test_words_are_of_training_by_count(tmp_path):
-    """Most frequent first, equal counts alphabetically, nothing from validation and test."""
-    path = csv_file(tmp_path, csv_rows())
-    reviews = load_reviews(FULL, Source("sample", path, False))
-    counts = {}
-    for text in reviews.parts[0].texts:
-        for word in split_words(text):
-            counts[word] = counts.get(word, 0) + 1
-    assert reviews.words == sorted(counts, key=lambda word: (-counts[word], word))
-    assert reviews.words[:2] == ["is", "the"]
-    assert len(reviews.words) == 32 + 4, "32 of 40 texts train"
-    assert reviews.parts[0].ids.max() == len(reviews.words) - 1
-    assert reviews.parts[1].ids.max() == len(reviews.words), (
-        "a word of validation alone"
-    )
-
-
 def test_quick_reviews_are_of_all_classes(tmp_path, monkeypatch):
     """A file may hold one class after the other: the first rows would be one class."""
     monkeypatch.setattr(rnn_utils, "QUICK_PARTS", (20, 5, 6))
     rows = sorted(csv_rows(200), key=lambda row: row[1])
-    reviews = load_reviews(
-        QUICK, Source("sample", csv_file(tmp_path, rows), real=False)
-    )
+    source = Source("sample", csv_file(tmp_path, rows), real=False)
+    reviews = load_reviews(QUICK, source)
     assert [len(part.texts) for part in reviews.parts] == [20, 5, 6]
     assert set(reviews.parts[0].labels) == {"0", "1"}
 
@@ -514,36 +320,25 @@ def test_quick_reviews_are_of_all_classes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("text,label\ngood,1\n,0\n", "row 2"),
         ('text,label\ngood,1\nbad,0\n"   ",0\n', "row 3"),
-        ("text,label\ngood,\nbad,0\n", "row 1"),
         ("text,label\ngood\nbad,0\n", "row 1"),
         ("text,label\ngood,1\nfine,1\n", "one label"),
         ("text,mark\ngood,1\n", "no column 'label'"),
-        ("good,1\nbad,0\n", "no column 'text'"),
-        ("text,label\n", "no rows"),
-        ("text,label\ngood, really,1\nbad,no,0\n", "more cells"),
-        ('text,label\n"good,1\nbad,0\n', "cannot be read as a CSV"),
-        ("", "is empty"),
     ],
 )
-def test_malformed_csv(tmp_path, text, says):
+def test_malformed_reviews(tmp_path, text, says):
     """One sentence, with the row where there is one."""
     assert says in refusal(read_reviews, written(tmp_path, "x.csv", text))
 
 
-def test_csv_that_cannot_be_split(tmp_path):
+def test_reviews_that_cannot_be_split(tmp_path):
     """Too few texts, or a training part of one class, is no surprise in scikit-learn."""
     few = csv_file(tmp_path, csv_rows(7))
     assert "10 or more" in refusal(load_reviews, FULL, Source("input", few, False))
     rows = csv_rows(40)
     part = rnn_utils.split_by_hash(text for text, _ in rows)
-    rows = [(text, part[text] == 2) for text, _ in rows]
-    one = csv_file(tmp_path, rows)
+    one = csv_file(tmp_path, [(text, part[text] == 2) for text, _ in rows])
     assert "some label" in refusal(load_reviews, FULL, Source("input", one, False))
-    latin = tmp_path / "latin.csv"
-    latin.write_bytes("text,label\ncafé,1\nbad,0\n".encode("latin-1"))
-    assert "UTF-8" in refusal(load_reviews, FULL, Source("input", latin, False))
 
 
 # ------------------------------------------------------------------------- encoding
@@ -551,16 +346,16 @@ def test_csv_that_cannot_be_split(tmp_path):
 
 def made_part(lengths, words, seed=0):
     """A TextPart of these lengths, its ids drawn from 0 ... words."""
-    starts = np.cumsum([0, *lengths])
-    ids = np.random.default_rng(seed).integers(0, words + 1, starts[-1])
-    return TextPart([""] * len(lengths), [""] * len(lengths), ids.astype("i4"), starts)
+    draw = np.random.default_rng(seed)
+    ids = [draw.integers(0, words + 1, n).astype(np.int32) for n in lengths]
+    return TextPart([""] * len(lengths), [""] * len(lengths), ids)
 
 
 def encode_by_loops(part, size, most, keep):
     """What encode_reviews does, one token at a time."""
     rows = []
-    for first, last in zip(part.starts[:-1], part.starts[1:], strict=True):
-        row = [k + 2 if k + 2 < size else 1 for k in part.ids[first:last].tolist()]
+    for ids in part.ids:
+        row = [k + 2 if k + 2 < size else 1 for k in ids.tolist()]
         if len(row) > most:
             front = {"start": most, "end": 0, "both": (most + 1) // 2}[keep]
             row = row[:front] + row[len(row) - (most - front) :]
@@ -570,7 +365,7 @@ def encode_by_loops(part, size, most, keep):
 
 
 @pytest.mark.parametrize("keep", ["both", "start", "end"])
-@pytest.mark.parametrize("most", [1, 2, 5, 6, 9, 13, 1000])
+@pytest.mark.parametrize("most", [1, 2, 5, 6, 13, 1000])
 def test_encoding_equals_a_loop(keep, most):
     """Cut, shifted by PAD and UNK, rare words as UNK, padded; lengths around the limit."""
     part = made_part([3, 0, 14, 5, 6, 1, 7, 0, 13, 4, 12], words=29)
@@ -578,21 +373,7 @@ def test_encoding_equals_a_loop(keep, most):
     rows, lengths = encode_by_loops(part, 23, most, keep)
     assert data["text"].tolist() == rows
     assert data["text_length"].tolist() == lengths
-    assert str(data["text"].dtype) == str(data["text_length"].dtype) == "torch.int64"
-
-
-def test_encoding_keeps_halves_by_default():
-    """A known answer: 7 words, 5 kept, the middle two left out."""
-    part = TextPart(["x"], ["y"], np.arange(7, dtype=np.int32), np.array([0, 7]))
-    assert encode_reviews(part, 99, 5)["text"].tolist() == [[2, 3, 4, 7, 8]]
-
-
-@pytest.mark.parametrize("lengths", [[0], [0, 0, 0], []])
-def test_encoding_of_no_words(lengths):
-    """No length is 0: packing would refuse it."""
-    data = encode_reviews(made_part(lengths, 3), 5, 4)
-    assert data["text"].tolist() == [[1]] * len(lengths)
-    assert data["text_length"].tolist() == [1] * len(lengths)
+    assert data["text"].dtype == data["text_length"].dtype == torch.int64
 
 
 def test_new_texts_are_encoded_like_old_ones(tmp_path):
@@ -604,122 +385,20 @@ def test_new_texts_are_encoded_like_old_ones(tmp_path):
         assert vocabulary.tokens[:2] == [PAD, UNK]
         assert len(vocabulary) == min(most, len(reviews.words) + 2)
         for part in reviews.parts:
-            for keep in ("both", "end"):
-                old = encode_reviews(part, len(vocabulary), 3, keep)
-                new = encode_texts(part.texts, vocabulary, 3, keep)
-                assert old["text"].tolist() == new["text"].tolist()
-                assert old["text_length"].tolist() == new["text_length"].tolist()
+            old = encode_reviews(part, len(vocabulary), 3)
+            new = encode_texts(part.texts, vocabulary, 3)
+            assert old["text"].tolist() == new["text"].tolist()
+            assert old["text_length"].tolist() == new["text_length"].tolist()
     vocabulary = review_vocabulary(reviews, 4)
     known = encode_texts(["The zebra is", ""], vocabulary, 9)
     assert known["text"].tolist() == [[3, 1, 2], [1, 0, 0]]
 
 
-# ------------------------------------------------------------------ tagged sentences
-
-FILLER = "\t_\t_\t_\t_\t_\t_"
-CONLLU = f"""\
-# newdoc id = a
-# sent_id = 1
-# text = ten words follow here so that columns could be mistaken
-1-2\tdon't\t_\t_{FILLER}
-1\tdo\tdo\tAUX{FILLER}
-2\tn't\tnot\tPART{FILLER}
-3\tNew York\tNew York\tPROPN{FILLER}
-3.1\tgone\tgo\tVERB{FILLER}
-
-# sent_id = 2
-1\t#\t#\tSYM{FILLER}
-2\t_\t_\tPUNCT{FILLER}
-"""
-ANSWER = [
-    [("do", "AUX"), ("n't", "PART"), ("New York", "PROPN")],
-    [("#", "SYM"), ("_", "PUNCT")],
-]
-
-
-@pytest.mark.parametrize("end", ["", "\n", "\n\n\n", "\n \n"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_conllu(tmp_path, end, newline):
-    """Comments, multiword tokens and empty nodes are no words; the last sentence counts."""
-    path = tmp_path / "x.conllu"
-    path.write_bytes((CONLLU + end).replace("\n", newline).encode())
-    assert read_tagged(path) == ANSWER
-
-
-WORD_TAG = {
-    "tab": "EU\tORG\nrejects\tO\n\n#\tSYM\n",
-    "spaces": "EU ORG\nrejects   O\n\n# SYM\n",
-    "CoNLL-2003": "-DOCSTART- -X- -X- O\n\nEU NNP B-NP ORG\nrejects VB B-VP O\n\n# S S SYM",
-    "comments": "# a comment of ours\nEU\tORG\n# another\nrejects\tO\n\n#\tSYM\n",
-    "short DOCSTART": "-DOCSTART-\n\nEU ORG\nrejects O\n\n# SYM",
-}
-
-
-@pytest.mark.parametrize("kind", WORD_TAG)
-def test_word_and_tag(tmp_path, kind):
-    """Two columns or more: the first and the last; "#" may be a word."""
-    path = written(tmp_path, "x.txt", WORD_TAG[kind])
-    assert read_tagged(path) == [[("EU", "ORG"), ("rejects", "O")], [("#", "SYM")]]
-
-
-@pytest.mark.parametrize(
-    "text, line",
-    [
-        (CONLLU + "3\tone\tone\tNUM\n", 13),
-        (CONLLU + f"3\tone\tone\tNUM{FILLER}\t_\n", 13),
-        (CONLLU + f"x\tone\tone\tNUM{FILLER}\n", 13),
-        (CONLLU + f"3\t\tone\tNUM{FILLER}\n", 13),
-        (CONLLU + f"3\tone\tone\t_{FILLER}\n", 13),
-        (CONLLU + "3 one one NUM _ _ _ _ _ _\n", 13),
-        ("EU\tORG\nrejects\n", 2),
-        ("EU\tORG\nrejects\t\n", 2),
-        ("EU\tORG\n\tO\n", 2),
-        ("EU ORG\nrejects O O\n", 2),
-        ("EU ORG\nrejects\tO\n", 2),
-        ("just\none\nword\n", 1),
-    ],
-)
-def test_malformed_tagged_file(tmp_path, text, line):
-    """The sentence names the line that is wrong."""
-    path = written(tmp_path, "x.conllu", text)
-    assert f"line {line}:" in refusal(read_tagged, path)
-
-
-def test_tagged_file_without_words(tmp_path):
-    """Comments alone are no sentences; a folder is no file."""
-    path = written(tmp_path, "x.conllu", "# nothing here\n\n")
-    assert "no tagged words" in refusal(read_tagged, path)
-    assert "cannot be read" in refusal(read_tagged, tmp_path)
-
-
-def test_tagged_split_keeps_a_sentence_in_one_part(tmp_path):
-    """The same words, however tagged, stand in one part; 80/10/10 of the distinct ones."""
-    lines = [f"w{k % 50}\tA{k // 50}\nend\tB\n" for k in range(150)]
-    path = written(tmp_path, "x.txt", "\n".join(lines))
-    parts = load_tagged(FULL, Source("input", path, False))
-    words = [{sentence[0][0] for sentence in part} for part in parts]
-    assert [len(w) for w in words] == [40, 5, 5]
-    assert [len(part) for part in parts] == [120, 15, 15]
-    assert len(words[0] | words[1] | words[2]) == 50
-    assert "10 or more" in refusal(
-        load_tagged,
-        FULL,
-        Source("input", written(tmp_path, "y.txt", lines[0]), False),
-    )
-
-
-def test_ewt_takes_its_own_parts(tmp_path, monkeypatch):
-    """Training, validation and test are the three files, in that order, capped by --quick."""
-    monkeypatch.setattr(rnn_utils, "QUICK_PARTS", (2, 1, 1))
-    for name, n in (("train", 5), ("dev", 3), ("test", 4)):
-        text = f"1\t{name}\t_\tNOUN{FILLER}\n\n" * n
-        written(tmp_path, f"en_ewt-ud-{name}.conllu", text)
-    source = Source("ewt", tmp_path, True)
-    for args, sizes in ((FULL, [5, 3, 4]), (QUICK, [2, 1, 1])):
-        parts = load_tagged(args, source)
-        assert [len(part) for part in parts] == sizes
-        first = [part[0][0] for part in parts]
-        assert first == [("train", "NOUN"), ("dev", "NOUN"), ("test", "NOUN")]
+@pytest.mark.parametrize("text", ["<br />", " ", "\ud800 a"])
+def test_texts_without_a_word_are_refused(text):
+    """--predict "": there is nothing to judge; an emoji beside a word is no obstacle."""
+    assert "--predict" in refusal(rnn_utils.check_texts, [text])
+    rnn_utils.check_texts(["loved it \N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}"])
 
 
 # ----------------------------------------------------------------------------- pairs
@@ -739,8 +418,6 @@ def test_read_pairs(tmp_path):
         ("a\tb\nc\td\te\n", "line 2 has 3 column(s)"),
         ("a\tb\n\nc d\n", "line 3 has 1 column(s)"),
         ("a\tb\nc\t\n", "line 2 has an empty side"),
-        ("\tb\n", "line 1 has an empty side"),
-        ("a\t \n", "line 1 has an empty side"),
         ("\n\n", "is empty"),
     ],
 )
@@ -760,8 +437,6 @@ def test_pairs_are_split(tmp_path):
     assert [len(s) for s in sources] == [32, 4, 4]
     assert len(sources[0] | sources[1] | sources[2]) == 40
     assert sorted(pair for part in parts for pair in part) == sorted(rows)
-    one = Source("input", written(tmp_path, "y.tsv", "a\tb\n"), False)
-    assert "10 or more" in refusal(load_pairs, FULL, one)
 
 
 def multi30k(folder, **changes):
@@ -776,7 +451,7 @@ def multi30k(folder, **changes):
 
 
 def test_multi30k_takes_its_own_parts(tmp_path, monkeypatch):
-    """Line k of the one file belongs to line k of the other."""
+    """Line k of the one file belongs to line k of the other; --quick leaves a few."""
     parts = load_pairs(FULL, multi30k(tmp_path))
     assert [len(part) for part in parts] == [5, 2, 3]
     assert parts[0][1] == ("en train 1", "fr train 1")
@@ -791,69 +466,115 @@ def test_multi30k_takes_its_own_parts(tmp_path, monkeypatch):
     [
         (gzip.compress(b"a\nb\n" * 90)[:-9], "damaged"),
         (b"not gzip", "damaged"),
-        (b"", "together"),
-        (gzip.compress(b"caf\xe9\n" * 5), "damaged"),
         (gzip.compress(b"a\nb\nc\nd\n"), "together"),
         (gzip.compress(b"a\n\nc\nd\ne\n"), "together"),
     ],
+    ids=["cut", "not gzip", "a line too few", "an empty line"],
 )
 def test_damaged_multi30k(tmp_path, content, says):
     """One sentence that names the file and says to delete it."""
     sentence = refusal(load_pairs, FULL, multi30k(tmp_path, train_fr=content))
-    assert says in sentence
-    assert "train.fr.gz" in sentence
-    assert "delete" in sentence
-
-
-# -------------------------------------------------------------------------- real data
+    assert says in sentence and "delete" in sentence
+    assert "train" in sentence and ".fr.gz" in sentence
 
 
 @pytest.mark.real_data
-def test_real_texts(real_data, tmp_path, monkeypatch):
-    """The real sets have the sizes that they are known for."""
-    monkeypatch.setattr(rnn_utils.pooch, "os_cache", lambda name: tmp_path)
-    ewt = load_tagged(FULL, Source("ewt", real_data / "ud-english-ewt", True))
-    assert [len(part) for part in ewt] == [12_544, 2_001, 2_077]
-    assert len({tag for part in ewt for line in part for _, tag in line}) == 17
-    pairs = load_pairs(FULL, Source("multi30k", real_data / "multi30k", True))
-    assert [len(part) for part in pairs] == [29_000, 1_014, 1_000]
+def test_real_pairs(real_data):
+    """The real set has the sizes that it is known for."""
+    parts = load_pairs(FULL, Source("multi30k", real_data / "multi30k", True))
+    assert [len(part) for part in parts] == [29_000, 1_014, 1_000]
 
 
-@pytest.mark.slow
-@pytest.mark.real_data
-def test_real_reviews(real_data, tmp_path):
-    """Sizes, balance, and the bounds: a second start under 2 s, memory under 1 GiB."""
-    code = (
-        "import argparse, sys, time; from pathlib import Path; import rnn_utils as u\n"
-        "u.pooch.os_cache = lambda name: Path(sys.argv[2])\n"
-        "start = time.perf_counter()\n"
-        "source = u.Source('imdb', Path(sys.argv[1]), True)\n"
-        "r = u.load_reviews(argparse.Namespace(quick=False), source)\n"
-        "print(time.perf_counter() - start)\n"
-        # Not ru_maxrss: a child inherits that of pytest, which has trained networks.
-        "peak = next(x for x in open('/proc/self/status') if x.startswith('VmHWM'))\n"
-        "print(int(peak.split()[1]) / 2**20)\n"
-        "print([len(p.texts) for p in r.parts], r.parts[2].labels.count('pos'))\n"
+def test_words_of_pairs_and_back():
+    """What join_words writes of a right answer has to be the text it is compared with."""
+    split, join = rnn_utils.split_pair, rnn_utils.join_words
+    assert split("L’homme d'Anne.") == ["l'", "homme", "d'", "anne", "."]
+    for text in (
+        "L'homme d'anne (le grand) sourit, et s'en va.",
+        "L'arrière-plan coûte 30 % de plus ?",
+    ):
+        assert join(split(text)) == text.replace(" %", "%").replace(" ?", "?")
+    assert join([]) == ""
+
+
+def test_pairs_by_hand():
+    """Cut to --max-length, <eos> after the target, rare words as <unk>, no length 0."""
+    words = rnn_utils.pair_vocabularies([("a a b", "x x"), ("b c", "y y z")])
+    assert (
+        words[0].tokens[:4]
+        == words[1].tokens[:4]
+        == ["<pad>", "<unk>", "<bos>", "<eos>"]
     )
-    link = tmp_path / "data" / "aclImdb_v1.tar.gz"
-    link.parent.mkdir()
-    link.symlink_to(real_data / "aclImdb_v1.tar.gz")
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(link), str(tmp_path)],
-            cwd=Path(rnn_utils.__file__).parent,
-            env={**os.environ},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        seconds, gib, sizes = done.stdout.splitlines()[-3:]
-        assert float(gib) < 1, "GiB, of which importing PyTorch takes a third"
-        assert sizes == "[22499, 2501, 25000] 12500"
-    assert float(seconds) < 2
+    assert words[0].tokens[4:] == ["a", "b"] and words[1].tokens[4:] == ["x", "y"]
+    found = encode_pairs([("a new b", "z"), ("b", "y y y y"), ("", "")], words, 2)
+    assert found["source"].tolist() == [[4, 1], [5, 0], [1, 0]]
+    assert found["source_length"].tolist() == [2, 1, 1]
+    assert found["target"].tolist() == [[1, 3, 0], [5, 5, 3], [3, 0, 0]]
+    assert found["target_length"].tolist() == [2, 3, 1]
 
 
-# --------------------------------------------------------------------- BLEU, baselines
+# ------------------------------------------------------------------- scores of classifiers
+
+
+def test_classification_scores_are_those_of_scikit_learn():
+    """Accuracy, macro-F1 and top-3; no top-3 of three classes."""
+    torch.manual_seed(6)
+    scores, truth = torch.randn(200, 5), torch.randint(0, 5, (200,))
+    found = rnn_utils.classification_scores(scores, truth)
+    answers = scores.argmax(1)
+    assert found["accuracy"] == pytest.approx(accuracy_score(truth, answers))
+    macro = f1_score(truth, answers, average="macro")
+    assert found["macro_f1"] == pytest.approx(macro)
+    top3 = top_k_accuracy_score(truth, scores, k=3)
+    assert found["top3_accuracy"] == pytest.approx(top3)
+    few = rnn_utils.classification_scores(scores[:, :3], truth % 3)
+    assert "top3_accuracy" not in few
+
+
+def test_mcnemar_by_hand():
+    """9 to 1: twice (C(10,0) + C(10,1)) / 2^10; ties do not count; equal ones give 1."""
+    ours = [True] * 9 + [False] + [True] * 50 + [False] * 7
+    theirs = [False] * 9 + [True] + [True] * 50 + [False] * 7
+    only_ours, only_theirs, p = rnn_utils.mcnemar(torch.tensor(ours), theirs)
+    assert (only_ours, only_theirs) == (9, 1)
+    assert p == pytest.approx(22 / 1024)
+    assert rnn_utils.mcnemar(ours, ours) == (0, 0, 1.0)
+
+
+LABELS = ["A", "B", "C"]
+TRAIN = [(f"{a}{b}a", "A") for a in "xyz" for b in "uvw"]
+TRAIN += [(f"{a}{b}b", "B") for a in "xyz" for b in "uv"]
+
+
+def test_text_baselines_equal_scikit_learn_and_know_training_alone():
+    """The columns are those of `labels`, also where training lacks a class."""
+    asked = [("xub", "B"), ("aaa", "A"), ("ccc", "C")]
+    vectorizer = TfidfVectorizer(analyzer="char")
+    found = rnn_utils.text_baselines(vectorizer, TRAIN, asked, LABELS)
+    np.testing.assert_allclose(found["majority"], [[9 / 15, 6 / 15, 0]] * 3)
+    texts, labels = zip(*TRAIN, strict=True)
+    plain = TfidfVectorizer(analyzer="char")
+    line = LogisticRegression(C=10, max_iter=300).fit(
+        plain.fit_transform(texts), labels
+    )
+    chances = line.predict_proba(plain.transform([text for text, _ in asked]))
+    np.testing.assert_allclose(found["linear"][:, :2], chances, atol=1e-6)
+    assert found["linear"][:, 2].tolist() == [0, 0, 0]
+    assert found["linear"].argmax(1).tolist()[:2] == [1, 0]
+
+
+def test_baselines_with_nothing_to_learn_from():
+    """One class, or texts that share no word, must not end in a traceback."""
+    one_class = [("good film", "A"), ("bad film", "A")]
+    found = rnn_utils.review_baselines(one_class, [("good", "A")], ["A", "B"])
+    assert set(found) == {"majority", "tfidf_unigram", "tfidf_bigram"}
+    assert torch.equal(found["tfidf_unigram"], found["majority"])
+    alone = [(f"word{i}", "AB"[i % 2]) for i in range(2600)]
+    found = rnn_utils.review_baselines(alone, alone[:10], ["A", "B"])
+    assert torch.equal(found["tfidf_bigram"], found["majority"])
+
+
+# --------------------------------------------------------------------- BLEU, dictionary
 
 ANSWERS = ["Un homme court dans le parc.", "Une femme rit.", "The dog, it runs fast!"]
 TRUTH = [
@@ -863,46 +584,27 @@ TRUTH = [
 ]
 
 
-def test_bleu_equals_sacrebleu():
-    """Both figures and signatures are sacrebleu's own, called directly."""
+def test_bleu_equals_sacrebleu(capfd, caplog):
+    """Both figures and signatures are sacrebleu's own; it warns of nothing."""
     found = bleu_scores(ANSWERS, TRUTH)
     lower = sacrebleu.corpus_bleu(ANSWERS, [TRUTH], lowercase=True, tokenize="13a")
     cased = sacrebleu.corpus_bleu(ANSWERS, [TRUTH])
     assert found["bleu"] == pytest.approx(lower.score, abs=1e-9)
     assert found["bleu_13a"] == pytest.approx(cased.score, abs=1e-9)
     assert found["bleu_13a"] < found["bleu"] < 100
-    assert "case:lc" in found["signature"]
+    assert "case:lc" in found["signature"] and "tok:13a" in found["signature"]
     assert "case:mixed" in found["signature_13a"]
-    for signature in (found["signature"], found["signature_13a"]):
-        assert "tok:13a" in signature
-        assert f"version:{sacrebleu.__version__}" in signature
+    bleu_scores(["a b ."] * 200, ["a b."] * 200)
+    assert capfd.readouterr().err == "" and not caplog.records
 
 
 def test_bleu_known_answers():
-    """Equal is 100, nothing in common 0; a brevity penalty worked by hand."""
-    same_words = bleu_scores(TRUTH, TRUTH)
-    assert same_words["bleu"] == same_words["bleu_13a"] == pytest.approx(100)
-    assert bleu_scores(["w x y z"], ["a b c d"])["bleu"] < 10  # smoothed, so not 0
+    """Equal is 100, nothing said 0; a brevity penalty worked by hand."""
+    assert bleu_scores(TRUTH, TRUTH)["bleu_13a"] == pytest.approx(100)
     assert bleu_scores([""], ["a b c d"])["bleu"] == 0
-    upper = bleu_scores([TRUTH[0].upper()], [TRUTH[0]])
-    assert upper["bleu"] == pytest.approx(100)
-    assert upper["bleu_13a"] < 50
     # Every n-gram of 5 words is right, but the reference has 6: exp(1 - 6 / 5).
     short = bleu_scores(["a b c d e"], ["a b c d e f"])
     assert short["bleu"] == pytest.approx(100 * np.exp(1 - 6 / 5))
-
-
-def test_bleu_says_nothing_on_stderr(caplog, capfd):
-    """sacrebleu warns of spaces before full stops: noise for a learner."""
-    bleu_scores(["a b ."] * 200, ["a b."] * 200)
-    assert capfd.readouterr().err == ""
-    assert not caplog.records
-
-
-@pytest.mark.parametrize("answers, truth", [([], []), (["a"], []), (["a"], ["a", "b"])])
-def test_bleu_of_unequal_lists(answers, truth):
-    """A forgotten answer must not become a score."""
-    assert "BLEU" in refusal(bleu_scores, answers, truth)
 
 
 TOY = [
@@ -923,6 +625,9 @@ def test_dictionary_of_a_toy_corpus():
     known = {"house": "maison", "book": "livre", "red": "rouge", ".": "."}
     assert {word: found[word] for word in known} == known
     assert found["the"] in ("la", "le")
+    # "de" goes with every word alike, so it belongs to none.
+    pairs = [(f"e{k}", f"de f{k}") for k in range(9)]
+    assert word_dictionary(pairs) == {f"e{k}": f"f{k}" for k in range(9)}
 
 
 def test_dictionary_first_round_by_hand():
@@ -935,10 +640,12 @@ def test_dictionary_first_round_by_hand():
     assert word_dictionary(pairs, rounds=5) == {"a": "x", "b": "y"}
 
 
-def test_dictionary_knows_words_that_stand_for_nothing():
-    """ "de" goes with every word alike, so it belongs to none."""
-    pairs = [(f"e{k}", f"de f{k}") for k in range(9)]
-    assert word_dictionary(pairs) == {f"e{k}": f"f{k}" for k in range(9)}
+def test_dictionary_of_a_very_long_pair():
+    """10,000 words a side would be a hundred million links."""
+    long = " ".join(f"w{k}" for k in range(10_000))
+    found = word_dictionary([*TOY, (long, long)])
+    assert found["house"] == "maison"
+    assert "w199" in found and "w200" not in found
 
 
 def test_pair_baselines():
@@ -949,37 +656,3 @@ def test_pair_baselines():
     first, second = answers["dictionary"]
     assert first.endswith(" rouge maison.")
     assert second.endswith(" zebra")
-    assert pair_baselines(TOY, asked) == answers
-
-
-def test_dictionary_of_a_very_long_pair():
-    """10,000 words a side would be a hundred million links."""
-    long = " ".join(f"w{k}" for k in range(10_000))
-    found = word_dictionary([*TOY, (long, long)])
-    assert found["house"] == "maison"
-    assert "w199" in found
-    assert "w200" not in found
-
-
-def test_baselines_with_nothing_to_learn_from():
-    """One class, or 2,500 texts that share no word, must not end in a traceback."""
-    one_class = [("good film", "a"), ("bad film", "a")]
-    found = rnn_utils.review_baselines(one_class, [("good", "a")], ["a", "b"])
-    assert found["tfidf_unigram"] == found["majority"]
-    alone = [(f"word{i}", "ab"[i % 2]) for i in range(2600)]
-    found = rnn_utils.review_baselines(alone, alone[:10], ["a", "b"])
-    assert found["tfidf_bigram"]["accuracy"] == 0.5
-
-
-def test_comments_as_wide_as_the_data(tmp_path):
-    """`# sent_id = s1` has four columns too, where words have four."""
-    path = tmp_path / "four.txt"
-    path.write_text("# sent_id = s1\na x y N\n\n# sent_id = s2\nb x y V\n# x y SYM\n")
-    assert rnn_utils.read_tagged(path) == [[("a", "N")], [("b", "V"), ("#", "SYM")]]
-
-
-@pytest.mark.parametrize("text", ["<br />", " ", "\ud800 a"])
-def test_texts_without_a_word_are_refused(text):
-    with pytest.raises(rnn_utils.UserError):
-        rnn_utils.check_texts([text])
-    rnn_utils.check_texts(["loved it \N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}"])
