@@ -1876,50 +1876,191 @@ def text_baselines(vectorizer, train, asked, labels):
     the texts of `asked`.  Where there is nothing to learn from (one class, no word that
     comes again) the two are alike.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
     release_memory()
-    texts = [text for text, _ in train]
     classes = [label for _, label in train]
-    counts = Counter(classes)
-    shares = np.array([counts[label] / len(train) for label in labels])  # (C,)
-    majority = torch.from_numpy(np.tile(shares, (len(asked), 1)))  # (N, C)
-    linear = make_pipeline(vectorizer, LogisticRegression(C=10, max_iter=300))
+    majority = majority_scores(classes, len(asked), labels)
     try:
-        linear.fit(texts, classes)
+        known = vectorizer.fit_transform([text for text, _ in train])
+        asked = vectorizer.transform([text for text, _ in asked])
+        linear = linear_scores(known, classes, asked, labels, C=10)
     except ValueError:
-        return {"majority": majority, "linear": majority}
-    scores = torch.zeros_like(majority)
+        linear = majority
+    return {"majority": majority, "linear": linear}
+
+
+def majority_scores(classes, count, labels):
+    """The share of each class in `classes`, the same for each of `count` texts: (N, C)."""
+    counts = Counter(classes)
+    shares = torch.tensor([counts[label] / len(classes) for label in labels])  # (C,)
+    return shares.double().expand(count, -1).clone()
+
+
+def linear_scores(known, classes, asked, labels, **settings):
+    """Logistic regression on features `known` (M, F); probabilities (N, C) for `asked`.
+
+    settings: further arguments of LogisticRegression.  ValueError if there is only one
+    class, or no feature.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    linear = LogisticRegression(max_iter=300, **settings).fit(known, classes)
+    scores = torch.zeros(asked.shape[0], len(labels), dtype=torch.double)
     columns = [labels.index(label) for label in linear.classes_]
-    chances = linear.predict_proba([text for text, _ in asked])
-    scores[:, columns] = torch.from_numpy(chances)
-    return {"majority": majority, "linear": scores}
+    scores[:, columns] = torch.from_numpy(linear.predict_proba(asked)).double()
+    return scores
 
 
 def review_baselines(train, asked, labels):
-    """`text_baselines` of counts of words, and of words and pairs of neighbours (TF-IDF).
+    """Linear models on counts of words: what a sceptic asks of a reader of reviews.
 
-    Returns name -> (N, C) for "majority", "tfidf_unigram" and "tfidf_bigram".
+    train, asked: lists of (text, label); fitted on train only.  Returns name -> scores
+    of each class for the texts of `asked`, (N, C):
+        majority        how common each class is
+        tfidf_unigram   words, a word weighing less the more reviews it stands in
+        tfidf_bigram    the same, and pairs of neighbours
+        ratio_trigram   words, pairs and triples, by their log-count ratio
+    Lesson 05 works the last one by hand.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.feature_extraction.text import TfidfTransformer
 
-    # A pair that stands in one or two reviews of thousands tells little, and costs time.
-    least = 3 if len(train) > 2000 else 1
-    found = {}
+    release_memory()
+    classes = [label for _, label in train]
+    # A run that stands in one or two reviews of thousands tells little, and costs time.
+    rare = 3 if len(train) > 2000 else 1
+    runs = WordRuns(longest=3, least=min(rare, 2))
+    known = runs.fit_transform(split_words(text) for text, _ in train)  # (M, F)
+    asked = runs.transform(split_words(text) for text, _ in asked)  # (N, F)
+    texts_with = np.bincount(known.indices, minlength=known.shape[1])  # (F,)
+    majority = majority_scores(classes, asked.shape[0], labels)
+    found = {"majority": majority}
     for name, longest in (("tfidf_unigram", 1), ("tfidf_bigram", 2)):
-        counts = TfidfVectorizer(
-            tokenizer=split_words,
-            token_pattern=None,
-            lowercase=False,
-            ngram_range=(1, longest),
-            sublinear_tf=True,
-            min_df=least,
+        columns = np.flatnonzero((runs.length <= longest) & (texts_with >= rare))
+        weights = TfidfTransformer(sublinear_tf=True)
+        try:
+            weighted = weights.fit_transform(known[:, columns])
+            wanted = weights.transform(asked[:, columns])
+            found[name] = linear_scores(weighted, classes, wanted, labels, C=10)
+        except ValueError:  # nothing to learn from
+            found[name] = majority
+    columns = np.flatnonzero(texts_with >= 2)
+    try:
+        found["ratio_trigram"] = ratio_scores(
+            known[:, columns], classes, asked[:, columns], labels
         )
-        rows = text_baselines(counts, train, asked, labels)
-        found["majority"] = rows["majority"]
-        found[name] = rows["linear"]
+    except ValueError:
+        found["ratio_trigram"] = majority
     return found
+
+
+def ratio_scores(known, classes, asked, labels):
+    """The scores of Wang and Manning (2012): features times log-count ratio, (N, C).
+
+    known (M, F), asked (N, F): how often each text holds each feature; only whether it
+    does is used.  Each class has its ratio, against all others, and a logistic
+    regression of its own.  Of two classes one is enough: the other is its opposite.
+    """
+    from scipy.sparse import diags_array
+
+    known = (known > 0).astype(np.float64)
+    asked = (asked > 0).astype(np.float64)
+    scores = torch.zeros(asked.shape[0], len(labels), dtype=torch.double)
+    for label in labels[1:] if len(labels) == 2 else labels:
+        if label not in classes:  # it stands in no training text: its score stays 0
+            continue
+        is_label = np.array([found == label for found in classes])  # (M,)
+        weights = diags_array(log_count_ratio(known, is_label))  # (F, F)
+        chances = linear_scores(
+            known @ weights, is_label, asked @ weights, [False, True]
+        )
+        scores[:, labels.index(label)] = chances[:, 1]
+    if len(labels) == 2:
+        scores[:, 0] = 1 - scores[:, 1]
+    return scores
+
+
+def log_count_ratio(present, is_class):
+    """r (F,): above 0 for a feature that is commoner in texts of the class than in others.
+
+    present (M, F): 1 where a text holds a feature, else 0, dense or sparse.  is_class
+    (M,): True or False.  With p and q the numbers of texts that hold it, of the class
+    and of the others, one added to each: r = log((p / sum p) / (q / sum q)).
+    """
+    p = 1 + np.asarray(present[is_class].sum(0)).ravel()  # (F,)
+    q = 1 + np.asarray(present[~is_class].sum(0)).ravel()  # (F,)
+    return np.log(p / p.sum()) - np.log(q / q.sum())
+
+
+class WordRuns:
+    """Counts of runs of 1 ... `longest` neighbouring words; those in < `least` texts not.
+
+    The counts of scikit-learn's CountVectorizer, in a third of its time: a run is a
+    number, not a text.  A run of three is a run of two, which has a number already, and
+    one word more.  texts: lists of words, gone through once.  After fit_transform,
+    `length` (F,) is the number of words of each run.
+    """
+
+    def __init__(self, longest, least):
+        self.longest = longest
+        self.least = least
+
+    def fit_transform(self, texts):
+        """Learn which runs there are: counts (N, F), a sparse matrix."""
+        self.number = {}  # of each word
+        self.keys = []  # of each length, the runs that are known, sorted
+        return self._count(texts, learn=True)
+
+    def transform(self, texts):
+        """Counts (N, F) of the same runs in other texts."""
+        return self._count(texts, learn=False)
+
+    def _count(self, texts, learn):
+        from scipy.sparse import csr_array, hstack
+
+        words = []
+        lengths = []
+        for text in texts:
+            if learn:
+                words += [self.number.setdefault(w, len(self.number)) for w in text]
+            else:
+                words += [self.number.get(w, -1) for w in text]
+            lengths.append(len(text))
+        words = np.array(words, dtype=np.int64)
+        owner = np.repeat(np.arange(len(lengths)), lengths)  # which text a place is of
+        starts = np.arange(len(words))  # where a known run begins
+        runs = np.zeros(len(words), dtype=np.int64)  # its number; at first it is empty
+        tables = []
+        for length in range(1, self.longest + 1):
+            # Lengthen each run by the next word, if the same text has one that is known.
+            inside = starts + length <= len(words)
+            starts = starts[inside]
+            ends = starts + length - 1
+            fits = (owner[starts] == owner[ends]) & (words[ends] >= 0)
+            longer = runs[inside][fits] * len(self.number) + words[ends[fits]]
+            starts = starts[fits]
+            if learn:
+                keys, runs = np.unique(longer, return_inverse=True)
+            else:
+                keys = self.keys[length - 1]
+                runs = np.searchsorted(keys, longer)
+                # A run that is not among the keys would stand where another stands.
+                there = np.append(keys, -1)[runs] == longer
+                runs = runs[there]
+                starts = starts[there]
+            place = (owner[starts].astype(np.int32), runs.astype(np.int32))
+            shape = (len(lengths), len(keys))
+            ones = np.ones(len(runs))
+            table = csr_array((ones, place), shape=shape)  # repeats in a text add up
+            if learn:
+                often = np.bincount(table.indices, minlength=len(keys)) >= self.least
+                self.keys.append(keys[often])
+                table = table[:, np.flatnonzero(often)]
+                # The others are forgotten; those that stay are numbered anew.
+                starts = starts[often[runs]]
+                runs = (np.cumsum(often) - 1)[runs[often[runs]]]
+            tables.append(table)
+        sizes = [len(keys) for keys in self.keys]
+        self.length = np.repeat(np.arange(1, self.longest + 1), sizes)
+        return hstack(tables, format="csr")
 
 
 # --- forecasts (lessons 03, 06); lesson 03 works each on three numbers -------------------
