@@ -2693,8 +2693,7 @@ def run(main, argv=None):
     No traceback for what a reader can cause, only for faults of these lessons.
     """
     _KEPT.clear()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # same as Ctrl-C
+    _on_signal(signal.SIGTERM, signal.default_int_handler)  # same as Ctrl-C
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack a letter
     try:
@@ -2704,6 +2703,7 @@ def run(main, argv=None):
     except UserError as error:
         return _complain(error)
     except KeyboardInterrupt:
+        _on_signal(signal.SIGINT, signal.SIG_IGN)  # pressed twice is as good as once
         kept = "No epoch of training had been finished: there is nothing to go on from."
         if "path" in _KEPT:
             kept = (
@@ -2718,11 +2718,27 @@ def run(main, argv=None):
         if full:
             return _complain("the memory is full; lower --batch-size or --hidden-size")
         raise
-    except BrokenPipeError:  # `python 01_... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        pass  # `python 01_... | head` has read enough
     except OSError as error:
         return _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+    finally:
+        _let_go_of_output()
     return 0
+
+
+def _on_signal(number, handler):
+    """Set what a signal does; only a process's main thread may."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
+
+
+def _let_go_of_output():
+    """Write what is left; drop what cannot be, or Python complains of it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(sentence):
