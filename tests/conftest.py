@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import rnn_utils
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 # Put first on PYTHONPATH, this stands in for a machine without a network.
 NO_NETWORK = """
@@ -120,6 +123,15 @@ def no_data_folder(monkeypatch, request):
     """Tests run on samples, unless they ask for the real data."""
     if "real_data" not in request.fixturenames:
         monkeypatch.delenv("RNN_DATA_DIR", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """`run` decides what signals do: put that back."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def pytest_configure(config):
