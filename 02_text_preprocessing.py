@@ -1,15 +1,27 @@
 """02 · How does text become numbers?
 
-A network multiplies matrices, so text must become numbers: cut into tokens (words or
-smaller), each token given a number, its id (all together: the vocabulary), rows of ids
-made equally long (padding), each id exchanged for a vector to be trained (embedding).
+A network multiplies and adds, so it takes numbers only.  This lesson follows text on
+its whole way to numbers, and back:
+
+    text      "The cat saw the king."
+    tokens    the  cat  saw  the  king  .      pieces: words, characters, parts of words
+    ids       4  5  1  4  6  7                 each piece's number in a list of pieces
+    row       2  4  5  1  4  6  7  3  0  0     filled up, so that all rows are as long
+    mask      1  1  1  1  1  1  1  1  0  0     1: to be read, 0: only filled up
+    vectors   [0.5, 0.0], [0.8, 0.1], ...      the numbers that a network computes with
+
+The list of pieces is called the vocabulary; the table of vectors, one row for each
+piece, is called the embedding.
 
 What you will learn
-    - four ways to cut text: basic_english, words, characters, byte-pair encoding (BPE)
-    - how much of unseen text a vocabulary knows, and why so slowly more: Zipf's law
-    - padding, masks, and the way back from numbers to text
-    - that looking up an embedding is multiplying by a matrix
-    - that counts of neighbours, without a network, tell which words are alike
+    - four ways to cut text into tokens, and which one to take when
+    - counting, sorting, numbering and looking up tokens: a vocabulary in 12 lines
+    - what <pad>, <unk>, <bos> and <eos> are for
+    - byte-pair encoding, which learns its pieces from text and knows every text
+    - what an embedding row is, and which rows one step of training changes
+    - how counting neighbours, without any network, tells which words are alike
+
+You need lesson 01 (padding, lengths, mask) and Python's lists and dicts.
 
 Run it
     python 02_text_preprocessing.py
@@ -17,421 +29,1237 @@ Run it
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
     python 02_text_preprocessing.py --max-length 20 --quick
 
-You should see (shakespeare [real], two cores, about 5 seconds)
-                          V   tokens/document   unknown   line comes back
-      basic_english   6,213              25.4     6.44%           changed
-      word            7,245              26.6     7.07%           changed
-      bpe               760              52.1     0.00%             exact
-      char               68             112.1     0.00%             exact
-    The 1,000 most frequent of basic_english's tokens cover 85.92% of the training part
-    and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
-    Nearest to king: henry, vi, richard, edward; to father: son, brother, mother.
+You should see  (shakespeare [real], one thread, about 8 seconds in all)
+                          V   tokens/document   unknown   exactly back
+      basic_english   6,213              25.4     6.44%           0.0%
+      word            7,245              26.6     7.07%           0.0%
+      bpe               760              52.1     0.00%         100.0%
+      char               68             112.1     0.00%         100.0%
+    A row is one way to cut text: two into words, one into frequent parts of words
+    (bpe, byte-pair encoding), one into characters.  V is the size of the vocabulary,
+    learnt from 6,500 speeches of plays.  The other columns are counted on 722 speeches
+    that were held back, for text that nobody has seen: how many tokens a speech has,
+    the share of tokens that are not in the vocabulary, and the share of speeches that
+    are the same after text -> ids -> text.
 
-Try this (guess first, then run)
-    1. --tokenizer char: how large is V, how long are the rows, which letters are alike?
-    2. --min-freq 1 --max-vocab 20000: is no held-out token unknown then?  Why not?
-    3. --tokenizer bpe --merges 0, then 3000: what are BPE's tokens without any merge?
-    4. --max-length 10: how much of the text is lost, and what happens to the padding?
+    The 1,000 most frequent of basic_english's tokens make up 85.92% of the first part
+    and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
+    Nearest to king: richard, henry, warwick; to father: brother, his, husband, son.
+
+Try this  (guess first, then run)
+    --tokenizer char       how large is the vocabulary, how long are the rows, and which
+                           letters are alike by their neighbours?
+    --min-freq 1 --max-vocab 20000
+                           every token of the training part now has an id.  Is no
+                           held-out token unknown then?  Why not?
+    --tokenizer bpe --merges 0, then --merges 3000
+                           what are the tokens of byte-pair encoding without any merge?
+                           How much shorter do rows become with more?
+    --max-length 10        how much of the text is lost, and how much padding is there?
 """
 
 # Sizes
-#   B batch: rows (documents) handled together   T time: tokens in a row, with padding
-#   V vocabulary: how many tokens have an id     E embedding: numbers that stand for one
+#     B  batch (rows, or documents, handled together)
+#     T  time (places in a row, those that are only filled up included)
+#     V  vocabulary (how many tokens have an id)
+#     E  embedding (how many numbers stand for one token)
 
-import random
 import re
 import sys
+import textwrap
+import time
+import unicodedata
 from collections import Counter, defaultdict
-from functools import cache
+from collections.abc import Callable
 from itertools import pairwise
+from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from sklearn.decomposition import TruncatedSVD
 from torch import nn
 
 import rnn_utils as utils
 
+# Four tokens that stand in no text; their ids are 0, 1, 2, 3.  Section 2 tells what
+# each is for.
+PAD = utils.PAD  # "<pad>"
+UNK = utils.UNK  # "<unk>"
+BOS = utils.BOS  # "<bos>"
+EOS = utils.EOS  # "<eos>"
+SPECIALS = [PAD, UNK, BOS, EOS]
+
 # ====================================================================================
 # 1. Data
 # ====================================================================================
-
-# A small text of our own, for machines without data: each {a|b|c} becomes one of its
-# words, the first the oftenest.  Section 3 ought to find that those words are alike.
-OWN_TEXT = """
-The {dog|cat|horse|cow|goat|fox|hen|sheep} {ran|walked|jumped|slept|hid} near the river.
-On {Monday|Tuesday|Thursday|Friday} the {farmer|teacher|doctor|baker} stayed at home!
-"We {made|bought|sold|tasted} {bread|soup|cheese|rice|fish|cake|honey}," they said.
-Is {North|South|Lang|Ash|Stone|Hart|Fair}{er|ing|en|le|}{ton|wick|ford|ham|mere} far?
-"""
-
-
-def own_texts(n=2500):
-    """`n` documents of three generated sentences; fixed, whatever --seed says."""
-    rng, sentences = random.Random(20240103), OWN_TEXT.strip().splitlines()
-
-    def word(match):
-        choices = match[1].split("|")
-        return choices[int(len(choices) * rng.random() ** 3)]
-
-    drawn = [" ".join(rng.choices(sentences, k=3)) for _ in range(n)]
-    return [re.sub(r"\{(.*?)\}", word, text) for text in drawn]
+#
+# The whole lesson on one sentence, first:
+#
+#     text --cut--> tokens --number--> ids --fill up--> row, mask --look up--> vectors
+#      ^               |                |
+#      +----- join ----+--- look back --+
+#
+# Everything in `show_one_sentence` is written out with lists alone.  The rest of the
+# file does the same steps for thousands of texts, and explains each where it stands.
+#
+# Why are the ids not enough?  An id is a name, not an amount.  A network that was
+# handed cat = 5 and king = 6 would take a king for a little more than a cat.  So an id
+# is only used to pick a row out of a table, and the numbers in that row, the vector,
+# are what the network computes with.  Training may change them as it likes.
 
 
-def read_documents(path):
-    """A CSV file's column `text`; else paragraphs, or lines if there are under ten."""
+def say(text):
+    """Print a paragraph, broken into lines."""
+    print(textwrap.fill(text, 82, initial_indent="  ", subsequent_indent="  "))
+
+
+def print_columns(rows):
+    """rows: label -> cells, all as many.  Prints them so that columns stand in line."""
+    widths = []
+    for column in zip(*rows.values(), strict=True):
+        widths.append(max(len(cell) for cell in column))
+    for label, cells in rows.items():
+        placed = []
+        for cell, width in zip(cells, widths, strict=True):
+            placed.append(cell.rjust(width))
+        print(f"  {label:<9}" + "  ".join(placed))
+
+
+def show_one_sentence():
+    """Text, tokens, ids, padded row, mask, vectors, and back: every step with lists."""
+    text = "The cat saw the king."
+
+    # 1. Cut the text into tokens.  Lower case makes The and the one token; the space
+    #    before the full stop makes it a token of its own, else king. were a new word.
+    spaced = text.lower().replace(".", " .")
+    tokens = spaced.split()  # the cat saw the king .
+
+    # 2. Number the tokens.  Here the vocabulary was chosen by hand; "saw" is not in it.
+    #    A token's id is its place in the list; what is not there becomes <unk>, id 1.
+    vocabulary = ["<pad>", "<unk>", "<bos>", "<eos>", "the", "cat", "king", "."]
+    ids = [2]  # <bos>: here the text begins
+    for token in tokens:
+        if token in vocabulary:
+            ids.append(vocabulary.index(token))
+        else:
+            ids.append(1)
+    ids.append(3)  # <eos>: here it ends
+
+    # 3. Fill the row up to 10 places.  A batch is one table of numbers, and all rows of
+    #    a table are equally long, whatever the texts are.  <pad> has id 0.
+    missing = 10 - len(ids)
+    row = ids + [0] * missing
+
+    # 4. The mask remembers which places are to be read, so that later steps can leave
+    #    out the others: 1 yes, 0 no.
+    mask = [1] * len(ids) + [0] * missing
+
+    # 5. Each id picks its row of the embedding: here 8 rows (V) of 2 numbers (E).
+    embedding = [
+        [0.0, 0.0],  # 0 <pad>
+        [0.1, 0.2],  # 1 <unk>
+        [0.5, 0.0],  # 2 <bos>
+        [0.0, 0.5],  # 3 <eos>
+        [0.8, 0.1],  # 4 the
+        [0.3, 0.9],  # 5 cat
+        [0.4, 0.7],  # 6 king
+        [0.9, 0.6],  # 7 .
+    ]
+    vectors = [embedding[i] for i in row]
+
+    # 6. And back: look the ids up in the list, leave out what was added, join.
+    found = [vocabulary[i] for i in row if i not in (0, 2, 3)]
+    back = " ".join(found)
+
+    print("One sentence on its whole way")
+    print(f"  text:   {text}")
+    print(f"  tokens: {tokens}")
+    print_columns(
+        {
+            "place": [str(place) for place in range(len(row))],
+            "read as": [vocabulary[i] for i in row],
+            "id": [str(i) for i in row],
+            "mask": [str(m) for m in mask],
+            "vector": [str(vector[0]) for vector in vectors],
+            "": [str(vector[1]) for vector in vectors],
+        }
+    )
+    print(f"  back:   {back}")
+    say("Lost on the way: the capital letter, the spacing, and the word saw.")
+
+
+# A file becomes a list of documents: the texts that are handled as one row each.  A CSV
+# file has one in each line of its column `text`.  A plain text is cut at empty lines,
+# into paragraphs; in a play each speech is one.
+#
+# The regular expression for "an empty line", piece by piece:
+#     \n     a line end
+#     \s*    any white space, as much as comes, or none (a line of spaces looks empty)
+#     \n     another line end
+# (A regular expression is a pattern for text; `re.split` cuts wherever it fits.)
+EMPTY_LINE = re.compile(r"\n\s*\n")
+
+
+def read_documents(path, column="text"):
+    """The documents of a file: a list of str.  UserError if it cannot be read."""
     if path.suffix.lower() == ".csv":
-        return utils.read_csv(path, ["text"])["text"].dropna().astype(str).tolist()
+        # dtype, keep_default_na: the word "null" is a text like any other.
+        frame = utils.read_csv(path, [], dtype=str, keep_default_na=False)
+        if column not in frame.columns:
+            have = ", ".join(frame.columns[:20])
+            raise utils.UserError(
+                f"{path} has no column '{column}'; name one of its columns with "
+                f"--text-column: {have}"
+            )
+        return frame[column].fillna("").tolist()
     text = utils.read_text(path)
-    paragraphs = re.split(r"\n\s*\n", text)
-    return text.splitlines() if len(paragraphs) < 10 else paragraphs
+    paragraphs = EMPTY_LINE.split(text)
+    if len(paragraphs) < 10:  # a file without empty lines: every line is a document
+        return text.split("\n")
+    return paragraphs
 
 
-def load_texts(args):
-    """Returns (source, training texts, held-out texts), 9 to 1.
+# Documents are split in two before anything is counted.  All that is learnt from text
+# (vocabulary, merges, neighbours) is learnt from the training part alone; the held-out
+# part stands for text that nobody has seen yet.  A vocabulary that had been counted on
+# both would know every held-out word, and "unknown" would always be 0 %: a promise that
+# the next new text breaks.
+#
+# The held-out part is the last tenth, and not every tenth document: neighbouring
+# speeches share names and topic, so every tenth would be easier than new text is.
 
-    What is learnt comes from the training part alone; the held-out part stands for text
-    nobody has seen.  It is the last tenth, as neighbouring texts share names and topic.
-    """
-    reviews = utils.SAMPLES / "reviews.csv"
-    offline = {"sample": reviews if reviews.is_file() else None}
+
+def load_documents(args):
+    """Returns (source, training documents, held-out documents), 9 to 1."""
+    offline = {"sample": utils.SAMPLES / "reviews.csv"}
     source = utils.choose_dataset(args, ["shakespeare"], offline)
-    texts = read_documents(source.path) if source.path else own_texts()
-    texts = [text for text in utils.capped(args, texts, 400) if basic_english(text)]
-    if len(texts) < 2:
-        raise utils.UserError(f"{source.path} needs two lines of text or more")
-    cut = min(round(0.9 * len(texts)), len(texts) - 1)
-    return source, texts[:cut], texts[cut:]
+    found = utils.capped(args, read_documents(source.path, args.text_column), 400)
+    documents = []
+    for text in found:
+        # Unicode can write é as one sign, or as e and an accent: NFC makes it one.
+        # Else the same word would be two tokens, depending on who typed it.
+        text = unicodedata.normalize("NFC", text)
+        if basic_english(text):  # else there is nothing in it but spaces and quotes
+            documents.append(text)
+    if len(documents) < 2:
+        raise utils.UserError(
+            f"{source.path} needs two lines of text or more; give a longer text"
+        )
+    cut = min(round(0.9 * len(documents)), len(documents) - 1)
+    return source, documents[:cut], documents[cut:]
 
 
 # ====================================================================================
 # 2. Model
 # ====================================================================================
-# The "model" of this lesson is the way from text to numbers.
+#
+# The "model" of this lesson is the way from text to numbers, in four steps: cut,
+# number, fill up, look up.
+#
+# --- Step 1: cut text into tokens ----------------------------------------------------
+#
+# A function that cuts text is called a tokenizer.  Three of this lesson's four are
+# fixed rules, and stand here.  The fourth, byte-pair encoding (bpe), is learnt from
+# text: section 3.
+#
+#     basic_english   lower case, marks apart      good | morrow | , | kate
+#     word            case and apostrophes kept    Good | morrow | , | Kate
+#     char            every character              G|o|o|d| |m|o|r|r|o|w|,| |K|a|t|e
+#     bpe             frequent parts of words      G|ood| m|or|row|,| K|ate
+#
+# Older programs also threw out frequent words (the, not, is) and cut endings off.  A
+# network that reads words in their order needs both: "not good" is not "good".
+#
+# torchtext, PyTorch's own library for text until 2024, had rules for English called
+# basic_english.  They are so simple that str.replace does them.
 
 
 def basic_english(text):
-    """The tokens of torchtext, PyTorch's old library: lower case, marks set apart."""
-    text = text.lower().replace('"', "")
-    text = re.sub(r"<br />|[;:]", " ", text)  # <br />: line break of a web page
-    return re.sub(r"(['.,()!?])", r" \1 ", text).split()
+    """Tokens by torchtext's rules: lower case, no double quotes, marks set apart."""
+    text = text.lower()
+    text = text.replace('"', "")
+    text = text.replace("<br />", " ")  # the line break of a web page
+    for mark in ";:":
+        text = text.replace(mark, " ")  # these two are dropped
+    for mark in "'.,()!?":
+        text = text.replace(mark, f" {mark} ")  # these become tokens
+    return text.split()  # at white space, however much of it
+
+
+def show_basic_english():
+    """The rules one after the other on one line."""
+    text = 'She said: "Don\'t go!"'
+    print("\nbasic_english, rule after rule")
+    print(f"  text             {text}")
+    text = text.lower()
+    print(f"  lower case       {text}")
+    text = text.replace('"', "")
+    print(f"  no double quotes {text}")
+    text = text.replace(":", " ")
+    print(f"  no colons        {text}")
+    text = text.replace("'", " ' ").replace("!", " ! ")
+    print(f"  marks apart      {text}")
+    tokens = text.split()
+    print(f"  split at spaces  {tokens}")
+    same = tokens == basic_english('She said: "Don\'t go!"')
+    print(f"  the function basic_english gives the same: {same}")
+
+
+# basic_english breaks don't into three tokens, and for it The is the same as the.
+# Where that hurts (names, German nouns), `words` keeps both.  Its pattern has two
+# cases, and findall takes whichever fits first, again and again, from left to right.
+# (VERBOSE lets a pattern be spread over lines, with comments; spaces in it mean nothing
+# then.)
+
+WORD = re.compile(
+    r"""
+    \w+         # one or more "word characters": letters of any language, digits, _
+    (?:         # then a group:
+      ['’]\w+   #     an apostrophe, straight or curly, and more letters, as in Don't
+    )*          # ... as often as it comes, or never
+    |           # or, if no word begins here,
+    [^\w\s]     # one character that is neither a word character nor white space: ! €
+    """,
+    re.VERBOSE,
+)
 
 
 def words(text):
-    """Words with their case (don't stays one), and each punctuation mark by itself."""
-    return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", text)
+    """Words with their case (Don't stays one), and each mark by itself."""
+    return WORD.findall(text)
 
 
-# Byte-pair encoding starts from single bytes: 256 of them spell every text of every
-# language (UTF-8 writes é as two).  Then, again and again, the pair of neighbours that
-# is most frequent in the training part becomes one token: a merge.  Nothing is joined
-# across chunks (a word or a run of punctuation with the space before it, or white
-# space); all chunks joined are the text.
-CHUNK = re.compile(r" ?\w+| ?[^\w\s]+|\s+")
+def characters(text):
+    """Every character is a token, spaces and line ends too."""
+    return list(text)
 
 
-def single_bytes(text):
-    return [bytes([byte]) for byte in text.encode()]
+def show_cuts():
+    """Three fixed ways to cut one line."""
+    text = "Don't pay O'Brien 3.50!"
+    print(f"\nThree ways to cut: {text}")
+    print(f"  basic_english  {' '.join(visible(basic_english(text)))}")
+    print(f"  word           {' '.join(visible(words(text)))}")
+    print(f"  char           {' '.join(visible(characters(text)))}")
+    say(
+        "_ is a space: for char it is a token like any other.  Digits are tokens too: "
+        "that 3.50 is more than 3.49 stands in no id; a network would have to learn it."
+    )
 
 
-def merge_pair(pieces, pair):
-    """Join each neighbouring `pair` in a list of pieces, from left to right."""
-    merged, i = [], 0
-    while i < len(pieces):
-        width = 2 if tuple(pieces[i : i + 2]) == pair else 1
-        merged.append(b"".join(pieces[i : i + width]))
-        i += width
-    return merged
+def visible(tokens):
+    """Tokens for the eye: space as _, line end as \\n, part of a character as \\xc3."""
+    shown = []
+    for token in tokens:
+        if isinstance(token, bytes):  # of byte-pair encoding, section 3
+            token = token.decode(errors="backslashreplace")
+        shown.append(token.replace(" ", "_").replace("\n", "\\n"))
+    return shown
 
 
-def make_bpe(merges):
-    """The function text -> tokens that `merges` define, the earliest applied first."""
-    ranks = {pair: i for i, (pair, _) in reversed(list(enumerate(merges)))}
-
-    @cache  # a word is cut the same wherever it stands
-    def cut(chunk):
-        pieces = single_bytes(chunk)
-        while known := [pair for pair in pairwise(pieces) if pair in ranks]:
-            pieces = merge_pair(pieces, min(known, key=ranks.get))
-        return pieces
-
-    return lambda text: [token for chunk in CHUNK.findall(text) for token in cut(chunk)]
+# --- Step 2: number the tokens -------------------------------------------------------
+#
+# A vocabulary is a list of different tokens.  A token's id is its place in that list.
+# To make one: count how often each token occurs in the training part, sort by count,
+# number from 0.
+#
+# Why sort by count?  Not because a network cared: an id is only a name.  But a
+# vocabulary must end somewhere (each token costs a row of the embedding), and then the
+# rarest should go: they are at the end of the list, and a cut is enough.  A token that
+# occurs once has also too few examples to learn from, so `min_freq` leaves it out.
 
 
-def make_tokenizers(merges):
-    """name -> (text to tokens, tokens to text).  Only bpe and char lose nothing."""
-    return {
-        "basic_english": (basic_english, " ".join),
-        "word": (words, " ".join),
-        "bpe": (make_bpe(merges), lambda t: b"".join(t).decode(errors="replace")),
-        "char": (list, "".join),
-    }
+def number_tokens(rows, min_freq=1, max_size=10_000):
+    """Count, sort, number: rows of tokens -> {token: id}, the special four first."""
+    # Count.
+    counts = {}
+    for row in rows:
+        for token in row:
+            counts[token] = counts.get(token, 0) + 1
+    # Sort: by falling count; equal counts by the alphabet, so that two runs agree.
+    kept = [token for token in counts if counts[token] >= min_freq]
+    kept = [token for token in kept if token not in SPECIALS]
+    kept.sort(key=lambda token: (-counts[token], token))
+    # Number.
+    ids = {}
+    for token in [*SPECIALS, *kept][:max_size]:
+        ids[token] = len(ids)  # the first gets 0, the next 1, ...
+    return ids
 
 
-# Padding, unknown token, begin and end of a row: not from the text; their ids are 0-3.
-SPECIALS = PAD, UNK, BOS, EOS = utils.PAD, utils.UNK, utils.BOS, utils.EOS
+def look_up(tokens, ids):
+    """Tokens -> ids; a token that has none gets that of <unk>."""
+    return [ids.get(token, ids[UNK]) for token in tokens]
+
+
+def show_vocabulary():
+    """Count, sort, number and look up three short texts; equal to utils.Vocabulary."""
+    texts = ["the dog saw the cat", "the king saw the dog", "a king slept"]
+    rows = [text.split() for text in texts]
+    counts = Counter()  # a dict that counts: what the first loop of number_tokens does
+    for row in rows:
+        counts.update(row)
+    in_order = sorted(counts, key=lambda token: (-counts[token], token))
+    ids = number_tokens(rows, min_freq=2)
+    print("\nA vocabulary of: " + " / ".join(texts))
+    print("  count    " + "  ".join(f"{token} {counts[token]}" for token in counts))
+    print("  sort     " + "  ".join(f"{token} {counts[token]}" for token in in_order))
+    print("  number   " + "  ".join(f"{token} {ids[token]}" for token in ids))
+    print("           (seen twice or more, behind the special four)")
+    asked = ["the", "cat", "saw", "a", "king"]
+    print(f"  look up  {' '.join(asked)}: {look_up(asked, ids)}")
+    print("           (cat and a have no number: 1, <unk>)")
+
+    # All later lessons use the shared class.  It does the same.
+    shared = utils.Vocabulary.build(rows, SPECIALS, min_freq=2)
+    same_numbers = shared.ids == ids
+    same_answers = shared.encode(asked) == look_up(asked, ids)
+    print(f"  utils.Vocabulary: same numbers {same_numbers}, same ids {same_answers}")
+
+
+# --- Step 3: one table out of many rows ----------------------------------------------
+#
+# Four tokens that come from no text make rows of unequal length into one table:
+#
+#     <pad>  0   padding: fills short rows up.  The mask is 0 there, and nothing is
+#                learnt from it (lesson 01).  Without it there were no table, no batch.
+#     <unk>  1   unknown: stands for every token without an id.  Without it a text with
+#                a new word could not be read at all.
+#     <bos>  2   begin of sequence: what a network that writes is given first, when it
+#                has written nothing yet (lessons 08 and 09).
+#     <eos>  3   end of sequence: what such a network writes when it has finished.
+#                Without it, it could never stop.
 
 
 def encode(tokens, vocabulary, max_length):
-    """<bos> tokens <eos>, at most `max_length` ids; a text's own "<pad>" is unknown."""
-    body = [UNK if token in SPECIALS else token for token in tokens[: max_length - 2]]
-    return vocabulary.encode([BOS, *body, EOS])
+    """<bos> tokens <eos> as ids, max_length at most: of a long text the beginning."""
+    kept = tokens[: max_length - 2]  # two places are for <bos> and <eos>
+    framed = [BOS]
+    for token in kept:
+        # A text about HTML may hold the letters <pad>.  They must not become padding,
+        # or a real word would be masked: they count as unknown.
+        if token in SPECIALS:
+            token = UNK
+        framed.append(token)
+    framed.append(EOS)
+    return vocabulary.encode(framed)
 
 
 def decode(ids, vocabulary, join):
-    """Ids back to text: <pad>, <bos> and <eos> go, <unk> stays to be seen."""
-    return join([t for t in vocabulary.decode(ids) if t not in (PAD, BOS, EOS)])
+    """Ids back to text: what was added goes, <unk> stays, so that the loss is seen."""
+    found = []
+    for token in vocabulary.decode(ids):
+        if token not in (PAD, BOS, EOS):
+            found.append(token)
+    return join(found)
+
+
+def show_special_tokens():
+    """Two texts of unequal length become one table and its mask."""
+    vocabulary = utils.Vocabulary([*SPECIALS, "the", "dog", "saw", "king"])
+    texts = ["the dog", "the unicorn saw the king"]
+    rows = [encode(text.split(), vocabulary, max_length=100) for text in texts]
+    ids, lengths = utils.pad(rows, vocabulary[PAD])  # (B, T), (B,); see lesson 01
+    mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
+    print("\nTwo texts in one table: " + " / ".join(texts))
+    for row in range(len(texts)):
+        print_columns(
+            {
+                "read as": vocabulary.decode(ids[row].tolist()),
+                "id": [str(i) for i in ids[row].tolist()],
+                "mask": [str(m) for m in mask[row].int().tolist()],
+            }
+        )
+    say(
+        "<pad> fills the first row up, <unk> stands for unicorn, <bos> and <eos> say "
+        "where each text begins and ends."
+    )
+
+
+# --- Step 4: look up vectors ---------------------------------------------------------
+#
+# The embedding W is a table of V rows and E columns.  To look an id up is to copy its
+# row.  Books write it as a product of matrices instead: x = one_hot(id) W, where
+# one_hot(id) is a row of V zeros with a single 1 at the place `id`:
+#
+#                       | w0 |
+#     [0 0 1 0]    x    | w1 |    =    0 w0 + 0 w1 + 1 w2 + 0 w3    =    w2
+#                       | w2 |
+#                       | w3 |
+#
+# All products but one are with 0, so the row w2 remains.  Both are the same; but the
+# product takes V multiplications for every number of the result, copying takes none.
+# So programs copy.  That it is a product explains why W can be trained like the weights
+# of any linear layer.
+#
+# E is for you to choose: some ten numbers for letters, a hundred or more for words.
 
 
 def embed_by_one_hot(ids, weight):
-    """x_t = one_hot(i_t) W:  ids (B, T), weight W (V, E) -> (B, T, E).
+    """ids (B, T), weight (V, E) -> (B, T, E), as a product of matrices."""
+    one_hot = nn.functional.one_hot(ids, len(weight))  # (B, T, V) of 0 and 1
+    return one_hot.to(weight.dtype) @ weight  # (B, T, E)
 
-    one_hot(i) has a 1 at place i, else 0.  All products but one are with 0, so row i_t
-    of W remains; weight[ids] picks the same rows directly.
-    """
-    one_hot = nn.functional.one_hot(ids, len(weight)).to(weight.dtype)  # (B, T, V)
-    return one_hot @ weight  # (B, T, E)
+
+def show_embedding_lookup():
+    """Three ids looked up in a table of five rows: by product, copying, and PyTorch."""
+    # Row 3 holds 30, 31: one sees where each number comes from.
+    weight = torch.tensor([[0, 1], [10, 11], [20, 21], [30, 31], [40, 41]]).float()
+    ids = torch.tensor([[3, 1, 3]])  # (B, T) = (1, 3): id 3 stands there twice
+    by_product = embed_by_one_hot(ids, weight)  # (1, 3, 2)
+    by_copying = weight[ids]  # (1, 3, 2)
+    table = nn.Embedding(5, 2)  # V = 5 rows of E = 2 numbers
+    with torch.no_grad():
+        table.weight.copy_(weight)
+    by_pytorch = table(ids)  # (1, 3, 2)
+    one_hot = nn.functional.one_hot(ids, 5)  # (1, 3, 5)
+    print("\nLook up the ids 3 1 3 in a table of V = 5 rows, E = 2 numbers each")
+    for place in range(3):
+        i = ids[0, place].item()
+        zeros_and_one = one_hot[0, place].tolist()
+        result = by_product[0, place].tolist()
+        print(f"  id {i}: {zeros_and_one} times the table = {result}, row {i} of it")
+    first = (by_product - by_copying).abs().max().item()
+    second = (by_product - by_pytorch).abs().max().item()
+    print(f"  largest difference to copying rows: {first}, to nn.Embedding: {second}")
 
 
 # ====================================================================================
 # 3. Training
 # ====================================================================================
-# What is fitted to data sees only the training part: merges, vocabulary, word vectors.
+#
+# No network is trained in this lesson, but three things are learnt from text: the parts
+# of words that byte-pair encoding cuts into; the rows of an embedding (one step of it);
+# and which words have the same neighbours.
+#
+# --- Byte-pair encoding: learn the pieces --------------------------------------------
+#
+# The problem: words need a large vocabulary and still meet unknown ones; characters
+# know nearly everything, but make rows four times as long.  The idea of byte-pair
+# encoding (Sennrich et al., 2016): begin with the smallest pieces, and join what often
+# stands side by side.  Frequent words end as one piece, rare ones stay in parts.
+#
+#     1. Cut every word of the training part into its smallest pieces.
+#     2. Count all pairs of neighbouring pieces.
+#     3. Merge the most frequent pair into one new piece, wherever it stands.
+#     4. Go back to 2, until there are as many merges as one wants.
+#
+# The smallest pieces here are bytes (as in Radford et al., 2019).  A computer stores
+# text as bytes, numbers from 0 to 255; in the form called UTF-8 an English letter is
+# one byte, é is two, and every sign of every language is some row of bytes.  With all
+# 256 in the vocabulary nothing is ever unknown.  b"ing" is how Python writes bytes.
+#
+# The functions below speak of chunks: for now, read "words".
 
 
-def learn_bpe(texts, merges, min_freq=2):
-    """Learn byte-pair merges: a list of ((left, right), count), in order of learning.
+def single_bytes(text):
+    """The smallest pieces: "né" -> [b"n", b"\\xc3", b"\\xa9"]."""
+    return [bytes([number]) for number in text.encode("utf-8")]
 
-    As Sennrich et al. (2016), but from bytes (Radford et al., 2019); then `merges` times
 
-        (a, b) = argmax over pairs of  sum over chunks w of  n(w) * times (a, b) is in w
+def count_pairs(chunk_counts, pieces):
+    """How often each pair of neighbouring pieces occurs: {(left, right): count}.
 
-    (n(w): how often chunk w occurs) and every a b becomes the one piece ab.
+    chunk_counts: how often each different chunk occurs.  pieces: how it is cut now.
+    A chunk that occurs 20 times is looked at once, and its pairs count 20 times.
     """
-    counts = Counter(chunk for text in texts for chunk in CHUNK.findall(text))
-    pieces = {chunk: single_bytes(chunk) for chunk in counts}
-    pairs, holders = Counter(), defaultdict(set)  # holders: pair -> chunks that held it
+    pairs = Counter()
+    for chunk, count in chunk_counts.items():
+        for pair in pairwise(pieces[chunk]):  # pairwise of a b c: (a, b), (b, c)
+            pairs[pair] += count
+    return pairs
 
-    def count(chunk, sign):
-        for pair in pairwise(pieces[chunk]):
-            pairs[pair] += sign * counts[chunk]
-            holders[pair].add(chunk)
 
-    for chunk in counts:
-        count(chunk, +1)
+def most_frequent(pairs):
+    """The pair with the highest count; of equals the first by the alphabet."""
+    highest = max(pairs.values())
+    equals = [pair for pair, count in pairs.items() if count == highest]
+    return min(equals)
+
+
+def merge_pair(pieces, pair):
+    """Join `pair` wherever it stands in a list of pieces, from left to right."""
+    merged = []
+    place = 0
+    while place < len(pieces):
+        here = tuple(pieces[place : place + 2])  # this piece and the next
+        if here == pair:
+            merged.append(pair[0] + pair[1])
+            place += 2  # both are used up: in a a a only the first two join
+        else:
+            merged.append(pieces[place])
+            place += 1
+    return merged
+
+
+def learn_bpe_plainly(chunk_counts, merges, min_freq=2):
+    """Count all pairs, merge the most frequent, count again: [(pair, count), ...]."""
+    pieces = {chunk: single_bytes(chunk) for chunk in chunk_counts}
     learnt = []
-    while len(learnt) < merges and pairs:
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))  # ties: alphabet
+    while len(learnt) < merges:
+        pairs = count_pairs(chunk_counts, pieces)
+        if not pairs:
+            break  # every word is one piece already
+        best = most_frequent(pairs)
         if pairs[best] < min_freq:
-            break
+            break  # what occurs once is no pattern
         learnt.append((best, pairs[best]))
-        for chunk in holders.pop(best):  # only these change: no need to count all anew
-            count(chunk, -1)
+        for chunk in chunk_counts:
             pieces[chunk] = merge_pair(pieces[chunk], best)
-            count(chunk, +1)
     return learnt
 
 
-def fit_vocabulary(tokenizer, train, merges, args):
-    """Number train's tokens: specials, then by falling count.  BPE: bytes, then merges."""
-    if tokenizer == "bpe":
-        tokens = [bytes([i]) for i in range(256)] + [a + b for (a, b), _ in merges]
-        return utils.Vocabulary([*SPECIALS, *dict.fromkeys(tokens)])  # each once
-    return utils.Vocabulary.build(train, SPECIALS, args.min_freq, args.max_vocab)
+# The plain form looks at every chunk again after every merge, though a merge changes
+# few of them.  The fast form keeps the counts, and remembers which chunks hold which
+# pair (`holders`).  After a merge it takes those chunks alone: their old pairs are
+# subtracted, the chunk is merged, its new pairs are added.  That saves nearly all of
+# the work, and finds the same merges in the same order.
+#
+#     merge i n;  r a i n, 4 times:   r a, a i, i n  -4      r a in:   r a, a in  +4
 
 
-def cooccurrences(rows, size, window=3):
-    """How often ids stand at most `window` apart: (size, size).  Id `size` is left out."""
-    gap = [size] * window  # between two documents, so that no pair reaches across
-    flat = np.array([i for row in rows for i in [*row, *gap]])
-    counts = np.zeros((size + 1, size + 1))
-    for distance in range(1, window + 1):
-        np.add.at(counts, (flat[:-distance], flat[distance:]), 1)
-    return (counts + counts.T)[:size, :size]
+def learn_bpe(chunk_counts, merges, min_freq=2):
+    """As learn_bpe_plainly, but fast: only chunks that hold the pair are touched."""
+    pieces = {chunk: single_bytes(chunk) for chunk in chunk_counts}
+    pairs = count_pairs(chunk_counts, pieces)  # once; from here on kept up to date
+    holders = defaultdict(set)  # pair -> the chunks that hold it; empty at first
+    for chunk in chunk_counts:
+        for pair in pairwise(pieces[chunk]):
+            holders[pair].add(chunk)
+    learnt = []
+    while len(learnt) < merges and pairs:
+        best = most_frequent(pairs)
+        if pairs[best] < min_freq:
+            break
+        learnt.append((best, pairs[best]))
+        # A chunk in holders may have lost the pair to an earlier merge.  No harm: what
+        # is subtracted is then added again.
+        for chunk in holders.pop(best):
+            for pair in pairwise(pieces[chunk]):
+                pairs[pair] -= chunk_counts[chunk]
+            pieces[chunk] = merge_pair(pieces[chunk], best)
+            for pair in pairwise(pieces[chunk]):
+                pairs[pair] += chunk_counts[chunk]
+                holders[pair].add(chunk)
+    return learnt
 
 
-def pointwise_information(counts):
-    """PPMI(a, b) = max(0, log( n(a, b) / (n(a) p(b)) )),  n(a, b): (V, V) -> (V, V).
+# Chunks: a text is first cut into parts across which nothing is joined.  A chunk is a
+# word with the space before it (most words have one, so " king" becomes one piece), a
+# run of marks, or white space.  All chunks joined are the text again: nothing is lost.
 
-    How much oftener than by chance does b stand near a?  n(a) sums row a; p(b): share of
-    n(b)^0.75, else rare b would seem too telling (Levy et al., 2015).
+CHUNK = re.compile(
+    r"""
+    [ ]?\w+         # at most one space, then one or more word characters: " king"
+    |               # or
+    [ ]?[^\w\s]+    # at most one space, then marks, as many as come: " --", "..."
+    |               # or
+    \s+             # white space that no word has taken: line ends, two spaces
+    """,
+    re.VERBOSE,
+)
+
+
+def count_chunks(texts):
+    """How often each chunk occurs: what merges are learnt from."""
+    counts = Counter()
+    for text in texts:
+        counts.update(CHUNK.findall(text))
+    return counts
+
+
+class BytePairs:
+    """Cuts new text: of all pairs in it that were learnt, the earliest joins first.
+
+    So a word is put together as it was in training: rain and ing must be there before
+    rain ing can join.
     """
-    p = counts.sum(0) ** 0.75
-    chance = counts.sum(1, keepdims=True) * p / max(p.sum(), 1)
-    return np.log(np.maximum(1, counts / np.maximum(chance, 1e-9)))
+
+    def __init__(self, merges):
+        # rank: how early a pair was learnt.  A pair may have been learnt twice, when a
+        # later merge made one of its pieces anew: then its first rank counts.
+        self.ranks = {}
+        for rank, (pair, _) in enumerate(merges):
+            self.ranks.setdefault(pair, rank)
+        self.known = {}  # chunk -> pieces: a chunk is cut the same wherever it stands
+
+    def cut_chunk(self, chunk):
+        """Merge the earliest pair that was learnt, again and again."""
+        pieces = single_bytes(chunk)
+        while True:
+            learnt = [pair for pair in pairwise(pieces) if pair in self.ranks]
+            if not learnt:
+                return pieces
+            earliest = min(learnt, key=self.ranks.get)
+            pieces = merge_pair(pieces, earliest)
+
+    def cut(self, text):
+        """Text -> tokens, which are pieces of bytes."""
+        tokens = []
+        for chunk in CHUNK.findall(text):
+            if chunk not in self.known:
+                self.known[chunk] = self.cut_chunk(chunk)
+            tokens.extend(self.known[chunk])
+        return tokens
 
 
-def word_vectors(ppmi):
-    """(V, V) -> (V, 50): columns that say the same merged, each row of length 1."""
-    if not ppmi.any():
-        return ppmi
-    vectors = TruncatedSVD(min(50, len(ppmi)), random_state=0).fit_transform(ppmi)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+def join_bytes(tokens):
+    """Pieces of bytes -> text; half a character, if a row ends there, becomes a �."""
+    return b"".join(tokens).decode("utf-8", errors="replace")
+
+
+def show_byte_pairs():
+    """Five words, four merges: count all pairs, merge the best, count again."""
+    counts = {"rain": 4, "raining": 3, "train": 2, "training": 3, "king": 2}
+    pieces = {word: single_bytes(word) for word in counts}
+    print("\nByte-pair encoding on five words: count all pairs, merge, count again")
+    print_pieces(counts, pieces)
+    for number in range(1, 5):
+        pairs = count_pairs(counts, pieces)
+        # The four best, in the order in which most_frequent would choose them.
+        in_order = sorted(pairs, key=lambda pair: (-pairs[pair], pair))
+        told = [f"{' '.join(visible(pair))} {pairs[pair]}" for pair in in_order[:4]]
+        print(f"  pairs    {', '.join(told)}, ...")
+        best = most_frequent(pairs)
+        print(f"  merge {number}: {' + '.join(visible(best))}")
+        for word in counts:
+            pieces[word] = merge_pair(pieces[word], best)
+        print_pieces(counts, pieces)
+    say(
+        "Why 20 for i n?  Once in each word, 4 + 3 + 2 + 3 + 2 = 14, and a second time "
+        "in raining and training, 3 + 3.  Then a in and r a have 12 each: the alphabet "
+        "decides.  After four merges there are pieces that a reader knows: rain, ing."
+    )
+    plain = learn_bpe_plainly(counts, 4)
+    print(f"  The fast form learns the same merges: {learn_bpe(counts, 4) == plain}")
+
+    # New text is cut by the same merges, in the same order.
+    new = single_bytes("straining")
+    print(f"  A word that was never seen: {' '.join(visible(new))}")
+    for pair, _ in plain:
+        new = merge_pair(new, pair)
+        print(f"    after {'+'.join(visible(pair)):>6}:  {' '.join(visible(new))}")
+    print(f"  BytePairs does the same: {BytePairs(plain).cut('straining') == new}")
+
+    # On whole texts: chunks first, with the space before a word; é is two bytes.
+    print(f"  chunks of 'Oh, née --  so!': {CHUNK.findall('Oh, née --  so!')}")
+    print(f"  bytes of ' née': {' '.join(visible(single_bytes(' née')))}")
+
+
+def print_pieces(counts, pieces):
+    """Each word as it is cut now, and how often it occurs."""
+    cells = []
+    for word, count in counts.items():
+        cells.append(f"{' '.join(visible(pieces[word]))} ×{count}")
+    print("    " + "   ".join(cells))
+
+
+def time_byte_pairs(train_texts):
+    """The plain and the fast form on the same real text: equal, and how fast."""
+    some = train_texts[:500]
+    counts = count_chunks(some)
+    start = time.perf_counter()
+    plain = learn_bpe_plainly(counts, 50)
+    middle = time.perf_counter()
+    fast = learn_bpe(counts, 50)
+    end = time.perf_counter()
+    print(f"\n50 merges, {len(some):,} documents, {len(counts):,} different chunks")
+    print(f"  timed: plain form {middle - start:.2f} s, fast form {end - middle:.2f} s")
+    print(f"  the same merges with the same counts: {plain == fast}")
+
+
+# --- The four tokenizers and their vocabularies --------------------------------------
+
+
+class Tokenizer(NamedTuple):
+    """The way to tokens and the way back."""
+
+    cut: Callable  # text -> tokens
+    join: Callable  # tokens -> text
+
+
+def make_tokenizers(merges):
+    """Name -> Tokenizer.  bpe and char lose nothing; the words lose their spacing."""
+    return {
+        "basic_english": Tokenizer(basic_english, " ".join),
+        "word": Tokenizer(words, " ".join),
+        "bpe": Tokenizer(BytePairs(merges).cut, join_bytes),
+        "char": Tokenizer(characters, "".join),
+    }
+
+
+def fit_vocabulary(name, train_rows, merges, args):
+    """The vocabulary of a tokenizer, out of the training part's rows of tokens."""
+    if name != "bpe":
+        return utils.Vocabulary.build(
+            train_rows, SPECIALS, args.min_freq, args.max_vocab
+        )
+    # Byte-pair encoding brings its own: all bytes, and what each merge has made.
+    tokens = [bytes([number]) for number in range(256)]
+    for (left, right), _ in merges:
+        tokens.append(left + right)
+    different = dict.fromkeys(tokens)  # abc may have been made twice, a+bc and ab+c
+    return utils.Vocabulary([*SPECIALS, *different])
+
+
+# --- The embedding: which rows does one step of training change? ---------------------
+#
+# Training changes numbers so that a loss falls; the loss is a number that says how
+# wrong the result is.  The gradient tells, for each number of W, how the loss changes
+# with it; a step subtracts a little of it: W - learning rate x gradient.  (Lesson 04
+# writes the whole loop out.)
+#
+# The toy: every looked-up vector v should become [1, 1], so loss = sum of (v - 1)² / 2.
+# Its gradient is v - 1: the farther off, the larger.  A row that was not looked up is
+# not in the loss, so its gradient is 0, and it stays.  A row that was looked up twice
+# gets both gradients.  Row 0 is padding, which must not learn: padding_idx=0 tells
+# nn.Embedding to leave it alone.
+#
+# (Adam, the rule of steps in later lessons, has momentum: it goes on moving a row a
+# little for some steps after the row was last looked up.)
+
+
+def one_step(table, ids, learning_rate):
+    """One step of training an nn.Embedding: every vector of `ids` towards ones."""
+    vectors = table(ids)  # one more dimension than ids, of size E
+    loss = ((vectors - 1) ** 2).sum() / 2
+    loss.backward()  # writes the gradient of all rows into table.weight.grad, (V, E)
+    with torch.no_grad():  # the step itself is nothing to take a gradient of
+        table.weight -= learning_rate * table.weight.grad
+
+
+def show_embedding_step():
+    """One step of training on four ids by hand; equal to nn.Embedding's."""
+    ids = [5, 2, 5, 0]  # 5 stands there twice, 0 is padding
+    learning_rate = 0.1
+    before = [
+        [0.0, 0.0],  # 0 <pad>
+        [0.1, 0.9],
+        [0.2, 0.4],  # 2
+        [0.7, 0.7],
+        [0.6, 0.5],
+        [0.5, 0.3],  # 5
+    ]
+
+    # By hand: add up the gradients of each row, then subtract a tenth of them.
+    gradients = [[0.0, 0.0] for _ in before]
+    for i in ids:
+        if i == 0:
+            continue  # padding learns nothing
+        for column in range(2):
+            gradients[i][column] += before[i][column] - 1
+    after = []
+    for row, gradient in zip(before, gradients, strict=True):
+        stepped = [w - learning_rate * g for w, g in zip(row, gradient, strict=True)]
+        after.append(stepped)
+
+    # The same by PyTorch, which finds the gradient of any loss by itself.
+    table = nn.Embedding(6, 2, padding_idx=0)
+    with torch.no_grad():
+        table.weight.copy_(torch.tensor(before))
+    one_step(table, torch.tensor(ids), learning_rate)
+
+    print(f"\nOne step of training on the ids {ids}: towards [1, 1], learning rate 0.1")
+    print("  row  before       gradient       after")
+    changed = []
+    for row in range(6):
+        numbers = [*before[row], *gradients[row], *after[row]]
+        cells = "  ".join(f"{number:5.2f}" for number in numbers)
+        print(f"  {row}   {cells}")
+        if after[row] != before[row]:
+            changed.append(row)
+    gap = (table.weight - torch.tensor(after)).abs().max().item()
+    print(f"  rows that changed: {changed}; row 5, looked up twice, by both gradients")
+    print(f"  largest difference to nn.Embedding: {gap:.1e}")
+
+
+# --- Neighbours: what counting alone tells about words -------------------------------
+#
+# The vectors of an embedding begin as random numbers and are learnt with the task, from
+# lesson 05 on.  But some meaning lies in plain counts already: words with the same
+# neighbours can stand in each other's place (the cat sleeps, the dog sleeps).
+#
+#     1. Count: how often does word b stand near word a?  One row of counts for each a.
+#     2. Weigh: and, the, "," stand near everything, so their counts tell little.
+#        Compare each count with what chance would give, if b stood just anywhere.
+#     3. Compare two rows by the angle between them.
+
+
+def count_neighbours(rows, size, window):
+    """Rows of ids -> counts (V, V): how often two ids stand at most `window` apart.
+
+    None stands for a word that is not in the table: it keeps its place, and no count.
+    """
+    counts = [[0] * size for _ in range(size)]
+    for row in rows:
+        for place, word in enumerate(row):
+            if word is None:
+                continue
+            for other in row[place + 1 : place + 1 + window]:
+                if other is not None:
+                    counts[word][other] += 1  # other is a neighbour of word,
+                    counts[other][word] += 1  # and word one of other
+    return np.array(counts, dtype=float).reshape(size, size)
+
+
+def weigh(counts, power=1.0):
+    """log(count / what chance would give), 0 where negative: (V, V) -> (V, V).
+
+    Known as positive pointwise mutual information.  power: of the shares; with 0.75
+    rare words look less rare, else they would seem too telling (Levy et al., 2015).
+    """
+    of_each = counts.sum(axis=0)  # (V,) neighbours that each word has in all
+    shares = of_each**power / max((of_each**power).sum(), 1e-9)  # (V,)
+    by_chance = of_each.reshape(-1, 1) * shares  # (V, 1) * (V,) -> (V, V)
+    ratios = counts / np.maximum(by_chance, 1e-9)  # a word without neighbours: 0 / 0
+    return np.log(np.maximum(ratios, 1))  # log 1 is 0
+
+
+def cosines(vectors):
+    """Rows (V, n) -> (V, V): the cosine of the angle between every two of them.
+
+    1: the same direction; 0: nothing in common.  How long the rows are does not count,
+    so a frequent word can be like a rare one.
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)  # (V, 1)
+    unit = vectors / np.maximum(lengths, 1e-9)  # (V, n), each of length 1
+    return unit @ unit.T  # (V, V)
+
+
+def show_counted_vectors():
+    """A table of four words, counted, weighed and compared."""
+    names = ["cat", "dog", "drinks", "milk"]
+    texts = ["cat drinks milk", "dog drinks milk", "dog drinks"]
+    rows = []
+    for text in texts:
+        rows.append([names.index(word) for word in text.split()])
+    counts = count_neighbours(rows, size=4, window=2)  # (4, 4)
+    weights = weigh(counts)  # (4, 4)
+    print("\nFour words and their neighbours in: " + " / ".join(texts))
+    print_square("1. Counts, at most 2 places apart", names, counts, digits=0)
+    say("Row cat: drinks once, milk once.  Row dog: drinks twice, milk once.")
+    print_square("2. Weights", names, weights, digits=2)
+    say(
+        "cat has 2 of all 14 neighbours, drinks 5: chance gives 2 x 5 / 14 = 0.71; "
+        "counted was 1, so the weight is log(1 / 0.71) = 0.34."
+    )
+    print_square("3. Cosines of the rows of weights", names, cosines(weights), digits=2)
+    say(
+        "cat and dog: (0.34 x 0.62 + 0.56 x 0.15) / (0.65 x 0.64) = 0.71, 0.65 and "
+        "0.64 being the lengths of their rows.  Nearest to cat is dog, though the two "
+        "never stand in one text."
+    )
+
+
+def print_square(title, names, table, digits):
+    """A table (V, V) with the words at both edges."""
+    rows = {}
+    for name, numbers in zip(names, table, strict=True):
+        cells = [f"{number:.{digits}f}" for number in numbers]
+        rows[name] = dict(zip(names, cells, strict=True))
+    utils.print_table(title, rows, corner="")
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
+#
+# From here on everything is measured on the real text: a few documents on their way,
+# the pieces that byte-pair encoding has learnt, the four tokenizers side by side, how
+# much a vocabulary of each size knows, and which words counting finds alike.
 
 
-def visible(tokens):
-    """Tokens for the eye: space as _, line end as \\n, half a character as \\xc3."""
-    kind = "backslashreplace"
-    shown = [t.decode(errors=kind) if isinstance(t, bytes) else t for t in tokens]
-    return [token.replace(" ", "_").replace("\n", "\\n") for token in shown]
+def follow_documents(texts, rows, vocabulary, tokenizer, args, source):
+    """Four real documents from text to a batch: returns ids (B, T) and mask (B, T)."""
+    encoded = [encode(row, vocabulary, args.max_length) for row in rows]
+    ids, lengths = utils.pad(encoded[:4], vocabulary[PAD])  # (B, T), (B,)
+    mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
+    print(f"\nReal documents on their way, {args.tokenizer}, {source.label}")
+    print(f"  text     {texts[0][:70]!r}")
+    print(f"  tokens   {' '.join(visible(rows[0][:15]))}")
+    print(f"  ids      {encoded[0][:15]}")
+    print(f"  batch    (B, T) {tuple(ids.shape)}, lengths {lengths.tolist()}, begins:")
+    for row in range(len(ids)):
+        beginning = ids[row, :10].tolist()
+        print_columns(
+            {
+                "read as": visible(vocabulary.decode(beginning)),
+                "id": [str(i) for i in beginning],
+                "mask": [str(m) for m in mask[row, :10].int().tolist()],
+            }
+        )
+    back = decode(ids[0].tolist(), vocabulary, tokenizer.join)
+    print(f"  back     {back[:70]!r}")
+
+    # What this way costs: the ends of long documents, and places that are only padding.
+    kept = sum(len(numbers) - 2 for numbers in encoded)  # without <bos> and <eos>
+    total = sum(len(row) for row in rows)
+    lost = 1 - kept / total
+    padding = 1 - mask.float().mean().item()
+    print(f"  --max-length {args.max_length} cuts off {lost:.1%} of the tokens")
+    print(f"  padding in this batch: {padding:.1%}, work for nothing")
+    return ids, mask
 
 
-def show_merges(merges, train_texts, source):
-    """The first merges, and one word after 0, 10, 100 and all of them."""
-    print(f"\nByte-pair encoding, pair after pair, on training text: {source.label}")
-    for step, ((left, right), count) in enumerate(merges[:6], start=1):
-        left, right, both = visible([left, right, left + right])
-        print(f"  merge {step}: {left} + {right} -> {both}   seen {count:,} times")
-    found = Counter(word for text in train_texts for word in words(text))
-    word = " " + max(found, key=lambda w: (len(w) > 7 and w.islower(), found[w]))
-    for n in sorted({min(n, len(merges)) for n in (0, 10, 100, len(merges))}):
-        print(f"  after {n:>4} merges: {' '.join(visible(make_bpe(merges[:n])(word)))}")
-    print("_ is a space.  Frequent words become one token, rare ones stay in parts.")
+def train_one_batch(ids, mask, vocabulary, args):
+    """One step of training on the real batch: which rows of the embedding change?"""
+    ids = ids.to(args.device)  # (B, T)
+    mask = mask.to(args.device)  # (B, T)
+    table = nn.Embedding(len(vocabulary), 8, padding_idx=0, device=args.device)
+    before = table.weight.detach().clone()  # (V, E)
+    one_step(table, ids, learning_rate=0.1)  # opened in show_embedding_step
+    differs = (table.weight != before).any(dim=1)  # (V,)
+    changed = differs.nonzero().flatten()  # the places of True: numbers of rows
+    occurred = ids[mask].unique()  # ids in the batch, padding left out, each once
+    say(
+        f"One step of training on this batch changes {len(changed):,} of "
+        f"{len(vocabulary):,} rows of the embedding, exactly those of its tokens: "
+        f"{torch.equal(changed, occurred)}.  So a rare token is rarely trained."
+    )
 
 
-def compare_tokenizers(tokenizers, split, vocabularies, source):
-    """One line cut four ways; then a table: size of vocabulary, length of rows."""
-    line, rows = 'Isn\'t "Zoë" at the café (yet)?', {}
-    print(f"\nOne line, four ways: {line}")
-    for name, (cut, join) in tokenizers.items():
-        print(f"  {name:>13}: {' '.join(visible(cut(line)))}")
-        held, vocabulary = split[name][1], vocabularies[name]
-        rows[name] = {
-            "V": len(vocabulary),
-            "tokens/document": f"{sum(map(len, held)) / len(held):.1f}",
-            "unknown": f"{1 - share_known(held, vocabulary):.2%}",
-            "line comes back": "exact" if join(cut(line)) == line else "changed",
-        }
-    utils.print_table(f"Held-out part of {source.label}", rows, corner="tokenizer")
-    print("Small V: long rows, all known.  Large V: short rows, some tokens unknown.")
+def print_merges(merges, train_texts, source):
+    """The first merges; a word as they come in; words from frequent to rare."""
+    print(f"\nByte-pair encoding of the training part: {source.label}")
+    for number, (pair, count) in enumerate(merges[:6], start=1):
+        left, right = visible(pair)
+        print(f"  merge {number}: {left} + {right} -> {left}{right}  {count:,} times")
+
+    counts = Counter()
+    for text in train_texts:
+        counts.update(words(text))
+    lower = [word for word in counts if word.islower()]
+    lower.sort(key=lambda word: (-counts[word], word))
+
+    # The most frequent long word, after so many merges.
+    long = [word for word in lower if len(word) > 7]
+    for word in long[:1]:
+        for number in (0, 10, 100, 1000):
+            if number < len(merges):
+                tokens = BytePairs(merges[:number]).cut(" " + word)
+                print(f"  {word} after {number} merges: {' '.join(visible(tokens))}")
+
+    print(f"  After all {len(merges):,} merges (_ is a space):")
+    encoder = BytePairs(merges)
+    for word in [*lower[:1], *lower[99:100], *lower[999:1000], *long[:1]]:
+        tokens = " ".join(visible(encoder.cut(" " + word)))
+        print(f"    {word:<12} {counts[word]:>6,} times   {tokens}")
+    say("Frequent words become one token, rare ones stay in parts.")
+
+
+# Which tokenizer when?  Three numbers pull against each other.  A large vocabulary
+# costs rows in the embedding; long rows cost time, for a recurrent network reads token
+# after token; and what is unknown is lost.  The lessons to come cut into characters
+# (04, 10) and words (05, 07, 08, 09); large language models use byte-pair encoding.
+
+GOOD_FOR = {
+    "basic_english": "classes of English texts; a first try",
+    "word": "names, tags: where capitals matter",
+    "bpe": "writing; any language; typing errors",
+    "char": "short texts, spelling, little data",
+}
 
 
 def share_known(rows, vocabulary):
     """Share of the tokens in `rows` that have an id of their own."""
-    return sum(t in vocabulary for row in rows for t in row) / sum(map(len, rows))
+    known = 0
+    total = 0
+    for row in rows:
+        total += len(row)
+        for token in row:
+            if token in vocabulary:
+                known += 1
+    return known / total
 
 
-def counts_by_rank(train, rows):
-    """(n,): how often train's 1st, 2nd, ... most frequent token occurs in `rows`."""
-    counts = Counter(token for row in rows for token in row)
-    ranked = utils.Vocabulary.build(train, specials=()).tokens
+def there_and_back(tokens, vocabulary, join):
+    """Tokens -> ids -> tokens -> text: what is left of it."""
+    ids = vocabulary.encode(tokens)
+    return join(vocabulary.decode(ids))
+
+
+def compare_tokenizers(tokenizers, vocabularies, held_texts, held_rows, source):
+    """The table: returns name -> its figures, counted on the held-out part."""
+    figures = {}
+    table = {}
+    for name, tokenizer in tokenizers.items():
+        exact = 0
+        for text, row in zip(held_texts, held_rows[name], strict=True):
+            if there_and_back(row, vocabularies[name], tokenizer.join) == text:
+                exact += 1
+        tokens = sum(len(row) for row in held_rows[name])
+        known = share_known(held_rows[name], vocabularies[name])
+        figures[name] = {
+            "vocabulary_size": len(vocabularies[name]),
+            "held_out_tokens": tokens,
+            "tokens_per_document": tokens / len(held_texts),
+            "held_out_coverage": known,
+            "exactly_back": exact / len(held_texts),
+        }
+        table[name] = {
+            "V": len(vocabularies[name]),
+            "tokens/document": f"{tokens / len(held_texts):.1f}",
+            "unknown": f"{1 - known:.2%}",
+            "exactly back": f"{exact / len(held_texts):.1%}",
+            "good for": GOOD_FOR[name].ljust(38),  # filled up: they begin in line
+        }
+    title = f"Which tokenizer when?  Held-out part of {source.label}"
+    utils.print_table(title, table, corner="tokenizer")
+    say(
+        "V: tokens with an id.  unknown: share of the tokens that have none.  exactly "
+        "back: documents that are the same after text -> ids -> text.  Small pieces "
+        "make long rows and leave little unknown; words make short rows and leave more."
+    )
+    return figures
+
+
+def print_losses(tokenizers, vocabularies, held_rows):
+    """What each way loses: of a line of odd text, and of the held-out part."""
+    line = 'Isn\'t "Zoë" at the café (yet)?'
+    print(f"\nFrom text to ids and back: {line}")
+    for name, tokenizer in tokenizers.items():
+        tokens = tokenizer.cut(line)
+        back = there_and_back(tokens, vocabularies[name], tokenizer.join)
+        mark = "✔" if back == line else "✘"
+        print(f"  {mark} {name:>13}: {back}")
+    say(
+        "Words lose the spacing and what training never had; characters lose signs "
+        "that training never had; bytes lose nothing."
+    )
+
+    # A dict keeps its order: the first five different unknown words.
+    unknown = {}
+    for row in held_rows["basic_english"]:
+        for token in row:
+            if token not in vocabularies["basic_english"] and len(unknown) < 5:
+                unknown[token] = tokenizers["bpe"].cut(" " + token)
+    if unknown:
+        print("\nHeld-out words that basic_english does not know, and their bpe tokens")
+    for token, pieces in unknown.items():
+        print(f"  ✘ {token:<15} ✔ {' '.join(visible(pieces))}")
+
+
+# Why is so much unknown, though the training part is nine times as long?  Because most
+# different words are rare.  Zipf's law: order words by count; the word of rank r occurs
+# about C / r times, C being the count of the first.  A few words fill half of any text,
+# and the others are so many that every new text brings some that no text had before.
+
+
+def counts_by_rank(train_rows, rows):
+    """(n,): how often training's 1st, 2nd, ... most frequent token occurs in `rows`."""
+    counts = Counter()
+    for row in rows:
+        counts.update(row)
+    ranked = utils.Vocabulary.build(train_rows, specials=()).tokens
     return np.array([counts[token] for token in ranked])
 
 
-def coverage(train, rows):
-    """(n,): share of tokens in `rows` among the 1, 2, ..., n most frequent of train."""
-    return counts_by_rank(train, rows).cumsum() / sum(map(len, rows))
+def coverage(train_rows, rows):
+    """(n,): share of the tokens in `rows` that the 1, 2, ..., n most frequent cover.
+
+    Training a a a b b c: ranks a b c.  `rows` a b x a: 2, 1, 0 of 4 -> 0.5 0.75 0.75.
+    """
+    total = sum(len(row) for row in rows)
+    return counts_by_rank(train_rows, rows).cumsum() / total
 
 
-def show_coverage(train, held, vocabulary, args, source):
-    """What the most frequent tokens cover, as a table."""
-    counts = counts_by_rank(train, train)
-    known, unseen = coverage(train, train), coverage(train, held)
-    used, rows = sum(token in vocabulary for token in set().union(*train)), {}
+def print_coverage(train_rows, held_rows, vocabulary, args, source):
+    """What the most frequent tokens cover, and Zipf's law beside the counts."""
+    train_counts = counts_by_rank(train_rows, train_rows)
+    train_share = coverage(train_rows, train_rows)
+    held_share = coverage(train_rows, held_rows)
+    ranked = utils.Vocabulary.build(train_rows, specials=()).tokens
+    used = sum(token in vocabulary for token in ranked)  # a bpe token may never occur
+    rows = {}
     for n in sorted({10, 100, 1000, 3000, 10_000, used}):
         if 0 < n <= used:
-            row = {"training": f"{known[n - 1]:.2%}"}
-            rows[f"{n:,}"] = row | {"held-out": f"{unseen[n - 1]:.2%}"}
+            rows[f"{n:,}"] = {
+                "training": f"{train_share[n - 1]:.2%}",
+                "held-out": f"{held_share[n - 1]:.2%}",
+            }
     title = f"Share of tokens known, {args.tokenizer}, {source.label}"
     utils.print_table(title, rows, corner="most frequent")
-    print("Read down: what a larger vocabulary adds; the last row is this run's.")
-    top, once = counts[:10].sum() / counts.sum(), (counts == 1).mean()
     print(
-        f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of its different"
+        "  Reading it: downwards, what a larger vocabulary adds; the last row is this"
     )
-    print("tokens occur once only: too rarely to learn from.")
+    print("  run's.")
+
+    print(f"\nZipf's law, {args.tokenizer}: of words, rank x count stays much the same")
+    for rank in (1, 10, 100, 1000):
+        if rank <= len(ranked):
+            token = visible([ranked[rank - 1]])[0]
+            count = train_counts[rank - 1]
+            told = f"rank {rank:>5,}  {token:>10}  {count:>7,} times"
+            print(f"  {told}  product {rank * count:,}")
+    top = train_counts[:10].sum() / train_counts.sum()
+    once = (train_counts == 1).mean()
+    say(
+        f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of its different "
+        "tokens occur only once: too rarely to learn from."
+    )
 
 
-def draw(split, args, source):
+def draw(train_rows, held_rows, args, source):
     """Coverage of held-out text against vocabulary size; count against rank (Zipf)."""
     if args.no_plots:
         return
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for name, (train, held) in split.items():
-        counts = counts_by_rank(train, train)
+    figure, (left, right) = utils.pyplot().subplots(1, 2, figsize=(11, 4))
+    for name in train_rows:
+        counts = counts_by_rank(train_rows[name], train_rows[name])
         ranks = np.arange(1, len(counts) + 1)
-        left.plot(ranks, coverage(train, held), label=name)
+        left.plot(ranks, coverage(train_rows[name], held_rows[name]), label=name)
         right.plot(ranks, counts, label=name)
         if name == args.tokenizer:
-            left.plot(ranks, coverage(train, train), "k--", lw=1, label="its training")
-            right.plot(ranks, counts[0] / ranks, "k--", lw=1, label="its C / rank")
+            known = coverage(train_rows[name], train_rows[name])
+            left.plot(ranks, known, "k--", lw=1, label=f"{name}, training")
+            right.plot(ranks, counts[0] / ranks, "k--", lw=1, label=f"C / r, {name}")
     left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="held-out known")
     right.set(xscale="log", yscale="log", xlabel="rank", ylabel="count in training")
     left.legend()
     right.legend()
     figure.suptitle(f"Known tokens, and Zipf's law: {source.label}", **utils.PLAIN)
+    print()
     utils.save_picture(figure, args, "coverage_and_zipf")
-    print("  Left: what a vocabulary of each size knows.  Right, dashed: Zipf's law,")
-    print("  in real text the token of rank r occurs about C / r times: most are rare.")
+    say(
+        "Reading it: left, what a vocabulary of each size knows of held-out text; only "
+        "small pieces reach 1.  Right, dashed: Zipf's law; words lie along it."
+    )
 
 
-def show_batch(texts, train, vocabulary, join, args, source):
-    """Encode, pad, mask, decode; returns ids (B, T) and mask (B, T) of 4 documents."""
-    encoded = [encode(row, vocabulary, args.max_length) for row in train]
-    ids, lengths = utils.pad(encoded[:4], vocabulary[PAD])  # (B, T), (B,)
-    mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
-    print(f"\nA batch {tuple(ids.shape)}, {source.label}, lengths {lengths.tolist()}")
-    for row, real in zip(ids[:, :12], mask[:, :12], strict=True):
-        print("  ids  " + " ".join(f"{i:>5}" for i in row.tolist()))
-        print("  mask " + " ".join(f"{m:>5}" for m in real.int().tolist()))
-    print("  (12 columns)  0 is padding (mask 0), 1 unknown, 2 begin, 3 end; last row:")
-    print(f"  {decode(ids[-1].tolist(), vocabulary, join)!r}")
-    exact = sum(decode(i, vocabulary, join) == t for i, t in zip(encoded, texts))
-    print(f"  text -> ids -> text: exact for {exact:,} of {len(texts):,} documents")
-    print("  (with bpe: all that --max-length leaves whole; the others may lose more)")
-    kept = sum(len(row) - 2 for row in encoded) / sum(map(len, train))
-    print(f"  --max-length {args.max_length} cuts off {1 - kept:.1%} of the tokens")
-    print(f"  padding in this batch: {(~mask).float().mean():.1%}, work for nothing")
-    return ids, mask
-
-
-def show_embedding(ids, mask, vocabulary, args):
-    """One-hot product, row lookup, nn.Embedding: values and gradients, to the bit."""
-    ids, mask = ids[:, :20].to(args.device), mask[:, :20].to(args.device)  # (B, T)
-    table = nn.Embedding(len(vocabulary), 8, device=args.device)
-    weight = table.weight  # (V, E)
-    # Sums of whole numbers are exact in any order, so no difference is excused.  The
-    # mask takes the gradient of padding away, for padding must not teach.
-    incoming = torch.randint(1, 9, (*ids.shape, 8)).to(weight) * mask.unsqueeze(-1)
-    ways = embed_by_one_hot(ids, weight), weight[ids], table(ids)  # (B, T, E) each
-    slopes = [torch.autograd.grad(way, weight, incoming)[0] for way in ways]  # (V, E)
-    gaps = [(each - three[0]).abs().max() for three in (ways, slopes) for each in three]
-    rows = slopes[2].abs().sum(dim=1).nonzero().flatten()
-    print("\nOne-hot product, lookup and nn.Embedding: three names for one thing")
-    print(f"  largest difference of values and gradients: {max(gaps).item()}")
-    print(f"  rows of W with a gradient: {len(rows):,} of {len(vocabulary):,}")
-    print(f"  exactly the rows that occurred: {torch.equal(rows, ids[mask].unique())}")
-    print("So a batch teaches the vectors of its own tokens, and no others.")
-
-
-def show_neighbours(train, args, source):
-    """Nearest tokens: the largest cosine, the product of two vectors of length 1."""
-    least = max(args.min_freq, 20)
-    frequent = utils.Vocabulary.build(train, (), least, min(args.max_vocab, 2000))
+def print_neighbours(train_rows, args, source):
+    """The nearest tokens by their counted neighbours."""
+    least = max(args.min_freq, 20)  # a rarer word has met too few neighbours
+    frequent = utils.Vocabulary.build(train_rows, (), least, min(args.max_vocab, 2000))
     size = len(frequent)
-    rows = [[frequent.ids.get(token, size) for token in row] for row in train]
-    counts = cooccurrences(rows, size)  # (size, size)
-    vectors = word_vectors(pointwise_information(counts))  # (size, 50)
+    rows = []
+    for row in train_rows:
+        # get: None, where a token is not among the frequent ones.
+        rows.append([frequent.ids.get(token) for token in row])
+    counts = count_neighbours(rows, size, window=3)  # (V, V)
+    alike = cosines(weigh(counts, power=0.75))  # (V, V)
     names = visible(frequent.tokens)
-    wanted = ["king", "father", "day", "blood", "film", "dog", "bread", "monday"]
+    # Some words of Shakespeare and of film reviews; in other text, frequent tokens.
+    wanted = ["king", "father", "day", "blood", "music", "superb", "monday", "two"]
     asked = [names.index(word) for word in wanted if word in names]
+    asked.extend(range(size // 10, size))
     print(f"\nNearest of {size:,} tokens seen {least} times or more, {source.label}")
-    for row in [*asked, *range(size // 10, size)][:6]:  # else frequent tokens
-        order = np.argsort(-vectors @ vectors[row], kind="stable")
-        near = [names[i] for i in order[order != row][:5]]
-        print(f"  {names[row]:>12}: {', '.join(near)}")
-    print("No network, no labels: two words are alike if their neighbours are.  A rare")
-    print("word has met too few neighbours to be placed well.")
+    for row in asked[:6]:
+        alike[row, row] = -1  # every word is nearest to itself: put it last
+        order = np.argsort(-alike[row], kind="stable")
+        near = [f"{names[i]} {alike[row, i]:.2f}" for i in order[:5] if i != row]
+        print(f"  {names[row]:>10}: {', '.join(near)}")
+    say(
+        "No network, no labels: two words are alike if their neighbours are.  So "
+        "opposites may be near each other, for they stand in the same places; and a "
+        "rare word has met too few neighbours to be placed well.  These vectors are "
+        "counted, not learnt; learnt ones, which a task shapes, come in lesson 05."
+    )
 
 
-def compare_with_torchtext(texts, tokens, vocabulary, args):
-    """Where torchtext loads: assert that it gives the same tokens and the same ids."""
+def compare_with_torchtext(texts, rows, vocabulary, args):
+    """Where torchtext loads: (same tokens, same ids), as it has them; else None.
+
+    torchtext is archived; it loads with no torch after 2.3, and nothing depends on it.
+    """
     try:
         import torchtext
 
@@ -440,13 +1268,50 @@ def compare_with_torchtext(texts, tokens, vocabulary, args):
         from torchtext.vocab import build_vocab_from_iterator
     except Exception as error:  # noqa: BLE001  (beside a newer torch: almost anything)
         print(f"\ntorchtext is not there, or does not load: {type(error).__name__}")
-        return
-    theirs = list(map(get_tokenizer("basic_english"), texts))
-    assert tokens == theirs, "torchtext cuts the text differently"
-    limits = {"min_freq": args.min_freq, "max_tokens": args.max_vocab}
-    known = build_vocab_from_iterator(theirs, specials=list(SPECIALS), **limits)
-    assert vocabulary.tokens == known.get_itos(), "torchtext numbers them differently"
-    print(f"\ntorchtext agrees: the same tokens, the same {len(vocabulary):,} ids.")
+        return None
+    cut = get_tokenizer("basic_english")
+    their_rows = [cut(text) for text in texts]
+    theirs = build_vocab_from_iterator(
+        their_rows,
+        min_freq=args.min_freq,
+        specials=SPECIALS,
+        max_tokens=args.max_vocab,
+    )
+    same_tokens = rows == their_rows
+    same_ids = vocabulary.tokens == theirs.get_itos()
+    print(f"\ntorchtext: the same tokens {same_tokens}, the same ids {same_ids}")
+    return same_tokens, same_ids
+
+
+def conclude(figures, source):
+    """The title's answer, with this run's figures."""
+    by_word = figures["basic_english"]
+    by_bytes = figures["bpe"]
+    by_letter = figures["char"]
+    print(f"\nHow does text become numbers?  ({source.label})")
+    say(
+        "Cut it into tokens; number the tokens of the training part; fill rows up to "
+        "one length, with a mask beside them; let each id pick a row of a table.  That "
+        "row, the vector, is what a network computes with, and training changes it."
+    )
+    say(
+        f"Which tokens?  Words (basic_english) make the shortest rows, "
+        f"{by_word['tokens_per_document']:.1f} tokens a document, at the price of a "
+        f"list of {by_word['vocabulary_size']:,}; of {by_word['held_out_tokens']:,} "
+        f"held-out ones {1 - by_word['held_out_coverage']:.2%} became <unk>.  "
+        f"Characters need a list of {by_letter['vocabulary_size']:,} and rows of "
+        f"{by_letter['tokens_per_document']:.1f}.  Byte-pair encoding has a list of "
+        f"{by_bytes['vocabulary_size']:,}, rows of "
+        f"{by_bytes['tokens_per_document']:.1f}, and loses nothing of any text."
+    )
+    say(
+        "How sure is that?  That bpe knows every text is certain, for every byte has "
+        "an id.  The other figures are counts on this one text; another has others."
+    )
+    say(
+        "And meaning?  There is none in an id.  It comes from use: from the words near "
+        "a word, which were counted here, or from a task, which lesson 05 learns."
+    )
 
 
 # ====================================================================================
@@ -454,46 +1319,88 @@ def compare_with_torchtext(texts, tokens, vocabulary, args):
 # ====================================================================================
 
 
-def build_parser():
-    """The flags of this lesson."""
-    parser, whole = utils.make_parser(__doc__), utils.whole
-    add, names = parser.add_argument, ["basic_english", "word", "bpe", "char"]
+def make_flags():
+    """The parser of this lesson's flags."""
+    parser = utils.make_parser(__doc__)
+    whole = utils.whole
+    add = parser.add_argument
+    names = list(GOOD_FOR)
     add("--tokenizer", choices=names, default=names[0], help="default basic_english")
     add("--max-vocab", type=whole(5), default=10_000, help="largest V (default 10000)")
     add("--min-freq", type=whole(1), default=2, help="rarer is unknown (default 2)")
     add("--max-length", type=whole(3), default=100, help="longest row (default 100)")
-    add("--merges", type=whole(0), default=500, help="of BPE, at most (default 500)")
-    utils.add_data_flags(parser, ["shakespeare", "sample"], "text; or CSV, column text")
+    add("--merges", type=whole(0), default=500, help="of bpe, at most (default 500)")
+    add("--text-column", default="text", help="of a CSV file (default text)")
+    utils.add_data_flags(parser, ["shakespeare", "sample"], "a text, or a CSV file")
     utils.add_common_flags(parser)
     return parser
 
 
-def main(argv=None):
-    args = utils.parse_flags(build_parser(), argv, __file__)
-    room = args.max_vocab - len(SPECIALS) - 256  # what the bytes leave for merges
-    if args.tokenizer == "bpe" and room < 0:
+def merges_to_learn(args):
+    """How many merges --max-vocab leaves room for, beside specials and bytes."""
+    room = args.max_vocab - len(SPECIALS) - 256
+    if room < 0 and args.tokenizer == "bpe":
         raise utils.UserError("--tokenizer bpe needs --max-vocab 260 or more")
-    source, *texts = load_texts(args)
-    print(f"Data: {source.label}" + ("" if source.path else ", made up by this script"))
-    print(f"{len(texts[0]):,} documents to learn from, {len(texts[1]):,} held out")
-    merges = learn_bpe(texts[0], min(args.merges, max(room, 0)), args.min_freq)
-    show_merges(merges, texts[0], source)
-    tokenizers, split, vocabularies = make_tokenizers(merges), {}, {}
-    for name, (cut, _) in tokenizers.items():
-        split[name] = [list(map(cut, part)) for part in texts]
-        vocabularies[name] = fit_vocabulary(name, split[name][0], merges, args)
-    compare_tokenizers(tokenizers, split, vocabularies, source)
-    vocabulary, join = vocabularies[args.tokenizer], tokenizers[args.tokenizer][1]
-    train, held = split[args.tokenizer]
-    show_coverage(train, held, vocabulary, args, source)
-    draw(split, args, source)
-    ids, mask = show_batch(texts[0], train, vocabulary, join, args, source)
-    show_embedding(ids, mask, vocabulary, args)
-    show_neighbours(train, args, source)
-    ours = split["basic_english"][0], vocabularies["basic_english"]
-    compare_with_torchtext(texts[0], *ours, args)
-    metrics = {"held_out_coverage": share_known(held, vocabulary)}
-    utils.write_metrics(args, source, metrics, {})
+    return min(args.merges, max(room, 0))
+
+
+def main(argv=None):
+    args = utils.parse_flags(make_flags(), argv, __file__, small=True)
+    most_merges = merges_to_learn(args)
+
+    # 1. Data: one sentence on its whole way, then the documents.
+    show_one_sentence()
+    source, train_texts, held_texts = load_documents(args)
+    print(f"\nData: {source.label}")
+    print(
+        f"  documents: {len(train_texts):,} for training, {len(held_texts):,} held out"
+    )
+    print(f"  the first: {train_texts[0][:70]!r}")
+
+    # 2. Model: cut, number, fill up, look up, each on a toy.
+    show_basic_english()
+    show_cuts()
+    show_vocabulary()
+    show_special_tokens()
+    show_embedding_lookup()
+
+    # 3. Training: byte-pair encoding, one step of an embedding, counted neighbours,
+    #    each on a toy; then the merges and vocabularies of the training part.
+    show_byte_pairs()
+    time_byte_pairs(train_texts)
+    show_embedding_step()
+    show_counted_vectors()
+    merges = learn_bpe(count_chunks(train_texts), most_merges, args.min_freq)
+    tokenizers = make_tokenizers(merges)
+    train_rows = {}
+    held_rows = {}
+    vocabularies = {}
+    for name, tokenizer in tokenizers.items():
+        train_rows[name] = [tokenizer.cut(text) for text in train_texts]
+        held_rows[name] = [tokenizer.cut(text) for text in held_texts]
+        vocabularies[name] = fit_vocabulary(name, train_rows[name], merges, args)
+
+    # 4. Evaluation and pictures: all of it on the real text, by the chosen tokenizer.
+    chosen = args.tokenizer
+    vocabulary = vocabularies[chosen]
+    ids, mask = follow_documents(
+        train_texts, train_rows[chosen], vocabulary, tokenizers[chosen], args, source
+    )
+    train_one_batch(ids, mask, vocabulary, args)
+    print_merges(merges, train_texts, source)
+    figures = compare_tokenizers(
+        tokenizers, vocabularies, held_texts, held_rows, source
+    )
+    print_losses(tokenizers, vocabularies, held_rows)
+    print_coverage(train_rows[chosen], held_rows[chosen], vocabulary, args, source)
+    draw(train_rows, held_rows, args, source)
+    print_neighbours(train_rows[chosen], args, source)
+    compare_with_torchtext(
+        train_texts, train_rows["basic_english"], vocabularies["basic_english"], args
+    )
+    conclude(figures, source)
+    metrics = {"held_out_coverage": figures[chosen]["held_out_coverage"]}
+    utils.write_metrics(args, source, metrics, {}, models=figures)
 
 
 if __name__ == "__main__":
