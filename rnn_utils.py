@@ -352,8 +352,15 @@ def of_rank_zero(function):
     def shared(*given, **named):
         if not in_ranks():
             return function(*given, **named)
-        found = [function(*given, **named) if rank() == 0 else None]
+        found = [None]
+        if rank() == 0:
+            try:
+                found = [function(*given, **named)]
+            except UserError as error:  # the others wait for an answer: this is it
+                found = [error]
         dist.broadcast_object_list(found)
+        if isinstance(found[0], UserError):
+            raise found[0]
         return found[0]
 
     return shared
@@ -1445,7 +1452,7 @@ def fit(
         records = state["training"]["records"]
         best = state["training"]["best"]
         print(f"Resuming after epoch {len(records)} from {state_file}")
-    trained = share_gradients(model) if config else model
+    trained = share_gradients(model)
     while len(records) < args.epochs:
         if best and 0 < args.patience <= len(records) - best["epoch"]:
             break  # early stopping
@@ -2710,13 +2717,16 @@ def run(main, argv=None):
                 f"The training state and the best weights are in {_KEPT['path']}: the "
                 "same command with --resume goes on from there."
             )
-        print(f"\nInterrupted.  {kept}", file=sys.stderr)
+        if rank() == 0:
+            print(f"\nInterrupted.  {kept}", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:  # PyTorch has no type for a full CPU
         words = ("out of memory", "not enough memory", "can't allocate", "ALLOC_FAILED")
         full = isinstance(error, MemoryError) or any(w in str(error) for w in words)
         if full:
             return _complain("the memory is full; lower --batch-size or --hidden-size")
+        if in_ranks() and "Connection closed by peer" in str(error):
+            return 2  # another rank has ended, and has said why
         raise
     except BrokenPipeError:
         pass  # `python 01_... | head` has read enough
