@@ -1178,10 +1178,10 @@ def print_coverage(train_rows, held_rows, vocabulary, args, source):
             }
     title = f"Share of tokens known, {args.tokenizer}, {source.label}"
     utils.print_table(title, rows, corner="most frequent")
-    print(
-        "  Reading it: downwards, what a larger vocabulary adds; the last row is this"
+    say(
+        "Reading it: downwards, what a larger vocabulary adds; the last row is that of "
+        "this run."
     )
-    print("  run's.")
 
     print(f"\nZipf's law, {args.tokenizer}: of words, rank x count stays much the same")
     for rank in (1, 10, 100, 1000):
@@ -1220,8 +1220,8 @@ def draw(train_rows, held_rows, args, source):
     print()
     utils.save_picture(figure, args, "coverage_and_zipf")
     say(
-        "Reading it: left, what a vocabulary of each size knows of held-out text; only "
-        "small pieces reach 1.  Right, dashed: Zipf's law; words lie along it."
+        "Reading it: left, what a vocabulary of each size knows of held-out text: small "
+        "pieces reach 1 soonest.  Right, dashed: Zipf's law; words lie along it."
     )
 
 
