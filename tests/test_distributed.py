@@ -1,6 +1,6 @@
-"""Lessons 05 and 10 in several processes (torchrun): the same training as in one.
+"""Several processes (torchrun, gloo): the same training as in one.
 
-torchrun also starts this very file, as a small lesson of its own: see `main`.
+torchrun also starts this very file, for what the lesson in small does not show: `main`.
 """
 
 import json
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, load_lesson, run_main
-from torch import nn
+from conftest import ROOT, load_lesson, metrics, run_main
+from toy import Toy, flags, make_data, measure, train
 
 import rnn_utils as utils
 
@@ -30,22 +30,19 @@ socket.socket.connect = local
 """
 
 
-def start(script, *flags, cwd, ranks=2):
-    """torchrun SCRIPT FLAGS in a process group of its own; an open Popen."""
+def run_ranks(script, *flags, cwd):
+    """torchrun with two processes, to its end: (exit status, stdout, stderr)."""
     (cwd / "blocked").mkdir(exist_ok=True)
     (cwd / "blocked" / "sitecustomize.py").write_text(LOCAL_ALONE)
     clean = {k: v for k, v in os.environ.items() if k != "RNN_DATA_DIR"}
     clean |= {"PYTHONPATH": str(cwd / "blocked"), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, f"--nproc_per_node={ranks}", script, *flags]
+    command = [*torchrun, "--nproc_per_node=2", script, *flags]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    pipes["start_new_session"] = True
-    return subprocess.Popen([str(w) for w in command], cwd=cwd, env=clean, **pipes)
-
-
-def run_ranks(script, *flags, cwd, ranks=2):
-    """The same, to its end: (exit status, stdout, stderr)."""
-    with start(script, *flags, cwd=cwd, ranks=ranks) as process:
+    command = [str(word) for word in command]
+    with subprocess.Popen(
+        command, cwd=cwd, env=clean, start_new_session=True, **pipes
+    ) as process:
         try:
             out, err = process.communicate(timeout=280)
         except subprocess.TimeoutExpired:
@@ -59,318 +56,166 @@ def our_lines(err):
     return [line for line in err.splitlines() if ": error: " in line]
 
 
-# ---------------------------------------------------------------- a small lesson
+# ---------------------------------------------------------------- the lesson in small
 
-ABOUT = {"lesson": "99_ranks", "dataset": "tiny", "config": {}}
-FLAGS = {"lesson": "99_ranks", "seed": 0, "device": "cpu", "epochs": 4, "lr": 0.05}
-FLAGS |= {"batch_size": 8, "clip": 0.5, "weight_decay": 0.01, "patience": 0}
-FLAGS |= {"optimizer": "adam", "accumulate": 1, "precision": "fp32"}
-FLAGS |= {"save_model": False, "resume": False, "no_plots": True}
-
-
-def build(dropout=0.0):
-    layers = [nn.Linear(3, 5), nn.Tanh(), nn.Dropout(dropout), nn.Linear(5, 1)]
-    return nn.Sequential(*layers).double()
-
-
-def make_data(n, **options):
-    """Rows of 1 to 4 real targets, so that equally many rows count unequally."""
-    draw = torch.Generator().manual_seed(n)
-    x = torch.randn(n, 4, 3, generator=draw, dtype=torch.float64)
-    y = x.sum(2) + torch.randn(n, 4, generator=draw, dtype=torch.float64)
-    real = torch.arange(4) < torch.randint(1, 5, (n, 1), generator=draw)
-    return utils.Batches({"x": x, "y": y, "real": real}, 8, **options)
-
-
-def step(model, batch):
-    """Squared error over the real items."""
-    error = (model(batch["x"]).squeeze(2) - batch["y"])[batch["real"]]
-    return {"loss": error.square().sum(), "near": (error.abs() < 1).sum()}, len(error)
-
-
-def data():
-    """41 rows make 5 batches of 8 and one of 1, which leaves rank 1 without a row."""
-    return make_data(41, shuffle=True), make_data(9)
-
-
-def experiment(dropout=0.0, **changes):
-    """Two epochs: what each scored, the weights at the end, the rows that were seen."""
-    args, seen = Namespace(**FLAGS | changes), []
-    constant = Namespace(step=lambda: None)  # the rate stays as it is
-
-    def watch(model, batch):
-        noise = torch.rand(()).item() if model.training else 0.0
-        seen.append((batch["index"].tolist(), noise if dropout else 0.0))
-        return step(model, batch)
-
-    utils.set_seed(0)
-    model, (train, val) = build(dropout), data()
-    optimizer = utils.OPTIMIZERS[args.optimizer](model.parameters(), args)
-    given = (utils.share_gradients(model), watch if dropout else step)
-    epochs = []
-    for _ in range(2):
-        found = utils.train_epoch(*given, train, optimizer, constant, args)
-        checked = utils.evaluate(model, step, val, args)
-        epochs.append(found | {f"val_{name}": value for name, value in checked.items()})
-    weights = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
-    return {"epochs": epochs, "weights": weights, "seen": seen}
-
-
-SETTINGS = {
+CASES = {
     "plain": {},
     "unclipped": {"clip": 0.0, "optimizer": "sgd"},
     "accumulated": {"accumulate": 4},
 }
 
 
-def train(args, stop_after=None):
-    """A training with dropout through `fit`; the records."""
+def data():
+    """41 rows make 5 batches of 8 and one of 1, which leaves rank 1 without a row."""
+    return (
+        make_data(41, double=True, size=8, shuffle=True),
+        make_data(9, double=True, size=8),
+    )
+
+
+def experiment(dropout=0.0, **changes):
+    """Two epochs: what each scored, the weights at the end, the rows that were seen."""
+    args = flags("nowhere", clip=changes.pop("clip", 0.5), **changes)
+    still = Namespace(step=lambda: None)  # the rate stays as it is
+    seen = []
+
+    def watch(model, batch):
+        noise = torch.rand(()).item() if dropout else 0.0
+        seen.append((batch["index"].tolist(), noise))
+        return measure(model, batch)
+
     utils.set_seed(0)
-    records = []
-    for record in utils.fit(build(0.5), step, *data(), args, ABOUT):
-        records.append(record)
-        if len(records) == stop_after:
-            raise KeyboardInterrupt
-    return records
+    train_data, val_data = data()
+    model = Toy(dropout=dropout).double()
+    optimizer = utils.make_optimizer(model.parameters(), args)
+    shared = utils.share_gradients(model)
+    epochs = []
+    for number in (1, 2):
+        found = utils.train_epoch(
+            shared, watch, train_data, optimizer, still, args, number
+        )
+        checked = utils.evaluate(model, measure, val_data, args)
+        epochs.append(found | {f"val_{name}": value for name, value in checked.items()})
+    weights = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
+    return {"epochs": epochs, "weights": weights, "seen": seen}
+
+
+def side_experiment():
+    """The weights after a training without a config, as a lesson has beside its main one."""
+    utils.set_seed(0)
+    model = Toy(dropout=0.0).double()
+    utils.fit(model, measure, *data(), flags("nowhere", epochs=2))
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
 
 
 def main(argv=None):
-    """What torchrun starts: with the folder to write to, and what to do."""
-    folder, what = Path(sys.argv[1]), sys.argv[2]
-    args = Namespace(**FLAGS, out_dir=str(folder), path=str(folder / "best.pt"))
-    here = utils.rank()
-    if what == "experiment":
-        found = {name: experiment(**more) for name, more in SETTINGS.items()}
-        found["dropout"] = experiment(dropout=0.5)
-        (folder / f"rank{here}.json").write_text(json.dumps(found))
-        raise utils.UserError("both ranks\nmiss a file")
-    elif what == "one fails":
-        if here == 1:
-            raise utils.UserError("rank 1 has\nno file")
-        utils.sum_over_ranks([1])
-    else:
-        args.resume, args.patience = what == "resume", 1 if what == "patience" else 0
-        args.lr = 5.0 if what == "patience" else args.lr
-        records = train(args, stop_after=2 if what == "stop" else None)
-        print(len(records), "epochs; rank", here, "goes on")
-        utils.sum_over_ranks([1])  # alone by now: waits for nobody
+    """What torchrun starts: experiments, then a whole training that stops early."""
+    folder = Path(sys.argv[1])
+    found = {name: experiment(**more) for name, more in CASES.items()}
+    found["dropout"] = experiment(dropout=0.5)
+    found["side"] = side_experiment()
+    (folder / f"rank{utils.rank()}.json").write_text(json.dumps(found))
+    _, records = train(flags(folder, lr=5.0, clip=0.0, patience=1))
+    print(len(records), "epochs; rank", utils.rank(), "goes on")
+    utils.sum_over_ranks([1])  # alone by now: waits for nobody
 
 
 @pytest.fixture(scope="module")
 def ranks_apart(tmp_path_factory):
-    """What each of two ranks found in the experiments; how the run ended."""
+    """What each of two ranks found in the experiments; the folder and the output."""
     folder = tmp_path_factory.mktemp("ranks")
-    status, out, err = run_ranks(__file__, folder, "experiment", cwd=folder)
-    assert (folder / "rank1.json").exists(), err
+    status, out, err = run_ranks(__file__, folder, cwd=folder)
+    assert status == 0, err
     found = [json.loads((folder / f"rank{k}.json").read_text()) for k in range(2)]
-    return [*found, (status, out, err)]
+    return [*found, folder, out]
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", CASES)
 def test_two_ranks_train_as_one_process(ranks_apart, name):
-    """Gradient, norm, clipping, sums: to 10 digits, though rank 1 has fewer items."""
-    alone = experiment(**SETTINGS[name])
+    """Gradient, norm, clipping, sums; though rank 1 has fewer items than rank 0."""
+    alone = experiment(**CASES[name])
     for found in (ranks_apart[0][name], ranks_apart[1][name]):
-        assert found["weights"] == pytest.approx(alone["weights"], rel=1e-10)
+        assert found["weights"] == pytest.approx(alone["weights"], rel=1e-9)
         for epoch, expected in zip(found["epochs"], alone["epochs"], strict=True):
-            assert epoch == pytest.approx(expected, rel=1e-10)
+            assert epoch == pytest.approx(expected, rel=1e-6)
     assert ranks_apart[0][name]["weights"] == ranks_apart[1][name]["weights"]
+
+
+def test_side_experiments_too(ranks_apart):
+    """Before the main training, all ranks take part in them."""
+    assert ranks_apart[0]["side"] == pytest.approx(side_experiment(), rel=1e-9)
+    assert ranks_apart[0]["side"] == ranks_apart[1]["side"]
 
 
 def test_ranks_read_different_rows_under_different_dropout(ranks_apart):
     """Every row once an epoch, in the order of one process; noise differs, weights do not."""
     seen = [found["dropout"]["seen"] for found in ranks_apart[:2]]
     order = [index for index, _ in experiment(dropout=0.5)["seen"]]
-    assert len(seen[0]) == len(seen[1]) == 12
-    # Later orders follow from the dropout that one process has drawn in between.
-    for (one, _), (other, _), whole in list(zip(*seen, order, strict=True))[:5]:
-        assert (one, other) == (whole[::2], whole[1::2])
-    for k in (0, 6):
-        rows = [i for both in seen for index, _ in both[k : k + 5] for i in index]
-        assert len(rows) == len(set(rows)) == 40
-        assert seen[0][k + 5][0] == seen[1][k + 5][0] != []
+    assert len(seen[0]) == len(seen[1]) == len(order) == 12
+    for (one, _), (other, _), whole in zip(*seen, order, strict=True):
+        if len(whole) > 1:
+            assert (one, other) == (whole[::2], whole[1::2])
+        else:
+            assert one == other == whole, "rank 1 takes part, and counts nothing"
     noise = [number for both in seen for _, number in both]
     assert len(set(noise)) == len(noise), "no noise is drawn twice"
     assert ranks_apart[0]["dropout"]["weights"] == ranks_apart[1]["dropout"]["weights"]
 
 
-# ---------------------------------------------------------------- the lessons
+def test_ranks_stop_together_and_one_goes_on(ranks_apart):
+    """A rank that trained on by itself would wait for ever; one voice, one file."""
+    folder, out = ranks_apart[2:]
+    records = torch.load(folder / "last.pt", weights_only=True)["training"]["records"]
+    assert len(records) < 5
+    assert out.endswith(f"{len(records)} epochs; rank 0 goes on\n")
+    for number in range(1, len(records) + 1):
+        assert out.count(f"epoch  {number}/5") == 1
+    made = sorted(path.name for path in folder.iterdir())
+    assert made == ["blocked", "last.pt", "rank0.json", "rank1.json"]
 
-QUICK = ["--quick", "--no-plots", "--dropout", "0"]
-CASES = {  # name -> (flags, batch of one process), in which 2 epochs make 20 steps
-    "05_lstm_sentiment": (["--dataset", "sample", "--hidden-size", "32"], 48),
-    "10_text_generation": (
-        ["--hidden-size", "48", "--sequence-length", "32", "--max-length", "40"],
-        56,
-    ),
-}
-CLOCK = ("second", "Written: ", "Last run", "this run")
+
+# ---------------------------------------------------------------- a lesson
 
 
-@pytest.fixture(scope="module", params=CASES)
-def both(request, tmp_path_factory):
-    """A lesson in one process, and in two ranks at half the batch."""
-    name, (flags, batch) = request.param, CASES[request.param]
-    folder = tmp_path_factory.mktemp(name)
-    one, two = folder / "one" / "out", folder / "two" / "out"
-    flags, size = [*QUICK, *flags], "--batch-size"
-    assert run_main(load_lesson(name), *flags, size, batch, "--out-dir", one) == 0
-    flags += [size, batch // 2, "--out-dir", two]
-    status, out, err = run_ranks(ROOT / f"{name}.py", *flags, cwd=folder)
+def test_a_lesson_in_two_ranks_scores_as_in_one(tmp_path):
+    """Half the batch on each of two ranks: losses, scores, files as of one process."""
+    flags = ["--quick", "--no-plots", "--dataset", "sample", "--hidden-size", "32"]
+    flags += ["--dropout", "0", "--batch-size"]
+    name = "05_lstm_sentiment"
+    script = ROOT / f"{name}.py"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    out = tmp_path / "one" / "out"
+    assert run_main(load_lesson(name), *flags, 48, "--out-dir", out) == 0
+    out = tmp_path / "two" / "out"
+    status, said, err = run_ranks(script, *flags, 24, "--out-dir", out, cwd=tmp_path)
     assert status == 0, err
-    states = [torch.load(path / "last.pt", weights_only=True) for path in (one, two)]
-    results = [json.loads((path / "metrics.json").read_text()) for path in (one, two)]
-    return Namespace(name=name, states=states, results=results, out=out, folder=two)
-
-
-def test_same_losses_as_one_process(both):
-    """20 steps without dropout: losses, norms and weights within float error."""
-    alone, shared = both.states
-    for record, expected in zip(shared["records"], alone["records"], strict=True):
-        for key in expected.keys() - {"seconds", "loop_seconds"}:
-            assert record[key] == pytest.approx(expected[key], rel=1e-4), key
-    steps = alone["scheduler"]["last_epoch"]
-    assert steps == shared["scheduler"]["last_epoch"] == 20
-    for name, tensor in alone["current"].items():
-        torch.testing.assert_close(
-            shared["current"][name], tensor, rtol=1e-3, atol=1e-4
-        )
-    assert shared["flags"] == alone["flags"], "one process may resume it"
-
-
-def test_same_metrics_as_one_process(both):
-    """What two ranks report is what one would have."""
-    alone, shared = both.results
-    for name in ("metrics", "baselines"):
-        clock = {"chars_per_second"}
-        found = {k: v for k, v in shared[name].items() if k not in clock}
-        expected = {k: v for k, v in alone[name].items() if k not in clock}
-        assert found == pytest.approx(expected, rel=1e-3)
-    clock = {"train_seconds", "units_per_second", "threads", "metrics", "args"}
-    for key in alone.keys() - clock:
-        assert shared[key] == pytest.approx(alone[key]), key
-    assert shared["threads"] == 2
+    assert our_lines(err) == []
+    alone, shared = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    for key in ("parameters", "epochs_run", "baselines"):
+        assert shared[key] == alone[key]
+    for key in ("val_accuracy", "test_accuracy"):
+        assert shared["metrics"][key] == pytest.approx(alone["metrics"][key], abs=0.04)
     assert shared["args"]["batch_size"] == alone["args"]["batch_size"]
+    states = [torch.load(tmp_path / d / "out" / "last.pt") for d in ("one", "two")]
+    records = [state["training"]["records"] for state in states]
+    for one, two in zip(*records, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+        assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-3)
+    for number in (1, 2):
+        assert said.count(f"epoch  {number}/2") == 1
+    assert sorted(p.name for p in out.iterdir()) == ["last.pt", "metrics.json"]
 
 
-def test_only_rank_zero_prints_and_writes(both):
-    """A second voice would print each epoch twice, and write each file twice."""
-    lines = both.out.splitlines()
-    for n in (1, 2):
-        assert sum(line.startswith(f"epoch  {n}/2") for line in lines) == 1
-    assert sum("Best val_loss in epoch" in line for line in lines) == 1
-    runs = (both.folder.parent / "runs.jsonl").read_text().splitlines()
-    assert len(runs) == 1
-    made = sorted(path.name for path in both.folder.iterdir())
-    assert made == ["last.pt", "metrics.json"]
-
-
-# ---------------------------------------------------------------- what goes wrong
-
-
-def test_what_both_ranks_miss_is_said_once(ranks_apart):
-    """The experiments end in the same UserError on both: one sentence, a status of failure."""
-    status, out, err = ranks_apart[2]
+def test_what_is_wrong_is_said_once(tmp_path):
+    """A missing file, met by rank 0 while the other waits for it: one sentence, no more."""
+    flags = ["--quick", "--input", "none.csv", "--out-dir", tmp_path / "out"]
+    status, _, err = run_ranks(ROOT / "04_simple_rnn.py", *flags, cwd=tmp_path)
     (line,) = our_lines(err)
-    assert status != 0 and out == "" and line.endswith("both ranks miss a file.")
+    assert status != 0 and "there is no such file" in line
     assert "rnn_utils.py" not in err, "a traceback of ours"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "script, flags, words",
-    [
-        ("10_text_generation", ["--lr", "nine"], "'nine' is not a number"),
-        ("04_simple_rnn", ["--quick"], "start it with python instead of torchrun"),
-        ("01_sequence_basics", [], "start it with python instead of torchrun"),
-        ("05_lstm_sentiment", ["--compare", "cell"], "--compare takes one process"),
-        ("10_text_generation", ["--eval-only"], "--eval-only takes one process"),
-        ("05_lstm_sentiment", ["--input", "none.csv"], "there is no such file"),
-        ("10_text_generation", ["--quick", "--resume"], "nothing to resume"),
-    ],
-)
-def test_refusals_are_said_once(tmp_path, script, flags, words):
-    """Also where one rank meets the mistake first, or while the other waits for it."""
-    status, _, err = run_ranks(ROOT / f"{script}.py", *flags, cwd=tmp_path)
-    (line,) = our_lines(err)
-    assert status != 0 and words in line and script in line
-    assert "rnn_utils.py" not in err, "a traceback of ours"
-    assert not list(tmp_path.rglob("metrics.json"))
-
-
-@pytest.mark.slow
-def test_one_failing_rank_ends_all(tmp_path):
-    """Rank 0 waits for a rank that has failed: it must not wait for ever, nor complain."""
-    status, _, err = run_ranks(__file__, tmp_path, "one fails", cwd=tmp_path)
-    (line,) = our_lines(err)
-    assert status != 0 and line.endswith("rank 1 has no file.")
-    assert "RuntimeError" not in err
-
-
-@pytest.mark.slow
-def test_one_process_under_torchrun(tmp_path):
-    """A lesson that takes one process may be started as one."""
-    script = ROOT / "04_simple_rnn.py"
-    flags = ["--quick", "--no-plots", "--out-dir", tmp_path / "out"]
-    status, _, err = run_ranks(script, *flags, cwd=tmp_path, ranks=1)
-    assert status == 0, err
-    assert (tmp_path / "out" / "metrics.json").exists()
-
-
-def scores(folder):
-    """The records of a training, but for the clock."""
-    state = torch.load(folder / "last.pt", weights_only=True)
-    clock = {"seconds", "loop_seconds"}
-    return [
-        {k: v for k, v in record.items() if k not in clock}
-        for record in state["records"]
-    ]
-
-
-@pytest.mark.slow
-def test_interrupted_and_resumed(tmp_path):
-    """Stopped after epoch 2, two ranks go on as if nothing had been; dropout, too."""
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    status, out, err = run_ranks(__file__, tmp_path / "a", "whole", cwd=tmp_path)
-    assert status == 0, err
-    assert out.endswith("4 epochs; rank 0 goes on\n")
-    status, out, err = run_ranks(__file__, tmp_path / "b", "stop", cwd=tmp_path)
-    assert status != 0 and len(scores(tmp_path / "b")) == 2
-    assert err.count("Interrupted.") == err.count("--resume") == 1
-    assert "rnn_utils.py" not in err
-    status, out, err = run_ranks(__file__, tmp_path / "b", "resume", cwd=tmp_path)
-    assert status == 0, err
-    assert out.count("Resuming after epoch 2") == 1
-    assert scores(tmp_path / "a") == scores(tmp_path / "b")
-
-
-@pytest.mark.slow
-def test_early_stopping_is_of_one_mind(tmp_path):
-    """A rank that went on by itself would wait for ever."""
-    status, out, err = run_ranks(__file__, tmp_path, "patience", cwd=tmp_path, ranks=3)
-    assert status == 0, err
-    assert out.endswith(f"{len(scores(tmp_path))} epochs; rank 0 goes on\n")
-    assert len(scores(tmp_path)) < FLAGS["epochs"]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
-def test_ctrl_c(tmp_path):
-    """A terminal sends it to all processes at once: one sentence, and all of them end."""
-    script, flags = ROOT / "10_text_generation.py", ["--epochs", "500", "--no-plots"]
-    flags += ["--hidden-size", "16", "--input", tmp_path / "a.txt"]
-    (tmp_path / "a.txt").write_text("Who reads this, reads it again. " * 500)
-    with start(script, *flags, cwd=tmp_path) as process:
-        while not process.stdout.readline().startswith("epoch  2/500"):
-            assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert err.count("Interrupted.") == 1
-    assert "rnn_utils.py" not in err, "a traceback of ours"
-    assert len(scores(tmp_path / "outputs" / "10_text_generation")) >= 1
+    assert "Interrupted" not in err
 
 
 if __name__ == "__main__":
-    sys.exit(utils.run(main, parallel=True))
+    sys.exit(utils.run(main))
