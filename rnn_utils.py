@@ -2207,6 +2207,25 @@ def bleu_scores(answers, references):
     }
 
 
+def bleu_p_value(answers, others, references):
+    """Could chance alone make the BLEU of two systems so unlike?  Their two-sided p.
+
+    Paired bootstrap (Koehn, 2004) by sacrebleu: the test sentences are drawn anew, with
+    repeats, a thousand times; p is how often the gap between the two strays from its
+    mean by as much as the gap itself.  answers, others, references: N texts each.
+    """
+    from sacrebleu.metrics import BLEU
+    from sacrebleu.significance import PairedTest
+
+    if answers == others:
+        return 1.0
+    systems = [("others", others), ("answers", answers)]
+    bleu = {"BLEU": BLEU(lowercase=True, force=True)}
+    test = PairedTest(systems, bleu, [references], test_type="bs", n_samples=1000)
+    base, ours = test()[1]["BLEU"]
+    return float(ours.p_value) if ours.score != base.score else 1.0
+
+
 def pair_baselines(train, asked):
     """Answers that take no network, for the sources of `asked`: name -> list of N str.
 
