@@ -1,50 +1,69 @@
 """06 · Does the past tell the future?
 
-Many a forecast on the web looks perfect: it copies yesterday's value, or its scaling
-knew the test span.  This one has no such help, and is tested for chance.
+Many a forecast on the web looks perfect.  Often it copies yesterday's value, in a
+picture so wide that nobody sees that it comes one day late; or its numbers were scaled
+with the help of the very days that it was to forecast.  This lesson does it honestly.  A
+GRU (gated recurrent unit, a simpler cousin of the LSTM) reads the last 48 values of a
+series and forecasts the next 12.  Beside it stand rivals that need no network, a test of
+whether a difference could be luck, and a band that says how sure the forecast is.
 
 What you will learn
-    1. the GRU cell by hand, equal to nn.GRU, beside that of the first paper
-    2. a split by time, scaling that never saw the test span, walk-forward folds
-    3. baselines, MASE, and the Diebold-Mariano test of a difference
-    4. several steps ahead: answered directly, or by feeding forecasts back
-    5. a band that should hold 80 % of the truth, calibrated and checked
+    - the GRU cell by hand, with numbers, beside the LSTM of lesson 05: which two gates
+      became one, what disappeared, and what a gate does that is fully open or shut
+    - how one long row of numbers becomes examples, with no look into the future
+    - four rivals, which a network must beat to be worth its cost
+    - how to tell a better forecast from a lucky one (the Diebold-Mariano test)
+    - several steps ahead: asked for directly, or by feeding forecasts back
+    - a band that should hold 80 % of what comes: learned, corrected, and checked
+
+You need lesson 03 (why a series is split by time, and what the rivals are), lesson 04
+(the recurrent network and its training loop) and lesson 05 (the LSTM).
 
 Run it
     python 06_gru_time_series.py
+    python 06_gru_time_series.py --dataset sine
     python 06_gru_time_series.py --save-model --forecast 24
     python 06_gru_time_series.py --eval-only --forecast 24
 
-You should see (seed 0, two cores, about 20 seconds)
-    sunspots [real], one step ahead: RMSE 17.74; persistence 19.73, p = 0.001; linear
-    autoregression 17.98, p = 0.53, so neither wins.  12 ahead: 27.77 directly, 30.46
-    fed back, autoregression 31.76 (p = 0.17).  The 80 % band holds 78.5 %.
-    --dataset sine [sample]: an MSE of 1.06 times the noise's own.
-    --dataset stock [real]: RMSE 36.18, the same as yesterday's price (p = 0.73).
+You should see  (sunspots [real], seed 0, one thread, about @SECONDS@ seconds in all)
+      one month ahead          RMSE    p of GRU
+      GRU (this lesson)       @GRU@
+      persistence             @PERSIST@       @P_PERSIST@
+      autoregression          @AR@       @P_AR@
+    RMSE is the size of a usual error (the root of the mean squared error), here in
+    sunspots.  Persistence says the last value again; autoregression is a weighted sum
+    of the last values.  p is the probability that two equally good forecasts differ so
+    much by chance: below 0.05, we call a difference more than luck.
 
-Try this (guess first, then run)
-    --dataset sine                     how close to the noise can any forecast come?
-    --dataset stock --leaky-scaling    in which units is the lie told?
-    --dataset stock --target return    does it help to ask for the change?
-    --sequence-length 6, then 150      who gains from a longer past?
+Try this  (guess first, then run)
+    --dataset sine                   how close to the noise can any forecast come?
+    --dataset stock                  is tomorrow's price in the prices until today?
+    --dataset stock --leaky-scaling  a leak: in which units does it flatter?
+    --dataset stock --target return  does it help to ask for the change in per cent?
+    --sequence-length 6, then 150    who gains from a longer past?
+    --cell rnn, then --cell lstm     does the cell matter here?
 """
 
 # Sizes
-#   n   values in the series         T   values in one window (--sequence-length)
-#   N   windows (examples)           h   steps ahead: 1 ... h (--horizon)
-#   M   forecasts of one part        n1, n2   where validation and test start
-#   B   batch      H   hidden state (h in gru_by_hand)
-#   origin: the last value that a forecast knows
+#     L  values of the series            N  windows (examples) of one part
+#     T  values that a network reads     S  steps ahead: 1, 2, ... S (--horizon)
+#     M  forecasts of one part           B  batch (windows)
+#     H  hidden state (numbers the network remembers)
+#     F  numbers in one step: here 1, the value
+#
+# Three names that some texts all call h: the hidden state is h in the equations of the
+# cell and nothing else; how many steps a forecast looks ahead is `ahead`, at most the
+# horizon; how many steps lie between two errors that are compared is their `lag`.
 
+import math
 import sys
-from argparse import Namespace
+import textwrap
+import warnings
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.stats import binomtest
-from scipy.stats import t as students_t
 from torch import nn
 
 import rnn_utils as utils
@@ -52,376 +71,1213 @@ import rnn_utils as utils
 # ====================================================================================
 # 1. Data
 # ====================================================================================
+#
+# A series is one long row of numbers, one for each month or day.  A network learns from
+# examples, so the row is cut into windows: some values that are known, and the values
+# that followed.  The last known value is called the origin of the forecast.
+#
+#     1   2   3   4   5   6   7   8        the series
+#     known . . . o | asked |              window 1: known 1 2 3 4, origin 4, asked 5 6
+#         known . . . o | asked |          window 2: one step further on
+#
+# Three decisions keep the future out.
+#
+# The split is by time: the first 70 % of the series are for training, the next 15 % for
+# validation, the last 15 % for test.  Dealt out at random, a test value would stand
+# between two training values, and to forecast it would be to join the dots.  A window
+# belongs to a part if all that is asked lies in it.  Its known values may reach back
+# into the part before: that is the past, which is known when the forecast is made.
+#
+# Scaling is fitted on the training part alone.  Networks learn best from numbers between
+# about -2 and 2, so what is read becomes (value - mean) / std, with the mean and the
+# standard deviation of training.  Taken from the whole series, they would tell the
+# network how high the series will rise.  `--leaky-scaling` measures what that does.
+#
+# The answers are changes since the origin: known 4, asked 5 and 6, answers +1 and +2.
+# So whoever answers 0 repeats the last value, and the network starts from that and
+# learns what it can add.  Each answer is divided by the usual size of a change over so
+# many steps, or the far steps, whose changes are large, would rule the loss.
 
-TO_LEVELS = {"price": np.asarray, "return": np.log}
-TO_UNITS = {"price": np.asarray, "return": np.exp}  # (a touch below the mean)
+
+def to_levels(values, target):
+    """What is forecast: the values or, for `--target return`, their logarithms.
+
+    A rise from 100 to 110 and one from 1000 to 1100 are alike in per cent, not in
+    points.  Logarithms make them alike: log 110 - log 100 = log 1100 - log 1000 = 0.095.
+    """
+    if target == "price":
+        return values
+    if values.min() <= 0:
+        raise utils.UserError("--target return takes a series above zero; drop it")
+    return np.log(values)
+
+
+def to_units(levels, target):
+    """Back from levels to the units of the series."""
+    if target == "price":
+        return levels
+    return np.exp(levels)
+
+
+class Scaling(NamedTuple):
+    """Numbers that bring a series to a size from which a network learns well."""
+
+    mean: float  # of what the network reads
+    std: float
+    step_sizes: list  # the usual size of a change over 1, 2, ... S steps
 
 
 def fit_scaling(levels, horizon, target):
-    """Scaling from `levels` alone: hand in the training span, and nothing else.
+    """Scaling from `levels` alone: hand in the training part, and nothing else."""
+    read = levels
+    if target == "return":  # then the network reads changes, not levels
+        read = np.diff(levels)
+    step_sizes = []
+    for ahead in range(1, horizon + 1):
+        changes = levels[ahead:] - levels[:-ahead]
+        # The root of the mean square: the size of a change, whether up or down.
+        step_sizes.append(float(np.mean(changes**2) ** 0.5))
+    # A series may rise by the same amount at each step, or come back to where it was
+    # after two.  Then a spread is 0, and we must not divide by it.
+    least = 1e-6 * step_sizes[0]
+    std = max(float(read.std()), least)
+    return Scaling(float(read.mean()), std, [max(size, least) for size in step_sizes])
 
-    steps[k-1], the root mean square of all changes over k steps, is the unit of the
-    answers, so that near and far steps count alike in the loss.
+
+class Data(NamedTuple):
+    """All that this lesson knows of its series."""
+
+    source: utils.Source  # which data set, and whether it is real
+    dates: object  # (L,), a pandas.DatetimeIndex
+    values: np.ndarray  # (L,), in the units of the series
+    levels: np.ndarray  # (L,), see to_levels
+    train_end: int  # place where training ends and validation begins
+    val_end: int  # place where validation ends and test begins
+    length: int  # T
+    horizon: int  # S
+    target: str  # price or return
+    scaling: Scaling
+
+
+def make_data(source, series, length, horizon, target, scaling=None):
+    """The series split and scaled.  scaling: that of a saved model, else fitted here."""
+    values = series.to_numpy()
+    utils.check_series(values, length, horizon)  # is it long enough?
+    levels = to_levels(values, target)
+    train_end, val_end = utils.split_by_time(len(values))
+    if scaling is None:
+        scaling = fit_scaling(levels[:train_end], horizon, target)
+    return Data(
+        source=source,
+        dates=series.index,
+        values=values,
+        levels=levels,
+        train_end=train_end,
+        val_end=val_end,
+        length=length,
+        horizon=horizon,
+        target=target,
+        scaling=scaling,
+    )
+
+
+def network_input(known, data):
+    """Known levels (N, T + 1), the origin last -> what the network reads (N, T, 1).
+
+    One value more than T is known, because for `--target return` the network reads the
+    T changes between T + 1 levels.  For `--target price` it reads the last T levels.
     """
-    read = np.diff(levels) if target == "return" else levels
-    changes = [levels[k:] - levels[:-k] for k in range(1, horizon + 1)]
-    steps = [float(np.mean(change**2) ** 0.5) for change in changes]
-    least = 1e-6 * steps[0]  # never divide by zero
-    std, steps = max(float(read.std()), least), [max(step, least) for step in steps]
-    return {"mean": float(read.mean()), "std": std, "steps": steps}
+    if data.target == "return":
+        read = np.diff(known, axis=1)  # (N, T)
+    else:
+        read = known[:, 1:]  # (N, T)
+    read = (read - data.scaling.mean) / data.scaling.std
+    return torch.tensor(read, dtype=torch.float32).unsqueeze(-1)  # (N, T, 1)
 
 
-def make_fold(values, length, horizon, target, scaling=None, leaky=False):
-    """Split by time, 70 / 15 / 15 %; scaling is from the first part, unless leaky.
+def make_windows(data, start, end):
+    """The windows whose asked values all lie in the places start ... end - 1.
 
-    levels: the values or, for --target return, their logarithms, whose changes the
-    network then reads.  For --target price it reads the levels.
+    Returns {"x": (N, T, 1), "y": (N, S)}: what is read, and the scaled answers.
     """
-    if target == "return" and values.min() <= 0:
-        raise utils.UserError("--target return takes a series above zero; drop it")
-    n1, n2 = round(0.70 * len(values)), round(0.85 * len(values))
-    levels = TO_LEVELS[target](values)
-    scaling = scaling or fit_scaling(levels if leaky else levels[:n1], horizon, target)
-    shape = {"length": length, "horizon": horizon, "target": target, "n1": n1, "n2": n2}
-    return Namespace(values=values, levels=levels, scaling=scaling, **shape)
+    known_length = data.length + 1
+    # The first asked value is at `start`; what is known before it may reach back.
+    first = max(start - known_length, 0)
+    # Of 1 2 3 4 and width 3, sliding_window_view makes the rows 1 2 3 and 2 3 4.
+    width = known_length + data.horizon
+    rows = sliding_window_view(data.levels[first:end], width)  # (N, T + 1 + S)
+    known = rows[:, :known_length]  # (N, T + 1)
+    asked = rows[:, known_length:]  # (N, S)
+    origin = known[:, -1:]  # (N, 1)
+    answers = (asked - origin) / data.scaling.step_sizes  # (N, S)
+    y = torch.tensor(answers, dtype=torch.float32)
+    return {"x": network_input(known, data), "y": y}
 
 
-def network_input(past, fold):
-    """T + 1 levels up to the origin (N, T + 1) -> what the network reads (N, T, 1)."""
-    read = np.diff(past, axis=1) if fold.target == "return" else past[:, 1:]
-    read = (read - fold.scaling["mean"]) / fold.scaling["std"]
-    return torch.tensor(read, dtype=torch.float32).unsqueeze(-1)
+def known_before(data, start, end):
+    """What is known one step before each of the places start ... end - 1: (M, T + 1)."""
+    before = data.levels[start - 1 - data.length : end - 1]
+    return sliding_window_view(before, data.length + 1)
 
 
-def make_windows(fold, start, end):
-    """Examples whose targets all lie in start ... end - 1: x (N, T, 1), y (N, h)."""
-    past = fold.length + 1
-    first = max(start, past) - past
-    whole = sliding_window_view(fold.levels[first:end], past + fold.horizon)
-    y = (whole[:, past:] - whole[:, past - 1 : past]) / fold.scaling["steps"]
-    x = network_input(whole[:, :past], fold)
-    return {"x": x, "y": torch.tensor(y, dtype=torch.float32)}
+def say_what_was_read(data, column, repairs):
+    """Print how long the series is, where its parts begin, and what was repaired."""
+    print(f"{data.source.label}: '{column}', {len(data.values):,} values")
+    starts = {"training": 0, "validation": data.train_end, "test": data.val_end}
+    for part, place in starts.items():
+        print(f"  {part:<11} from {data.dates[place]:%Y-%m-%d}")
+    for sentence in repairs or ["nothing to repair"]:
+        print(f"  - {sentence}")
 
 
-def pasts(fold, start, end):
-    """Levels known before each of start ... end - 1: (M, T + 1)."""
-    known = fold.levels[start - 1 - fold.length : end - 1]
-    return sliding_window_view(known, fold.length + 1)
+def show_windows():
+    """Print all windows of the series 1 ... 8, by a plain loop, and their parts."""
+    values = [1, 2, 3, 4, 5, 6, 7, 8]
+    length = 3
+    horizon = 2
+    train_end = 6  # the values 1 ... 6 are training, 7 and 8 validation
+    print("\nWindows of the series 1 2 3 4 5 6 7 8: T = 3 values are read, two steps")
+    print("ahead are asked for.  Training is 1 ... 6, validation 7 and 8.")
+    print("  known     read    origin  asked  answers  part")
+    for origin in range(length, len(values) - horizon):  # the origin's place: 3, 4, 5
+        known = values[origin - length : origin + 1]
+        asked = values[origin + 1 : origin + 1 + horizon]
+        answers = [value - values[origin] for value in asked]
+        if origin + horizon < train_end:
+            part = "training"
+        elif origin + 1 >= train_end:
+            part = "validation"
+        else:
+            part = "neither: 6 and 7 lie in different parts"
+        cells = [f"{value}" for value in known]
+        line = f"  {' '.join(cells)}   {' '.join(cells[1:])}   {values[origin]}       "
+        line += " ".join(f"{value}" for value in asked) + "    "
+        line += " ".join(f"{value:+d}" for value in answers) + "    "
+        print(line + part)
+    print("Reading it: no answer stands in two parts.  The last window knows 5 and 6,")
+    print("values of training; that is no leak, for at that time they are the past.")
+
+
+def show_one_window(data):
+    """Print one training window on its way from the file to the network's numbers."""
+    windows = make_windows(data, 0, data.train_end)
+    scaling = data.scaling
+    row = len(windows["x"]) // 2
+    origin = row + data.length  # window 0 has its origin at place T
+    print(f"\nOne window of {data.source.label} on its way to the network (its end):")
+    print("  date              value    as the network reads it")
+    for place in range(origin - min(3, data.length - 1), origin + 1):
+        read = windows["x"][row, place - origin - 1, 0]  # -1 is the last, the origin
+        mark = "  <- the origin" if place == origin else ""
+        date = f"{data.dates[place]:%Y-%m-%d}"
+        print(f"  {date}  {data.values[place]:>11.4g}    {read:>+6.2f}{mark}")
+    print("  asked for         value    change   usual size   answer = change / size")
+    for ahead in range(1, min(3, data.horizon) + 1):
+        place = origin + ahead
+        change = data.levels[place] - data.levels[origin]
+        usual = scaling.step_sizes[ahead - 1]
+        answer = windows["y"][row, ahead - 1]
+        date = f"{data.dates[place]:%Y-%m-%d}"
+        numbers = f"{change:>+8.4g}   {usual:>10.4g}   {answer:>+6.2f}"
+        print(f"  {date}  {data.values[place]:>11.4g}  {numbers}")
+    what = "value" if data.target == "price" else "change of the logarithm"
+    print(f"It reads ({what} - {scaling.mean:.4g}) / {scaling.std:.4g}.  These are the")
+    print("mean and the standard deviation of the training part alone.")
 
 
 # ====================================================================================
 # 2. Model
 # ====================================================================================
+#
+# A plain RNN (lesson 04) writes its whole state anew at every step, and so it forgets;
+# an LSTM (05) keeps a memory c beside its state h, and three gates rule over it.  The
+# GRU (Cho et al., 2014) asks: could it be had with less?  Beside each other, line by
+# line (each W has a bias b, left out here):
+#
+#     LSTM                                     GRU
+#     two things handed on: h and c            one: h
+#     i = sigmoid(W_ii x + W_hi h)   write  \  z = sigmoid(W_iz x + W_hz h)    update
+#     f = sigmoid(W_if x + W_hf h)   keep   /  one gate: keep z, write 1 - z
+#     g = tanh(W_ig x + W_hg h)      news      n = tanh(W_in x + r * (W_hn h))
+#     c = f * c + i * g                        h = z * h + (1 - z) * n
+#     o = sigmoid(W_io x + W_ho h)   show      gone: all of the state is shown
+#     h = o * tanh(c)                          gone
+#     (nothing like it)                        r = sigmoid(W_ir x + W_hr h)    reset
+#
+# A gate is a number between 0 and 1 for every unit of the state; "*" multiplies unit by
+# unit.  n is the candidate, the news that could be written.
+#
+# What became one gate: an LSTM decides twice, how much to keep (f) and how much to write
+# (i), and may do both or neither.  A GRU decides once: what it does not keep it writes.
+# So h is a weighted mean of old state and candidate, stays between -1 and 1, and needs
+# no second tanh.  What disappeared: the memory c and the gate o that showed a part of
+# it.  What is new: r, the reset gate, says how much of the old state the candidate may
+# see.  Four blocks of weights became three.
+#
+#                 .----------------- * z --------------------.
+#                 |                                          v
+#     h_(t-1) ----+--> W_hn h + b_hn --- * r ---.            + ---> h_t
+#                                               v            ^
+#     x_t -----------> W_in x + b_in ---------> + - tanh --- n * (1 - z)
+#
+# z and r are themselves made of x_t and h_(t-1), as in the lines above.
+
+TOY_WEIGHTS = {  # of a GRU with one input and one unit: (W_i, b_i, W_h, b_h)
+    "r": (0.8, 0.1, -0.4, 0.0),
+    "z": (-0.5, 0.4, 0.6, 0.0),
+    "n": (0.9, 0.0, 1.2, 0.1),
+}
 
 
-def gru_by_hand(x, h, w_ih, w_hh, b_ih, b_hh, original=False):
-    """The whole layer: x (B, T, F), h (B, H) -> every state (B, T, H).
+def show_one_step():
+    """Print one step of a GRU with one input and one unit, every number substituted."""
+    x = 1.0
+    h = 0.5
+    print("\nOne step of a GRU with one input and one unit:")
+    print(f"  x = {x}, the value just read; h = {h}, the state before")
+    gates = {}
+    for gate in ("r", "z"):
+        w_i, b_i, w_h, b_h = TOY_WEIGHTS[gate]
+        total = w_i * x + b_i + w_h * h + b_h
+        gates[gate] = 1 / (1 + math.exp(-total))
+        made = f"{w_i} * {x} + {b_i} + {w_h} * {h} + {b_h}"
+        print(f"  {gate} = sigmoid({made})")
+        print(f"    = sigmoid({total:.2f}) = {gates[gate]:.3f}")
+    w_i, b_i, w_h, b_h = TOY_WEIGHTS["n"]
+    from_input = w_i * x + b_i
+    from_state = w_h * h + b_h
+    n = math.tanh(from_input + gates["r"] * from_state)
+    print(f"  n = tanh({w_i} * {x} + {b_i} + {gates['r']:.3f} * ({w_h} * {h} + {b_h}))")
+    z = gates["z"]
+    r = gates["r"]
+    print(f"    = tanh({from_input:.2f} + {r:.3f} * {from_state:.2f}) = {n:.3f}")
+    new = z * h + (1 - z) * n
+    print(f"  h = {z:.3f} * {h} + {1 - z:.3f} * {n:.3f} = {new:.3f}")
+    # PyTorch's cell with the same twelve numbers: a row for r, one for z, one for n.
+    table = torch.tensor(list(TOY_WEIGHTS.values()))  # (3, 4)
+    cell = nn.GRUCell(1, 1)
+    cell.weight_ih.data = table[:, 0:1]  # (3, 1)
+    cell.bias_ih.data = table[:, 1]  # (3,)
+    cell.weight_hh.data = table[:, 2:3]  # (3, 1)
+    cell.bias_hh.data = table[:, 3]  # (3,)
+    theirs = cell(torch.tensor([[x]]), torch.tensor([[h]])).item()
+    print(f"  PyTorch's nn.GRUCell with these weights: {theirs:.3f}")
 
-    original: Cho et al. (2014) reset the state before the product with W_hn; PyTorch
-    resets the product, bias included, so that one product serves all three gates.
+
+def show_limits():
+    """Print what the state becomes when the gates are fully open or shut."""
+    from_input = 0.8
+    from_state = -0.5
+    h = 0.6
+    print("\nThe gates at their limits.  W_in x + b_in = 0.8, W_hn h + b_hn = -0.5,")
+    print("and h = 0.6 before the step:")
+    print("    r    z   n = tanh(0.8 + r * -0.5)   h = z * 0.6 + (1 - z) * n")
+    cases = [
+        (1.0, 0.0, "a plain RNN's step (lesson 04)"),
+        (0.0, 0.0, "the past is forgotten"),
+        (0.0, 1.0, "nothing is written: h stays"),
+        (1.0, 0.9, "a tenth of the way to n"),
+    ]
+    # Gates come out of a sigmoid, so they get close to 0 and 1 but never quite there.
+    for r, z, meaning in cases:
+        n = math.tanh(from_input + r * from_state)
+        new = z * h + (1 - z) * n
+        print(f"  {r:.1f}  {z:.1f}   {n:>24.3f}   {new:>7.3f}   {meaning}")
+    print("Where z is 1, r does not matter, and the gradient passes unchanged too, for")
+    print("dh_t / dh_(t-1) = z = 1.  So a GRU can learn from far back, where the plain")
+    print("RNN of lesson 04 could not.  How long does a unit keep what it holds?")
+    for z, steps in ((0.5, 10), (0.9, 10), (0.99, 100)):
+        print(f"  z = {z:<4} at every step: {z**steps:.3f} of it after {steps} steps")
+    print("Each unit has its own z, and z depends on what is read: one unit can hold a")
+    print("slow rise for years while its neighbour follows the month.")
+
+
+def gru_step(x_t, h, w_ih, w_hh, b_ih, b_hh):
+    """One step of PyTorch's GRU: x_t (B, F), h (B, H) -> new h, r and z, (B, H) each.
+
+    w_ih (3H, F), w_hh (3H, H), b_ih and b_hh (3H,): the blocks of r, z and n, one below
+    the other.
     """
-    states, (w_r, w_z, w_n), (b_r, b_z, b_n) = [], w_hh.chunk(3), b_hh.chunk(3)
-    for x_t in x.unbind(1):
-        x_r, x_z, x_n = (x_t @ w_ih.T + b_ih).chunk(3, dim=1)  # (B, H) each
-        # r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)      reset: what to leave out
-        r = torch.sigmoid(x_r + h @ w_r.T + b_r)  # (B, H)
-        # z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)      update: what to keep as it is
-        z = torch.sigmoid(x_z + h @ w_z.T + b_z)  # (B, H)
-        # n = tanh(W_in x + b_in + r * (W_hn h + b_hn))                        PyTorch
-        # n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)           Cho et al. (2014)
-        inner = (r * h) @ w_n.T + b_n if original else r * (h @ w_n.T + b_n)
-        n = torch.tanh(x_n + inner)  # (B, H)
-        # h = (1 - z) * n + z * h: where z is 1, state and gradient pass unchanged
-        h = (1 - z) * n + z * h  # (B, H)
+    # One product serves all three blocks; chunk cuts the result into them.
+    input_r, input_z, input_n = (x_t @ w_ih.T + b_ih).chunk(3, dim=1)  # (B, H) each
+    state_r, state_z, state_n = (h @ w_hh.T + b_hh).chunk(3, dim=1)  # (B, H) each
+    # r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)    how much of the past n may see
+    r = torch.sigmoid(input_r + state_r)  # (B, H)
+    # z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)    how much of the state to keep
+    z = torch.sigmoid(input_z + state_z)  # (B, H)
+    # n = tanh(W_in x + b_in + r * (W_hn h + b_hn))    the candidate
+    n = torch.tanh(input_n + r * state_n)  # (B, H)
+    # h_t = z * h_(t-1) + (1 - z) * n
+    return z * h + (1 - z) * n, r, z
+
+
+def gru_by_hand(x, h, w_ih, w_hh, b_ih, b_hh):
+    """The whole layer: x (B, T, F), h (B, H) -> every state (B, T, H)."""
+    states = []
+    for t in range(x.shape[1]):
+        h, _, _ = gru_step(x[:, t], h, w_ih, w_hh, b_ih, b_hh)  # (B, H)
         states.append(h)
     return torch.stack(states, dim=1)  # (B, T, H)
 
 
 def show_by_hand():
-    """Print the largest differences between our cell and nn.GRU in float64."""
+    """Print the largest differences between our layer and nn.GRU in 64-bit numbers."""
+    torch.manual_seed(6)
     layer = nn.GRU(3, 7, batch_first=True).double()
-    x, h = torch.randn(4, 9, 3).double(), torch.zeros(4, 7).double()
-    ours, theirs = gru_by_hand(x, h, *layer.parameters()), layer(x)[0]  # (4, 9, 7)
-    grads = [torch.autograd.grad(s.sum(), layer.parameters()) for s in (ours, theirs)]
-    gap = max((a - b).abs().max().item() for a, b in zip(*grads, strict=True))
-    paper = gru_by_hand(x, h, *layer.parameters(), original=True)  # (4, 9, 7)
-    print("GRU by hand against nn.GRU, largest difference in float64:")
-    print(f"  states {(ours - theirs).abs().max().item():.0e}, gradients {gap:.0e}")
-    print(f"  the paper's cell, another one: {(paper - theirs).abs().max():.0e} apart")
+    weights = list(layer.parameters())  # in the order W_ih, W_hh, b_ih, b_hh
+    x = torch.randn(4, 9, 3, dtype=torch.double)  # (B, T, F)
+    h = torch.zeros(4, 7, dtype=torch.double)  # (B, H): nothing is known yet
+    ours = gru_by_hand(x, h, *weights)  # (4, 9, 7)
+    theirs, _ = layer(x)  # (4, 9, 7)
+    our_gradients = torch.autograd.grad(ours.sum(), weights)
+    their_gradients = torch.autograd.grad(theirs.sum(), weights)
+    gaps = [
+        (mine - other).abs().max().item()
+        for mine, other in zip(our_gradients, their_gradients, strict=True)
+    ]
+    print("\nThe same step in a loop, against PyTorch's nn.GRU:")
+    print(f"  largest difference of states {(ours - theirs).abs().max():.0e},", end=" ")
+    print(f"of gradients {max(gaps):.0e}")
+    lstm = utils.count_parameters(nn.LSTM(1, 48))
+    gru = utils.count_parameters(nn.GRU(1, 48))
+    print(f"  weights with 48 units and one input: LSTM {lstm:,}, GRU {gru:,};")
+    print(f"  that is {gru / lstm:.2f} of it: three blocks instead of four")
+
+
+# What is a gate good for?  Here is a unit whose update gate listens to the input: 1 (an
+# event) opens it to the news, 0 (nothing new) shuts it.  It notes the event and holds it.
+
+
+def show_holding():
+    """Print one unit that notes an event and holds it, beside a plain RNN's unit."""
+    # The blocks of r, z and n: z = sigmoid(-6 x + 3), n = tanh(2 x), whatever r is.
+    w_ih = torch.tensor([[0.0], [-6.0], [2.0]])  # (3H, F) = (3, 1)
+    w_hh = torch.zeros(3, 1)  # (3H, H)
+    b_ih = torch.tensor([0.0, 3.0, 0.0])
+    b_hh = torch.zeros(3)
+    h = torch.zeros(1, 1)  # (B, H)
+    plain = 0.0
+    print("\nA unit that holds: z = sigmoid(-6 x + 3), n = tanh(2 x).  Beside it a")
+    print("plain RNN's unit, h = tanh(2 x + 0.5 h):")
+    print("     x      z    h of the GRU    h of the RNN")
+    for x in (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0):
+        h, _, z = gru_step(torch.tensor([[x]]), h, w_ih, w_hh, b_ih, b_hh)
+        plain = math.tanh(2 * x + 0.5 * plain)
+        print(f"  {x:>4.0f}  {z.item():>5.2f}    {h.item():>12.2f}    {plain:>12.2f}")
+    print("The plain unit has one weight, 0.5, for all steps: it forgets at one pace.")
+    print("The GRU's unit chooses its pace, z, at every step, by what it reads.")
+
+
+# The first paper's cell is a little different: there the reset gate acts on the state
+# *before* the product with W_hn, in PyTorch on its result:
+#
+#     Cho et al. (2014)    n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)
+#     PyTorch              n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
+#
+# So in the paper r chooses which units are *read*; in PyTorch it chooses which units
+# *listen*.  PyTorch's is faster: W_hn h needs no r, so the three products with h are
+# done as one, as in gru_step.  Whoever carries weights from one program to another must
+# know which of the two cells it computes.
+
+
+def gru_of_the_paper(x, h, w_ih, w_hh, b_ih, b_hh):
+    """The layer as Cho et al. wrote it: x (B, T, F), h (B, H) -> every state (B, T, H)."""
+    w_hr, w_hz, w_hn = w_hh.chunk(3)  # (H, H) each
+    b_hr, b_hz, b_hn = b_hh.chunk(3)  # (H,) each
+    states = []
+    for t in range(x.shape[1]):
+        input_r, input_z, input_n = (x[:, t] @ w_ih.T + b_ih).chunk(3, dim=1)
+        r = torch.sigmoid(input_r + h @ w_hr.T + b_hr)  # (B, H)
+        z = torch.sigmoid(input_z + h @ w_hz.T + b_hz)  # (B, H)
+        n = torch.tanh(input_n + (r * h) @ w_hn.T + b_hn)  # (B, H)
+        h = z * h + (1 - z) * n  # (B, H)
+        states.append(h)
+    return torch.stack(states, dim=1)  # (B, T, H)
+
+
+def show_the_paper():
+    """Print the difference between the two cells: by pencil, then for a whole layer."""
+    h = torch.tensor([1.0, 2.0])
+    r = torch.tensor([1.0, 0.0])
+    w_hn = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    print("\nPyTorch's GRU and the first paper's.  Two units, h = [1, 2], r = [1, 0],")
+    print("all weights of W_hn 0.5:")
+    print(f"  PyTorch  r * (W_hn h) = r * {(w_hn @ h).tolist()}", end=" ")
+    print(f"= {(r * (w_hn @ h)).tolist()}  unit 2 does not listen")
+    print(f"  paper    W_hn (r * h) = W_hn {(r * h).tolist()}", end=" ")
+    print(f"= {(w_hn @ (r * h)).tolist()}  unit 2 is not read")
+    torch.manual_seed(6)
+    layer = nn.GRU(3, 7, batch_first=True).double()
+    x = torch.randn(4, 9, 3, dtype=torch.double)
+    h = torch.zeros(4, 7, dtype=torch.double)
+    paper = gru_of_the_paper(x, h, *layer.parameters())
+    theirs, _ = layer(x)
+    print("  the layer from above, with the same weights:", end=" ")
+    print(f"{(paper - theirs).abs().max():.2f} apart, so these are two cells")
+
+
+# The network: a recurrent layer reads the T values, and a linear layer makes the answers
+# of its last state.  For each step ahead there are three: the forecast, and the two
+# edges of a band around it (section 3 says what makes them so).
+#
+#     x_1 ... x_T --> [ GRU ] --> last state --> Linear --> low, mean, high   1 ahead
+#     x_1 ... x_T --> [ GRU ] --> last state --> Linear --> the same for 2 ... S ahead
+#
+# Why two, which share nothing?  A single GRU for all steps spends itself on the far
+# ones, which are many and hard: in a trial on the sunspots its forecast of the next
+# step came out 4 to 12 % worse.
+
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+LOW = 0  # the places of the three answers
+MEAN = 1
+HIGH = 2
+
+
+class Reader(nn.Module):
+    """A recurrent layer, and the answers that a linear layer makes of its last state."""
+
+    def __init__(self, cell, hidden, layers, dropout, steps):
+        super().__init__()
+        self.rnn = CELLS[cell](
+            1,
+            hidden,
+            num_layers=layers,
+            batch_first=True,
+            dropout=dropout if layers > 1 else 0.0,  # this one acts between layers
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden, 3 * steps)
+
+    def forward(self, x):
+        """x (B, T, 1) -> (B, steps, 3)."""
+        states, _ = self.rnn(x)  # (B, T, H)
+        last = self.dropout(states[:, -1])  # (B, H): it has read the whole window
+        return self.output(last).unflatten(1, (-1, 3))  # (B, 3 * steps) cut into threes
 
 
 class Forecaster(nn.Module):
-    """One GRU for the next step, one for steps 2 ... h; they share nothing.
+    """One reader for the next step, another one for all further steps."""
 
-    A single one for all steps spends itself on the far ones, which are more and harder:
-    in a trial on the sunspots its next step came out 4 to 12 % worse.
-    """
-
-    def __init__(self, hidden, layers, dropout, horizon):
+    def __init__(self, cell, hidden, layers, dropout, horizon):
         super().__init__()
-        options = {"batch_first": True, "dropout": dropout if layers > 1 else 0.0}
-        steps = [1, horizon - 1] if horizon > 1 else [1]
-        self.grus = nn.ModuleList(nn.GRU(1, hidden, layers, **options) for _ in steps)
-        self.outputs = nn.ModuleList(nn.Linear(hidden, 3 * count) for count in steps)
-        self.dropout = nn.Dropout(dropout)
+        self.name = cell.upper()
+        self.near = Reader(cell, hidden, layers, dropout, steps=1)
+        self.far = None
+        if horizon > 1:
+            self.far = Reader(cell, hidden, layers, dropout, steps=horizon - 1)
 
     def forward(self, x):
-        """x (B, T, 1) -> (B, h, 3): low edge, mean and high edge for every step.
-
-        They are changes since the origin: to copy the last value is to answer 0.
-        """
-        last = [self.dropout(gru(x)[0][:, -1]) for gru in self.grus]  # each (B, H)
-        made = [output(h) for output, h in zip(self.outputs, last, strict=True)]
-        return torch.cat(made, dim=1).unflatten(1, (-1, 3))  # (B, h, 3)
+        """x (B, T, 1) -> (B, S, 3): low edge, mean and high edge for each step ahead."""
+        answers = self.near(x)  # (B, 1, 3)
+        if self.far is not None:
+            answers = torch.cat([answers, self.far(x)], dim=1)  # (B, S, 3)
+        return answers
 
 
 # ====================================================================================
 # 3. Training
 # ====================================================================================
+#
+# What makes one answer the forecast and another the edge of a band?  Only the loss:
+# each answer moves to where its own loss is least.
+#
+# The squared error is least, on average, at the mean of all that may come.  That is the
+# forecast.
+#
+# The edges should be such that 10 % of the truth falls below the low one and 90 % below
+# the high one, so that 80 % falls between.  For that there is the pinball loss.  It
+# charges errors of the two kinds unequally.  At level 0.9, an edge that lies 1 too low
+# costs 0.9, one that lies 1 too high costs 0.1.  Being too low is nine times as dear, so
+# it pays to move up until the truth lies above the edge only once for nine times below.
 
-PRICES = ("stock", "simulated")
-LOW, HIGH = 0.1, 0.9  # the edges of the 80 % band
+LOW_LEVEL = 0.1
+HIGH_LEVEL = 0.9
+SHARE = HIGH_LEVEL - LOW_LEVEL  # of the truth that the band should hold
 
 
-def forward(model, batch):
-    return model(batch["x"]).float()  # (B, h, 3), also in bf16
+def pinball(truth, edge, level):
+    """The loss that is least where a share `level` of the truth lies below the edge."""
+    error = truth - edge  # above 0: the edge lies too low
+    too_low = level * error
+    too_high = (level - 1) * error
+    # Of the two, the one above 0: error 1 gives 0.9 and -0.1, error -1 gives -0.9, 0.1.
+    return torch.maximum(too_low, too_high)
 
 
-def pinball(y, edge, level):
-    """Smallest on average where a share `level` of all y lies below the edge."""
-    return torch.maximum(level * (y - edge), (level - 1) * (y - edge))
+def show_pinball():
+    """Print the pinball loss of one error, then where it is least for ten values."""
+    truth = torch.arange(1.0, 11.0)  # 1, 2, ... 10
+    print("\nPinball loss, level 0.9.  The truth is 5:")
+    for edge in (4.0, 6.0):
+        cost = pinball(torch.tensor(5.0), torch.tensor(edge), 0.9)
+        side = "low" if edge < 5 else "high"
+        print(f"  edge {edge:.0f}: 1 too {side}, costs {cost:.1f}")
+    print("The truth is 1, 2, ... 10, and one edge has to serve for all:")
+    for edge in (5.0, 8.0, 9.0, 9.5, 10.0, 11.0):
+        costs = pinball(truth, torch.tensor(edge), 0.9)  # (10,)
+        below = int((truth < edge).sum())
+        print(f"  edge {edge:>4.1f}: {below:>2} of 10 below, cost {costs.sum():>4.1f}")
+    print("Least between 9 and 10: nine values lie below such an edge, one above.")
 
 
-def step(model, batch):
-    """Sums over the batch.  Each output has the loss that its meaning minimises.
+def measure(model, batch):
+    """The loss of each window, and the squared error of its next step: (B,) each."""
+    y = batch["y"]  # (B, S)
+    answers = model(batch["x"]).float()  # (B, S, 3)
+    square = (y - answers[:, :, MEAN]) ** 2  # (B, S)
+    low = pinball(y, answers[:, :, LOW], LOW_LEVEL)  # (B, S)
+    high = pinball(y, answers[:, :, HIGH], HIGH_LEVEL)  # (B, S)
+    loss = square + low + high  # (B, S)
+    total = loss[:, 0]  # (B,): the next step counts once ...
+    if loss.shape[1] > 1:
+        total = total + loss[:, 1:].mean(1)  # ... all further steps together as much
+    return {"loss": total, "one_step": square[:, 0]}
 
-    Squared error is least at the mean: this is the forecast.  (MAE would be least at
-    the median.)  The pinball loss is least at a quantile: these are the band's edges.
+
+def train_model(data, config, args, feeds=None):
+    """A new model from --seed, trained: (model, records).  No `feeds`: no files.
+
+    `utils.fit` is the training loop of lesson 04; the epoch of the lowest loss on
+    validation is kept.
     """
-    y, (low, mean, high) = batch["y"], forward(model, batch).unbind(-1)  # (B, h) each
-    square = (y - mean) ** 2
-    loss = square + pinball(y, low, LOW) + pinball(y, high, HIGH)  # (B, h)
-    far = loss[:, 1:].sum() / max(loss.shape[1] - 1, 1)
-    return {"loss": loss[:, 0].sum() + far, "one_step": square[:, 0].sum()}, len(y)
-
-
-def train_model(fold, config, args, about=None):
-    """A new model from --seed, trained: (model, records).  No `about`: no files."""
     utils.set_seed(args.seed)
     model = Forecaster(**config).to(args.device)
-    train, val = make_windows(fold, 0, fold.n1), make_windows(fold, fold.n1, fold.n2)
-    train = utils.Batches(train, args.batch_size, args.device, shuffle=True)
-    val = utils.Batches(val, 1024, args.device)
-    return model, list(utils.fit(model, step, train, val, args, about))
+    windows = make_windows(data, 0, data.train_end)
+    later = make_windows(data, data.train_end, data.val_end)
+    # Shuffled: in order of time, every epoch would end with the newest years, and the
+    # weights would lean towards them.
+    train = utils.Batches(windows, args.batch_size, args.device, shuffle=True)
+    val = utils.Batches(later, 1024, args.device)
+    kept = config if feeds else None
+    records = utils.fit(model, measure, train, val, args, kept, feeds)
+    return model, records
+
+
+# How long does a trained unit keep what it holds?  We let our own gru_step read real
+# windows and look at z.
+
+
+@torch.no_grad()
+def report_gates(model, data):
+    """Print the mean update gate of the fastest, the middle and the slowest unit."""
+    if model.name != "GRU":
+        return
+    rnn = model.near.rnn
+    weights = [weight.cpu() for weight in rnn.all_weights[0]]  # of its first layer
+    known = known_before(data, data.val_end, len(data.values))  # (M, T + 1)
+    x = network_input(known, data)  # (M, T, 1)
+    h = torch.zeros(len(x), rnn.hidden_size)  # (M, H)
+    gates = []
+    for t in range(x.shape[1]):
+        h, _, z = gru_step(x[:, t], h, *weights)  # (M, H)
+        gates.append(z.mean(0))  # (H,), the mean over all windows
+    means = torch.stack(gates).mean(0).sort().values  # (H,), the fastest unit first
+    print("\nThe update gates of the trained network, found by our own gru_step:")
+    places = {"fastest": 0, "middle": len(means) // 2, "slowest": len(means) - 1}
+    for name, place in places.items():
+        z = means[place].item()
+        print(f"  {name:<7} unit  mean z {z:.2f}: {z**10:.3f} is left after 10 steps")
+    print("Before training all have about 0.5, and 0.001 is left.")
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
+#
+# A forecast is judged in six steps, and the rest of this section goes through them.
+#
+#   1. rivals      what can be had without a network
+#   2. forecasts   the network's, directly and fed back; errors of all
+#   3. one step    one table, and a test of whether a difference could be luck
+#   4. further     the same for several steps ahead, where the test needs more care
+#   5. band        corrected on validation, checked on test
+#   6. answer      to the title
+#
+# --- 1. The rivals --------------------------------------------------------------------
+#
+# They are those of lesson 03, which works each of them on three numbers.  All are fitted
+# before the test part begins: a rival that has seen it would be one that nobody could
+# have known.
 
 
-def answers(model, fold, past, args):
-    """past (M, T + 1) -> low edge, mean, high edge as levels (M, h, 3)."""
-    batches = utils.Batches({"x": network_input(past, fold)}, 1024, args.device)
-    changes = utils.collect(model, forward, batches, args).double().numpy()
-    return past[:, -1, None, None] + changes * np.array(fold.scaling["steps"])[:, None]
+def rivals_forecasts(data):
+    """Forecasts of the test part: name -> (M, S), and the order of the autoregression."""
+    values = data.values
+    train = values[: data.train_end]
+    origins = np.arange(data.val_end - 1, len(values) - 1)  # (M,)
+    steps = np.arange(1, data.horizon + 1)  # (S,)
+    found = {}
+    # Persistence: the last value again.  After 2 6 9 5 3 7 10 6 it says 6, 6, 6, ...
+    found["persistence"] = utils.persistence(values, origins, steps)
+    # Seasonal naive: the value one season before, if training shows a season.  After the
+    # same eight values, with a season of four, it says 3, 7, 10, 6, 3, ...
+    season = utils.find_season(train)
+    if season:
+        found["seasonal naive"] = utils.seasonal_naive(values, origins, steps, season)
+    # Moving average: the mean of the last values, of as many as served best on training.
+    # Of the last two it says (10 + 6) / 2 = 8, 8, 8, ...
+    width = utils.best_width(train, data.length, step=1)
+    found["moving average"] = utils.moving_average(values, origins, steps, width)
+    # Autoregression: a weighted sum of the last values, such as 2 + 0.9 * 6 - 0.2 * 10,
+    # with weights of its own for each step ahead.  They are fitted on training; how many
+    # values it reads, its order, is chosen on validation.
+    linear, order = utils.autoregression(
+        values, data.train_end, data.val_end, data.length, data.horizon
+    )
+    found["autoregression"] = linear[data.val_end - data.train_end :]
+    return found, order
 
 
-def feed_back(model, fold, past, count, args):
-    """Forecast one step, take it for data, go on: (M, T + 1) -> levels (M, count)."""
+# --- 2. The forecasts and their errors ------------------------------------------------
+#
+# The network answers all S steps at once: directly.  The other way is to let it forecast
+# one step, take that for a known value, and ask again:
+#
+#     known 4 5 6          -> 7.1
+#     known 5 6 7.1        -> 8.3
+#     known 6 7.1 8.3      -> 9.4    three steps ahead, two of which were made up
+#
+# Fed back, one small network reaches as far as you like.  But its errors grow, for two
+# reasons.  Each answer is built on the errors of those before it.  And what it reads is
+# more and more its own smooth forecasts, unlike anything that it has learned from.  Asked
+# directly, the far reader has its own difficulty: it must serve eleven steps at once.
+# Which of the two is better, and how far ahead, only a test part can say.
+
+
+def show_feeding_back():
+    """Print how a small fault of a rule for one step grows when it is fed back."""
+    print("\nFeeding back.  In truth each value is 1.10 times the one before; a")
+    print("network has learned 1.08.  From 1.00 on:")
+    truth = 1.0
+    forecast = 1.0
+    for ahead in range(1, 13):
+        truth = truth * 1.10
+        forecast = forecast * 1.08
+        if ahead in (1, 2, 3, 12):
+            lack = f"{1 - forecast / truth:.1%} too low"
+            print(f"  {ahead:>2} ahead: {forecast:.3f} for {truth:.3f}, {lack}")
+
+
+def forward(model, batch):
+    """Scaled answers (B, S, 3) of a batch, for `utils.collect`."""
+    return model(batch["x"])
+
+
+def network_forecasts(model, data, known, args):
+    """known (M, T + 1) -> low edge, mean, high edge as levels (M, S, 3)."""
+    batches = utils.Batches({"x": network_input(known, data)}, 1024, args.device)
+    answers = utils.collect(model, forward, batches, args).double().numpy()  # (M, S, 3)
+    # The way back from make_windows: times the usual size, plus the origin.
+    step_sizes = np.array(data.scaling.step_sizes)[:, None]  # (S, 1)
+    origin = known[:, -1, None, None]  # (M, 1, 1)
+    return origin + answers * step_sizes  # (M, S, 3)
+
+
+def feed_back(model, data, known, count, args):
+    """Forecast one step, take it for known, go on: (M, T + 1) -> levels (M, count)."""
+    made = []
     for _ in range(count):
-        following = answers(model, fold, past[:, -fold.length - 1 :], args)[:, 0, 1:2]
-        past = np.hstack([past, following])
-    return past[:, past.shape[1] - count :]
+        next_step = network_forecasts(model, data, known, args)[:, 0, MEAN]  # (M,)
+        made.append(next_step)
+        # The oldest value goes, the forecast comes: still T + 1.
+        known = np.column_stack([known[:, 1:], next_step])  # (M, T + 1)
+    return np.stack(made, axis=1)  # (M, count)
 
 
-def calibrate(model, fold, args):
-    """How far to move the band's edges so that it holds 80 % of validation: (h, 3).
+class Findings(NamedTuple):
+    """All that was forecast for the test part, and what happened: in the series' units."""
 
-    Conformalized quantile regression (Romano et al., 2019): 80 % of validation lies
-    less than this outside the band.  Negative: the band was too wide.
-    """
-    n1, n2 = fold.n1, fold.n2
-    low, _, high = answers(model, fold, pasts(fold, n1, n2), args).transpose(2, 0, 1)
-    truth = utils.truth_ahead(fold.levels, n1, n2, fold.horizon)  # (M, h)
-    margins = []
-    for k, outside in enumerate(np.maximum(low - truth, truth - high).T):
-        known = n2 - n1 - k  # the rest is NaN, which sorts last
-        rank = min(int(np.ceil((HIGH - LOW) * (known + 1))), known)
-        margins.append(np.sort(outside)[rank - 1])
-    return np.outer(margins, [-1, 0, 1])
+    truth: np.ndarray  # (M, S), not a number where it lies past the end
+    forecasts: dict  # name -> (M, S), of the network and its rivals
+    ours: str  # the network's name among them
+    fed_back: str  # and its name where it reads its own forecasts
+    order: int  # how many values the autoregression reads, one step ahead
 
 
-def diebold_mariano(ours, theirs, h=1):
-    """Could chance alone make two forecasts' squared errors, h steps ahead, so unlike?
+def judge(model, data, args):
+    """All forecasts of the test part, side by side."""
+    end = len(data.values)
+    forecasts, order = rivals_forecasts(data)
+    ours = model.name
+    known = known_before(data, data.val_end, end)  # (M, T + 1)
+    direct = network_forecasts(model, data, known, args)[:, :, MEAN]  # (M, S)
+    forecasts[ours] = to_units(direct, data.target)
+    fed_back = f"{ours} fed back"
+    made = feed_back(model, data, known, data.horizon, args)  # (M, S)
+    forecasts[fed_back] = to_units(made, data.target)
+    return Findings(
+        truth=utils.values_ahead(data.values, data.val_end, end, data.horizon),
+        forecasts=forecasts,
+        ours=ours,
+        fed_back=fed_back,
+        order=order,
+    )
 
-    d_t = ours_t^2 - theirs_t^2.  DM = mean(d) / sqrt((g_0 + 2 sum_{0<k<h} g_k) / M),
-    g_k being d's autocovariance at lag k: errors of overlapping forecasts are alike.
-    Times sqrt((M + 1 - 2h + h(h-1)/M) / M), the small-sample correction of Harvey,
-    Leybourne and Newbold (1997), and compared with Student's t of M - 1 degrees.
-    Returns (statistic, two-sided p); the statistic is below zero where ours is better.
-    """
+
+# An error is forecast minus truth.  Three figures sum up many of them (lesson 03): RMSE,
+# the root of the mean squared error; MAE, the mean absolute error; and MASE, the MAE
+# divided by that of persistence on training, which has no unit: 1 is as good as that.
+
+
+def errors_of(found, name, ahead):
+    """Forecast minus truth, so many steps ahead, where the truth is known."""
+    errors = found.forecasts[name][:, ahead - 1] - found.truth[:, ahead - 1]  # (M,)
+    # Two steps ahead, the truth of the last origin lies past the end; three steps
+    # ahead, that of the last two.
+    return errors[: len(errors) - (ahead - 1)]
+
+
+def rmse_of(found, name, ahead):
+    """The root of the mean squared error, so many steps ahead."""
+    return float(np.mean(errors_of(found, name, ahead) ** 2) ** 0.5)
+
+
+# --- 3. One step ahead: is a smaller error more than luck? ----------------------------
+#
+# Take, for each test month, by how much the squared errors of two forecasts differ:
+#
+#     d = our error ^ 2 - their error ^ 2         below 0: we were closer
+#
+# If both forecasts are equally good, d is 0 on average, and its mean over M months
+# strays from 0 only by chance.  How far does a mean of M numbers usually stray?  By its
+# standard error, the standard deviation of d divided by the root of M.  So we ask how
+# many standard errors the mean lies from 0:
+#
+#     statistic = mean(d) / (std(d) / sqrt(M))
+#
+# Between -2 and 2 it may well be chance.  How often chance alone brings a statistic so
+# far from 0, Student's t distribution tells: that is p.  Below 0.05, once in twenty, we
+# call a difference more than luck.  This is the test of Diebold and Mariano (1995) for
+# forecasts one step ahead.
+
+
+def compare_one_step(ours, theirs):
+    """Errors (M,) one step ahead of two forecasts -> (statistic, p)."""
+    from scipy.stats import t as students_t
+
     d = ours**2 - theirs**2  # (M,)
-    M, c = len(d), d - d.mean()
-    g = [c[k:] @ c[: M - k] / M for k in range(h)]
-    variance = g[0] + 2 * sum(g[1:])
-    variance = variance if variance > 0 else g[0]  # the sum can fall below zero
+    standard_error = d.std(ddof=1) / len(d) ** 0.5
+    if standard_error == 0:
+        return 0.0, 1.0  # both make the same errors
+    statistic = d.mean() / standard_error
+    # Both ends count (so 2 *): we ask whether they differ, whoever is better.
+    p = 2 * students_t.sf(abs(statistic), len(d) - 1)
+    return float(statistic), float(p)
+
+
+TOY_OURS = np.array([1.0, -2, 0, 3, -1, 2, -1, 0, 2, -2])
+TOY_THEIRS = np.array([2.0, -3, 1, 3, -2, 1, -3, 1, 2, -4])
+
+
+def show_test():
+    """Print the test of two forecasts on ten errors each."""
+    d = TOY_OURS**2 - TOY_THEIRS**2
+    print("\nIs it luck?  The errors of two forecasts of the same ten months:")
+    for name, row in (("ours", TOY_OURS), ("theirs", TOY_THEIRS), ("d", d)):
+        print(f"  {name:<7}" + "".join(f"{value:>5.0f}" for value in row))
+    mean = d.mean()
+    std = d.std(ddof=1)
+    error = std / 10**0.5
+    statistic, p = compare_one_step(TOY_OURS, TOY_THEIRS)
+    print(f"  mean of d {mean:.2f}, standard error {std:.2f} / sqrt(10) = {error:.2f}")
+    print(f"  statistic {mean:.2f} / {error:.2f} = {statistic:.2f}, p = {p:.3f}")
+    print(f"We were closer in {int((d < 0).sum())} of 10 months.  Yet two equally good")
+    print(f"forecasts differ so much in {p:.0%} of all cases: ten months are too few.")
+
+
+def p_text(p):
+    """p for a table: three digits are enough, and none is 0."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def score_one_step(found, data):
+    """name -> scores one step ahead; of a rival also the test of the network against it."""
+    # MASE needs persistence's mean absolute error on the training part (lesson 03).
+    naive_mae = np.abs(np.diff(data.values[: data.train_end])).mean()
+    ours = errors_of(found, found.ours, 1)
+    rows = {found.ours: utils.forecast_scores(ours, naive_mae)}
+    for name in found.forecasts:
+        if name in (found.ours, found.fed_back):  # one step ahead they are the same
+            continue
+        theirs = errors_of(found, name, 1)
+        rows[name] = utils.forecast_scores(theirs, naive_mae)
+        statistic, p = compare_one_step(ours, theirs)
+        rows[name]["statistic"] = statistic
+        rows[name]["p"] = p
+    return rows
+
+
+def noise_floor(data):
+    """The mean squared noise in the sine's test part: no forecast can know it."""
+    noise = utils.sine_series()[1].to_numpy()[data.val_end : len(data.values)]
+    return float(np.mean(noise**2))
+
+
+def report_one_step(found, data):
+    """Print the table one step ahead and what it says; returns its rows."""
+    rows = score_one_step(found, data)
+    shown = {}
+    for name, row in rows.items():
+        shown[name] = {key: row[key] for key in ("RMSE", "MAE", "MASE")}
+        if name != found.ours:
+            shown[name]["statistic"] = f"{row['statistic']:.2f}"
+            shown[name]["p"] = p_text(row["p"])
+    count = len(found.truth)
+    title = f"{data.source.label}: test, one step ahead, {count:,} forecasts"
+    utils.print_table(title, shown)
+    print(f"statistic and p: the test of the {found.ours} against this rival, below 0")
+    print(f"where the {found.ours} errs less.  The autoregression reads", end=" ")
+    print(f"{found.order} values.")
+    square = rows[found.ours]["MSE"]
+    if data.source.name == "sine":
+        floor = noise_floor(data)
+        print(f"The noise alone has a mean square of {floor:.4f}, and no forecast can")
+        print(f"know it; that of the {found.ours} is {square:.4f},", end=" ")
+        print(f"{square / floor:.3f} times as much.")
+    return rows
+
+
+# --- 4. Several steps ahead: errors that are alike ------------------------------------
+#
+# A forecast three months ahead cannot know what will happen in any of these months; its
+# error is what all three bring.  The forecast made a month later has two of the same
+# months before it:
+#
+#     made in May      [ June   July   August ]
+#     made in June            [ July   August   September ]
+#
+# A surprise in July hits both, so their errors are alike: these are hardly two pieces of
+# evidence.  The standard error above counts them as two, comes out too small, and luck
+# looks like proof.  The cure is to add how alike neighbours are.  Let g_0 be the mean of
+# (d - mean)^2, and g_lag the mean product of each (d - mean) with the one `lag` steps
+# later (the autocovariance).  Then
+#
+#     standard error ^ 2 = (g_0 + 2 * (g_1 + ... + g_(ahead-1))) / M
+#
+# It ends there because forecasts `ahead` or more steps apart share no month.
+
+
+def show_overlap():
+    """Print errors three steps ahead that share surprises, and what the test does."""
+    surprises = [1, -2, 4, 1, -1, 2, 0, -3]
+    errors = []
+    for origin in range(len(surprises) - 2):
+        errors.append(sum(surprises[origin : origin + 3]))
+    print("\nWhy errors of overlapping forecasts are alike.  Months have surprises;")
+    print("the error of a forecast three months ahead is the sum of three:")
+    print("  surprises" + "".join(f"{value:>4}" for value in surprises))
+    print("  errors   " + "".join(f"{value:>4}" for value in errors), end="")
+    print("   1 - 2 + 4, then -2 + 4 + 1, ...")
+    d = np.array([1.0, 3.0, 5.0, 7.0])
+    centred = d - d.mean()
+    g_0 = centred @ centred / 4
+    g_1 = centred[1:] @ centred[:-1] / 4
+    print("Two steps ahead, d = 1 3 5 7.  Minus its mean 4: -3 -1 1 3, so")
+    print(f"  g_0 = (9 + 1 + 1 + 9) / 4 = {g_0},  g_1 = (3 - 1 + 3) / 4 = {g_1}")
+    honest = (g_0 + 2 * g_1) / 4
+    print(f"  standard error ^ 2 = (5 + 2 * 1.25) / 4 = {honest}, not 5 / 4 = 1.25")
+    # The ten errors of show_test once more: one step ahead, both forms must agree.
+    general, _ = diebold_mariano(TOY_OURS, TOY_THEIRS, ahead=1)
+    one_step, _ = compare_one_step(TOY_OURS, TOY_THEIRS)
+    print("The general test, asked about one step, for the ten errors above:")
+    print(f"  statistic {general:.2f}, {abs(general - one_step):.0e} from that above")
+
+
+def diebold_mariano(ours, theirs, ahead):
+    """Errors (M,) of two forecasts, so many steps ahead -> (statistic, p)."""
+    from scipy.stats import t as students_t
+
+    d = ours**2 - theirs**2  # (M,)
+    count = len(d)
+    centred = d - d.mean()
+    alike = []  # g_0, g_1, ...
+    for lag in range(ahead):
+        alike.append(centred[lag:] @ centred[: count - lag] / count)
+    variance = alike[0] + 2 * sum(alike[1:])
+    if variance <= 0:  # by chance the sum can fall below 0: then without neighbours
+        variance = alike[0]
     if variance <= 0:
         return 0.0, 1.0  # both make the same errors
-    corrected = ((M + 1 - 2 * h + h * (h - 1) / M) / M) ** 0.5
-    statistic = float(corrected * d.mean() / (variance / M) ** 0.5)
-    return statistic, float(2 * students_t.sf(abs(statistic), M - 1))
+    statistic = d.mean() / (variance / count) ** 0.5
+    # From few forecasts, the g come out too small.  Harvey, Leybourne and Newbold (1997)
+    # put that right; one step ahead this is the M - 1 in the standard deviation of d.
+    correction = (count + 1 - 2 * ahead + ahead * (ahead - 1) / count) / count
+    statistic = statistic * correction**0.5
+    p = 2 * students_t.sf(abs(statistic), count - 1)
+    return float(statistic), float(p)
 
 
-def judge(model, fold, args):
-    """All models on the test span: `rows` one step ahead, `errors` for every step."""
-    v, n1, n2, n, h = fold.values, fold.n1, fold.n2, len(fold.values), fold.horizon
-    made = utils.series_baselines(v, n1, n1, n, fold.length, h)  # name -> (n - n1, h)
-    made["autoregression"], order = utils.autoregression(v, n1, n2, fold.length, h)
-    on_val = {k: np.mean((m[: n2 - n1, 0] - v[n1:n2]) ** 2) for k, m in made.items()}
-    made = {name: forecast[n2 - n1 :] for name, forecast in made.items()}  # (M, h)
-    past, margins = pasts(fold, n2, n), calibrate(model, fold, args)
-    to_units = TO_UNITS[fold.target]
-    band = to_units(answers(model, fold, past, args) + margins)  # (M, h, 3)
-    made["GRU"] = band[..., 1]
-    made["GRU fed back"] = to_units(feed_back(model, fold, past, h, args))
-    truth, errors, rows = utils.truth_ahead(v, n2, n, h), {}, {}  # (M, h)
-    for name, forecast in made.items():  # for each step, as far as the truth is known
-        errors[name] = [(forecast - truth)[: n - n2 - k, k] for k in range(h)]
-    naive_mae = np.abs(np.diff(v[:n1])).mean()
-    for name in [*on_val, "GRU"]:
-        rows[name] = utils.forecast_scores(errors[name][0], naive_mae)
-        if name != "GRU":
-            test = diebold_mariano(errors["GRU"][0], errors[name][0])
-            rows[name] |= {"DM of GRU": test[0], "p": test[1]}
-    found = {"band": band, "margins": margins, "best": min(on_val, key=on_val.get)}
-    return Namespace(rows=rows, errors=errors, truth=truth[:, 0], order=order, **found)
+def score_all_steps(found, data):
+    """For each step ahead: RMSE of four forecasts, and p of the network against two."""
+    rows = []
+    for ahead in range(1, data.horizon + 1):
+        row = {}
+        for name in ("persistence", "autoregression", found.ours, found.fed_back):
+            row[name] = rmse_of(found, name, ahead)
+        ours = errors_of(found, found.ours, ahead)
+        linear = errors_of(found, "autoregression", ahead)
+        iterated = errors_of(found, found.fed_back, ahead)
+        row["p to AR"] = diebold_mariano(ours, linear, ahead)[1]
+        row["p to fed back"] = diebold_mariano(ours, iterated, ahead)[1]
+        rows.append(row)
+    return rows
 
 
-def report_one_step(found, fold, source, noise):
-    """The table, one step ahead, and what it says; returns metrics and baselines."""
-    rows, truth, square = found.rows, found.truth, found.rows["GRU"]["MSE"]
-    known = {n.replace(" ", "_") + "_rmse": rows[n]["RMSE"] for n in rows if n != "GRU"}
-    title = f"{source.label}: test, one step ahead, {len(truth):,} forecasts"
-    utils.print_table(title, rows)
-    print("DM < 0: the GRU has smaller squared errors.  p: how often two equally good")
-    print("forecasts would differ so much.  MASE 1: the error of persistence in train.")
-    if source.name == "sine":
-        known["noise_variance"] = floor = np.mean(noise**2)
-        print(f"The noise alone has MSE {floor:.4f}, which no forecast can avoid;")
-        print(f"the GRU's is {square / floor:.3f} times as large.")
-    last = "yesterday's price" if source.name in PRICES else "the last value"
-    called = {"persistence": last, "autoregression": f"an AR of order {found.order}"}
-    for name, words in called.items():  # say what the figures carry, and no more
-        change, p = square**0.5 / (rows[name]["RMSE"] or np.nan) - 1, rows[name]["p"]
-        said = f"{'better' if change < 0 else 'worse'}; chance seldom does as much"
-        said = said if p < 0.05 else f"not better than {words}; it can be chance"
-        print(f"GRU against {words}: RMSE {change:+.1%}, p = {p:.3f}: {said}.")
-    print(f"Best baseline on validation: {found.best}.")
-    changes = truth - fold.values[fold.n2 - 1 : -1]
-    spreads = truth.var(), np.mean(changes**2)
-    r2 = [1 - square / (spread or np.nan) for spread in spreads]
-    print(f"R2 of the values {r2[0]:.3f}; of their changes {r2[1]:.3f}, 0 for a copy.")
-    metrics = {f"test_{name.lower()}": score for name, score in rows["GRU"].items()}
-    metrics |= {f"p_{k}": rows[k]["p"] for k in ("persistence", "autoregression")}
-    metrics |= {"p_best_baseline": rows[found.best]["p"], "r2_of_changes": r2[1]}
-    return metrics, known
+def report_all_steps(found, data):
+    """Print RMSE by steps ahead, and what it says; returns a row for each step."""
+    rows = score_all_steps(found, data)
+    shown = {}
+    apart = []  # where direct and fed back differ by more than luck
+    for ahead in range(1, data.horizon + 1):
+        if ahead not in (1, 2, 3, 6, 12, 24, 48, data.horizon):
+            continue  # the picture has them all
+        row = rows[ahead - 1]
+        shown[f"{ahead} ahead"] = row | {
+            "p to AR": p_text(row["p to AR"]),
+            "p to fed back": p_text(row["p to fed back"]),
+        }
+        said = verdict(row[found.ours], row[found.fed_back], row["p to fed back"])
+        if said != "cannot be told from":
+            apart.append(f"{ahead} ahead it {said} fed back")
+    utils.print_table(f"{data.source.label}: test RMSE by steps ahead", shown, "steps")
+    print(f"p to AR, p to fed back: the test of the {found.ours}, asked directly, with")
+    print("the autoregression and with itself fed back.  Direct or fed back?")
+    print(f"  {'; '.join(apart) or 'they cannot be told apart'}")
+    # What a test would say that takes overlapping errors for unrelated ones.
+    ours = errors_of(found, found.ours, data.horizon)
+    linear = errors_of(found, "autoregression", data.horizon)
+    _, careless = compare_one_step(ours, linear)
+    print("Without a thought for the overlap, the last p to AR would be", end=" ")
+    print(f"{p_text(careless)}.")
+    return rows
 
 
-def report_coverage(found):
-    """How much of the test span the band held, one step ahead: metrics."""
-    low, _, high = found.band[:, 0].T  # (M,) each
-    hits, M = ((low <= found.truth) & (found.truth <= high)).sum(), len(found.truth)
-    least, most = binomtest(int(hits), M).proportion_ci(method="wilson")
-    print(f"\nThe 80 % band held {hits / M:.1%} of the test span; 95 % interval, were")
-    print(f"hits independent: {least:.1%} to {most:.1%}.  ", end="")
-    print("80 % is in it." if least <= 0.8 <= most else "Test is unlike validation.")
-    return {"test_coverage": hits / M, "coverage_low": least, "coverage_high": most}
+# --- 5. The band ----------------------------------------------------------------------
+#
+# The network has learned its band on training, where it has seen the answers, so on new
+# data it is often too narrow.  Validation says by how much.  For each validation
+# forecast, take how far the truth lies outside the band (below 0 if inside), sort these
+# numbers, and widen the band by the one below which 80 % of them lie (conformalized
+# quantile regression; Romano et al., 2019).
+#
+# Which one is that, of ten?  The eighth is too small.  Where among the sorted ten would
+# an eleventh number fall?  There are eleven gaps, all alike likely: before the first,
+# between two, after the last.  Eight of the eleven lie below the eighth number, that is
+# 73 %; nine lie below the ninth, 82 %.  So it is the ninth.  Of M numbers, it is number
+# 0.8 * (M + 1), rounded up.
 
 
-def report_horizon(found, source, args):
-    """RMSE by steps ahead, direct against fed back, and its picture: metrics."""
-    rmse = {k: [np.mean(e**2) ** 0.5 for e in v] for k, v in found.errors.items()}
-    h, direct, rows = len(rmse["GRU"]), found.errors["GRU"], {}
-    for k in sorted({k for k in (1, 2, 3, 6, 12, 24, 48) if k < h} | {h}):
-        rows[f"{k} ahead"] = {name: curve[k - 1] for name, curve in rmse.items()}
-        for label, name in (("p to AR", "autoregression"), ("p to it", "GRU fed back")):
-            p = diebold_mariano(direct[k - 1], found.errors[name][k - 1], k)[1]
-            rows[f"{k} ahead"][label] = p
-    utils.print_table(f"{source.label}: test RMSE by steps ahead", rows)
-    print("GRU and autoregression answer each step directly.  Fed back, the GRU takes")
-    print("its own forecasts for data.  p to AR, p to it: of GRU against those two.")
-    title, ahead = f"Test error by horizon, {source.label}", range(1, h + 1)
-    utils.plot_lines(args, "horizon", title, rmse, "steps ahead", "RMSE", ahead)
-    names = {name: name.lower().replace(" ", "_") for name in rmse}
-    return {f"{names[k]}_rmse_at_horizon": v[-1] for k, v in rmse.items()}
+def margin_of(outside):
+    """By how much to widen a band, from how far the truth lies outside it (M,)."""
+    count = len(outside)
+    rank = math.ceil(round(SHARE * (count + 1), 9))  # 0.9 - 0.1 is not quite 0.8: round
+    rank = min(rank, count)
+    return np.sort(outside)[rank - 1]  # places count from 0
 
 
-def walk_forward(fold, index, config, source, args):
-    """The lesson as if run earlier, on 55, 70, 85 % of the series: other test spans."""
-    rows, v = {}, fold.values
-    for n in (round(share * len(v)) for share in (0.55, 0.70, 0.85)):
-        if n < 100 + 2 * fold.length or np.ptp(v[: n // 2]) == 0:
-            continue  # too short, or nothing happened yet
-        part = make_fold(v[:n], fold.length, 1, fold.target)
-        found = judge(train_model(part, config, args)[0], part, args).rows
-        name = f"{index[part.n2]:%Y-%m-%d} and on"
-        rows[name] = {model: row["RMSE"] for model, row in found.items()}
-        rows[name]["p to AR"] = found["autoregression"]["p"]
-    if not rows:
-        return {}
-    ratios = [r["GRU"] / (r["persistence"] or np.nan) for r in rows.values()]
-    utils.print_table(f"{source.label}: walk-forward, RMSE one step ahead", rows)
-    print(f"GRU / persistence: {min(ratios):.3f} to {max(ratios):.3f}, span by span.")
-    return {"walk_forward_ratio": np.mean(ratios), "walk_forward_worst": max(ratios)}
+def interval_of_share(hits, count):
+    """Between which shares the true one lies with 95 % certainty (Wilson, 1927)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, count).proportion_ci(method="wilson")
+    return found.low, found.high
 
 
-def report_leak(fold, config, honest, args):
-    """--leaky-scaling: train again, the scaling fitted on everything: metrics."""
-    rows, shape = {}, (fold.length, fold.horizon, fold.target)
-    leaky = make_fold(fold.values, *shape, leaky=True)
-    found = judge(train_model(leaky, config, args)[0], leaky, args).rows["GRU"]
-    for name, row, end in (("train", honest, fold.n1), ("everything", found, None)):
-        std = fold.values[:end].std()
-        rows[name] = {"RMSE": row["RMSE"], "std": std, "RMSE / std": row["RMSE"] / std}
-    utils.print_table("The GRU, with mean and std fitted on", rows)
-    print("RMSE / std is what a script reports that does not scale back.")
-    return {"leaky_rmse": found["RMSE"], "leaky_scaled_rmse": found["RMSE"] / std}
+def show_calibration():
+    """Print the correction of a band from ten numbers, and what ten can prove."""
+    outside = [-0.9, 1.4, -3.1, 0.3, -0.2, 2.6, -1.5, -2.0, 0.8, -0.6]
+    ordered = sorted(outside)
+    print("\nCorrecting a band.  Ten times, how far did the truth lie outside it")
+    print("(below 0: inside)?  Sorted:")
+    print("  " + "  ".join(f"{value:+.1f}" for value in ordered))
+    print(f"  the eighth, {ordered[7]}: the next lies below with 8 / 11 = {8 / 11:.0%}")
+    print(f"  the ninth,  {ordered[8]}: the next lies below with 9 / 11 = {9 / 11:.0%}")
+    print(f"  so both edges move outwards by {margin_of(outside):.1f}")
+    print("Then the test part is asked.  How much can it prove?")
+    for hits, count in ((8, 10), (320, 400)):
+        least, most = interval_of_share(hits, count)
+        print(f"  {hits} of {count} inside: the share is {least:.0%} to {most:.0%}")
 
 
-def draw(found, fold, index, records, source, args):
-    """Loss curves; forecast and band; how much of it is a copy."""
-    panels = {"loss": ["loss", "val_loss"], "one step": ["one_step", "val_one_step"]}
-    utils.plot_records(args, f"Training, {source.label}", records, panels)
-    dates, (low, mean, high) = index[fold.n2 :], found.band[:, 0].T
-    lines, axes = {"truth": found.truth, "GRU": mean}, ("date", "value")
-    title, more = f"One step ahead, {source.label}", {"band": (low, high), "width": 12}
-    utils.plot_lines(args, "forecast", title, lines, *axes, dates, **more)
-    late = {"truth, one step late": fold.values[fold.n2 - 1 : -1]}
-    lines = {name: line[-60:] for name, line in (late | lines).items()}
-    more = {"width": 9, "dashed": ["GRU"]}
-    utils.plot_lines(args, "lag", title, lines, *axes, dates[-60:], **more)
-    if not args.no_plots:
-        print("Reading lag.png: how much of the GRU is the truth, one step late?")
+def calibrate(model, data, args):
+    """The margins of the S bands, one for each step ahead: (S,)."""
+    known = known_before(data, data.train_end, data.val_end)  # (M, T + 1)
+    bands = network_forecasts(model, data, known, args)  # (M, S, 3)
+    truth = utils.values_ahead(data.levels, data.train_end, data.val_end, data.horizon)
+    margins = []
+    for place in range(data.horizon):
+        below = bands[:, place, LOW] - truth[:, place]  # (M,), above 0: under the band
+        above = truth[:, place] - bands[:, place, HIGH]  # (M,), above 0: over the band
+        outside = np.maximum(below, above)
+        # From the last origins the truth lies beyond validation: not a number, left out.
+        margins.append(margin_of(outside[np.isfinite(outside)]))
+    return np.array(margins)
 
 
-def continue_series(model, fold, margins, index, source, args):
-    """--forecast N: what may come after the last value."""
-    past, h = fold.levels[None, -fold.length - 1 :], fold.horizon  # (1, T + 1)
-    band = answers(model, fold, past, args)[0] + margins  # (h, 3)
-    if args.forecast > h:  # feed the means back; nothing is known of their band
-        tail = np.full((args.forecast - h, 3), np.nan)
-        past = np.hstack([past, band[None, :, 1]])
-        tail[:, 1] = feed_back(model, fold, past, len(tail), args)[0]
-        band = np.vstack([band, tail])
-    low, mean, high = TO_UNITS[fold.target](band[: args.forecast]).T  # (N,) each
-    dates = utils.next_dates(index, args.forecast)
-    columns = {"10 %": low, "forecast": mean, "90 %": high}
-    print(f"\n{source.label}, after {index[-1].date()}; band for {h} steps (--horizon)")
-    print(pd.DataFrame(columns, dates).to_string(float_format="%.4g", na_rep="-"))
-    lines, axes = {"forecast": mean}, ("date", "value", dates)
-    title, band = f"After {index[-1].date()}, {source.label}", (low, high)
-    utils.plot_lines(args, "future", title, lines, *axes, band=band, width=9)
+def corrected_band(model, data, margins, known, args):
+    """known (M, T + 1) -> low edge, mean, high edge in the series' units (M, S, 3)."""
+    band = network_forecasts(model, data, known, args)  # (M, S, 3)
+    band[:, :, LOW] -= margins
+    band[:, :, HIGH] += margins
+    return to_units(band, data.target)
+
+
+def show_forecasts(band, data):
+    """Print eight forecasts of the test part, one step ahead, beside the truth."""
+    count = len(band)
+    print(f"\n{data.source.label}: eight forecasts of the test part, one step ahead")
+    print("    date        last known   forecast   80 % band               truth")
+    for row in range(0, count, max(1, count // 8))[:8]:
+        place = data.val_end + row
+        low, mean, high = band[row, 0]
+        truth = data.values[place]
+        mark = "✔" if low <= truth <= high else "✘"
+        date = f"{data.dates[place]:%Y-%m-%d}"
+        edges = f"{low:.4g} to {high:.4g}"
+        numbers = f"{data.values[place - 1]:>10.4g} {mean:>10.4g}   {edges:<20}"
+        print(f"  {mark} {date}  {numbers} {truth:>8.4g}")
+    print("✔: the truth lies in the band.  One in five should lie outside.")
+
+
+def report_coverage(band, data):
+    """Print how much of the test part the band held, one step ahead: metrics."""
+    truth = data.values[data.val_end :]  # (M,)
+    inside = (band[:, 0, LOW] <= truth) & (truth <= band[:, 0, HIGH])  # (M,)
+    hits = int(inside.sum())
+    share = hits / len(truth)
+    least, most = interval_of_share(hits, len(truth))
+    print(f"The band should hold 80 %.  It held {share:.1%}, {hits} of {len(truth)}:")
+    print(f"the true share is {least:.1%} to {most:.1%}, with 95 % certainty and if")
+    print("one miss does not bring the next.", end="  ")
+    if least <= 0.8 <= most:
+        print("80 % is among them: the")
+        print("band means what it says.")
+    else:
+        print("80 % is not among them:")
+        print("the test part is unlike validation, on which the band was corrected.")
+    return {"test_coverage": share, "coverage_low": least, "coverage_high": most}
+
+
+# --- 6. The answer --------------------------------------------------------------------
+
+
+def verdict(ours, theirs, p):
+    """Two RMSE and the p of their difference -> beats, loses to, or neither."""
+    if p >= 0.05:
+        return "cannot be told from"
+    if ours < theirs:
+        return "beats"
+    return "loses to"
+
+
+# What the recorded runs of the other series found: seed 0, no further flags.
+RECORDED = {
+    "sine": "@SINE@",
+    "sunspots": "@SUNSPOTS@",
+    "stock": "@STOCK@",
+}
+YES = "yes"
+OTHERS = "yes, though this network has not learned it"
+NO = "no"
+BECAUSE = {
+    ("sine", YES): "for the wave repeats itself, and only the noise is new",
+    ("sunspots", YES): "for activity rises and falls slowly, over eleven years, and a "
+    "weighted sum of past values sees that too",
+    ("stock", NO): "for what the past tells of tomorrow's price is in today's already",
+    ("simulated", NO): "for this price is a random walk: it was made so",
+}
+
+
+def answer_to_title(found, rows, data):
+    """The answer to the title for the series of this run: one sentence."""
+    ours = rows[found.ours]["RMSE"]
+    last_value = rows["persistence"]["RMSE"]
+    linear = rows["autoregression"]["RMSE"]
+    p_last = rows["persistence"]["p"]
+    p_linear = rows["autoregression"]["p"]
+    # Does the past tell more than its last value?  Perhaps to the rival, if not to us.
+    _, p_between = compare_one_step(
+        errors_of(found, "autoregression", 1), errors_of(found, "persistence", 1)
+    )
+    if verdict(ours, last_value, p_last) == "beats":
+        word = YES
+    elif verdict(linear, last_value, p_between) == "beats":
+        word = OTHERS
+    else:
+        word = NO
+    # One sentence: who wins, how sure, why.
+    sentence = (
+        f"{data.source.label}: {word}; one step ahead the {found.ours} (RMSE {ours:.4g}) "
+        f"{verdict(ours, last_value, p_last)} the last value ({last_value:.4g}, "
+        f"p = {p_last:.2g}) and {verdict(ours, linear, p_linear)} the autoregression "
+        f"({linear:.4g}, p = {p_linear:.2g})"
+    )
+    if data.source.name == "sine":
+        times = rows[found.ours]["MSE"] / noise_floor(data)
+        sentence += f", its squared error {times:.2f} times that of the noise alone"
+    if (data.source.name, word) in BECAUSE:
+        sentence += f", {BECAUSE[data.source.name, word]}"
+    return sentence + "."
+
+
+def conclude(found, rows, data):
+    """Print the answer to the title: for this series, and what other runs found."""
+    print("\nDoes the past tell the future, more than the last value alone tells it?")
+    sentences = [answer_to_title(found, rows, data)]
+    for name, sentence in RECORDED.items():
+        if name != data.source.name:
+            sentences.append(f"recorded: {sentence}")
+    for sentence in sentences:
+        lines = textwrap.wrap(sentence, 80)
+        print("  " + "\n    ".join(lines))
+    print("It does as far as a series repeats itself.  Before you believe a network,")
+    print("ask what the last value and a weighted sum can do, and how sure it is.")
+
+
+def draw(found, band, by_step, data, records, args):
+    """Pictures: the course of training, the forecast with its band, error by step."""
+    about = data.source.label
+    panels = {"loss": ["loss", "val_loss"]}
+    panels["squared error, next step"] = ["one_step", "val_one_step"]
+    title = f"Training, {about}"
+    utils.plot_records(args, "training", title, {found.ours: records}, panels)
+    if records:
+        print("  Reading it: where loss falls on and val_loss does not, the network")
+        print("  learns the past by heart; the weights of the best epoch were kept.")
+
+    last = slice(-100, None)  # in a wider picture a copy and a forecast look the same
+    lines = {
+        "truth": found.truth[last, 0],
+        f"{found.ours}, one step ahead": found.forecasts[found.ours][last, 0],
+        "the truth, one step late": found.forecasts["persistence"][last, 0],
+    }
+    utils.plot_lines(
+        args,
+        "forecast",
+        f"One step ahead, {about}",
+        lines,
+        "date",
+        "value",
+        data.dates[data.val_end :][last],
+        band=(band[last, 0, LOW], band[last, 0, HIGH]),
+        width=11,
+        dashed=["the truth, one step late"],
+    )
+    print("  Reading it: how much of the forecast is the truth, one step late?")
+
+    curves = {}
+    for name in ("persistence", "autoregression", found.ours, found.fed_back):
+        curves[name] = [row[name] for row in by_step]
+    utils.plot_lines(
+        args,
+        "horizon",
+        f"Test error by steps ahead, {about}",
+        curves,
+        "steps ahead",
+        "RMSE",
+        range(1, data.horizon + 1),
+    )
+    print("  Reading it: the further ahead, the less the past tells.")
 
 
 # ====================================================================================
@@ -429,70 +1285,217 @@ def continue_series(model, fold, margins, index, source, args):
 # ====================================================================================
 
 
+def report_leak(found, data, config, args):
+    """`--leaky-scaling`: train again, the scaling fitted on everything: metrics."""
+    print("\nOnce more, the scaling fitted on everything, the test part included")
+    scaling = fit_scaling(data.levels, data.horizon, data.target)
+    leaky_data = data._replace(scaling=scaling)
+    model, _ = train_model(leaky_data, config, args)
+    honest = errors_of(found, found.ours, 1)
+    leaky = errors_of(judge(model, leaky_data, args), found.ours, 1)
+    seen = {"training": data.values[: data.train_end], "everything": data.values}
+    rows = {}
+    for (name, values), errors in zip(seen.items(), (honest, leaky), strict=True):
+        rmse = float(np.mean(errors**2) ** 0.5)
+        std = float(values.std())
+        rows[name] = {"RMSE": rmse, "std": std, "RMSE / std": rmse / std}
+    utils.print_table(f"{data.source.label}: {found.ours}", rows, "scaling fitted on")
+    _, p = compare_one_step(leaky, honest)
+    said = verdict(rows["everything"]["RMSE"], rows["training"]["RMSE"], p)
+    print(f"In the units of the series the leaky forecast {said} the honest one")
+    print(f"(p = {p:.2g}).  RMSE / std is what a script reports that never scales")
+    print("back: there the leak flatters, for its std has seen the test part.")
+    return {
+        "leaky_rmse": rows["everything"]["RMSE"],
+        "leaky_scaled_rmse": rows["everything"]["RMSE / std"],
+        "p_leaky": p,
+    }
+
+
+def next_dates(dates, count):
+    """The `count` dates after `dates` if they are regular, else steps 1, 2, ..."""
+    import pandas as pd
+
+    with warnings.catch_warnings(action="ignore"):  # about what pandas 4 will return
+        step = pd.infer_freq(dates) if len(dates) > 2 else None
+    if step is not None:
+        try:
+            found = pd.date_range(dates[-1], periods=count + 1, freq=step)[1:]
+            if found[-1].year < 9500:  # matplotlib ends with the year 9999
+                return found
+        except (ValueError, OverflowError):  # pandas' dates have an end, too
+            pass
+    return pd.RangeIndex(1, count + 1)
+
+
+def continue_series(model, data, margins, args):
+    """`--forecast N`: what may come after the last value.  Past the horizon, fed back."""
+    import pandas as pd
+
+    known = data.levels[None, -data.length - 1 :]  # (1, T + 1)
+    direct = corrected_band(model, data, margins, known, args)[0]  # (S, 3)
+    count = min(args.forecast, data.horizon)
+    rows = np.full((args.forecast, 3), np.nan)  # past S, nothing is known of a band
+    rows[:count] = direct[:count]
+    further = args.forecast - count
+    if further > 0:
+        # What is known now ends with our own forecasts of the steps 1 ... S.
+        made = to_levels(direct[:, MEAN], data.target)  # (S,)
+        known = np.concatenate([data.levels, made])[None, -data.length - 1 :]
+        fed_back = feed_back(model, data, known, further, args)[0]  # (further,)
+        rows[count:, MEAN] = to_units(fed_back, data.target)
+    dates = next_dates(data.dates, args.forecast)
+    names = {"10 %": rows[:, LOW], "forecast": rows[:, MEAN], "90 %": rows[:, HIGH]}
+    last = data.dates[-1].date()
+    print(f"\n{data.source.label}, after {last}.  The band ends after {data.horizon}")
+    print("steps (--horizon); from there on, forecasts are fed back.")
+    print(pd.DataFrame(names, dates).to_string(float_format="%.4g", na_rep="-"))
+    utils.plot_lines(
+        args,
+        "future",
+        f"After {last}, {data.source.label}",
+        {"forecast": rows[:, MEAN]},
+        "date",
+        "value",
+        dates,
+        band=(rows[:, LOW], rows[:, HIGH]),
+        width=9,
+    )
+
+
 def make_flags():
-    parser, size = utils.make_parser(__doc__), utils.whole(1, 10**5)
-    names = ["sunspots", "stock", "sine", "simulated"]
+    """The parser of this lesson's flags."""
+    size = utils.whole(1, 100_000)
+    parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
-    utils.add_data_flags(parser, names, "CSV with a column of dates")
-    utils.add_training_flags(parser, lr=0.005, epochs=15, batch_size=64, hidden_size=48)
+    utils.add_data_flags(
+        parser, ["sunspots", "stock", "sine", "simulated"], "CSV with a column of dates"
+    )
+    utils.add_training_flags(parser, epochs=15, lr=0.005, batch_size=64, hidden_size=48)
     add = parser.add_argument_group("this lesson").add_argument
+    add("--cell", choices=list(CELLS), default="gru", help="default gru")
     add("--column", help="what to forecast (default: the obvious one)")
     add("--sequence-length", type=size, default=48, help="T (default 48)")
-    add("--horizon", type=size, default=12, help="1 ... h steps ahead (default 12)")
+    add("--horizon", type=size, default=12, help="steps ahead (default 12)")
     add("--target", choices=["price", "return"], default="price", help="what it reads")
     add("--forecast", type=size, metavar="N", help="continue the series by N steps")
     add("--leaky-scaling", action="store_true", help="measure what a leak flatters")
     return parser
 
 
-def prepare(source, series, args):
-    """The fold, and the card of the model: a new one, or that of --path."""
-    if args.eval_only:
-        card = utils.load_card(args, dataset=source.name, column=series.name)
-    else:
-        config = {"hidden": args.hidden_size, "layers": args.num_layers}
-        config |= {"dropout": args.dropout, "horizon": args.horizon}
-        more = {"shape": [args.sequence_length, args.horizon, args.target]}
-        more |= {"column": series.name, "scaling": None}
-        card = utils.model_card(args, source, config, **more)
-    utils.check_parts(series.to_numpy(), *card["shape"][:2])
-    fold = make_fold(series.to_numpy(), *card["shape"], card["scaling"])
-    return fold, card | {"scaling": fold.scaling}
+def new_model(data, column, args):
+    """(config, feeds) of a new model: how to build it, and what feeds it."""
+    config = {
+        "cell": args.cell,
+        "hidden": args.hidden_size,
+        "layers": args.num_layers,
+        "dropout": args.dropout,
+        "horizon": data.horizon,
+    }
+    feeds = {
+        "dataset": data.source.name,
+        "column": column,
+        "length": data.length,
+        "horizon": data.horizon,
+        "target": data.target,
+        "scaling": data.scaling._asdict(),
+    }
+    return config, feeds
+
+
+def write_results(found, rows, by_step, extra, model, data, records, args):
+    """metrics.json: what the tables said."""
+    metrics = {}
+    for name in ("MSE", "RMSE", "MAE", "MASE"):
+        metrics[f"test_{name.lower()}"] = rows[found.ours][name]
+    metrics["p_persistence"] = rows["persistence"]["p"]
+    metrics["p_autoregression"] = rows["autoregression"]["p"]
+    farthest = by_step[-1]
+    metrics["rmse_at_horizon"] = farthest[found.ours]
+    metrics["fed_back_rmse_at_horizon"] = farthest[found.fed_back]
+    metrics["p_autoregression_at_horizon"] = farthest["p to AR"]
+    metrics["p_fed_back_at_horizon"] = farthest["p to fed back"]
+    known = {}
+    for name in rows:
+        if name != found.ours:
+            known[f"{name.replace(' ', '_')}_rmse"] = rows[name]["RMSE"]
+    known["persistence_rmse_at_horizon"] = farthest["persistence"]
+    known["autoregression_rmse_at_horizon"] = farthest["autoregression"]
+    if data.source.name == "sine":
+        known["noise_variance"] = noise_floor(data)
+    size = utils.count_parameters(model)
+    windows = data.train_end - data.length - data.horizon
+    utils.write_metrics(
+        args, data.source, metrics | extra, known, size, records, windows, "windows"
+    )
 
 
 def main(argv=None):
-    args = utils.parse_flags(make_flags(), argv, __file__)
+    args = utils.parse_flags(make_flags(), argv, __file__, small=True)
     if args.eval_only and args.leaky_scaling:
         raise utils.UserError("--leaky-scaling trains a network; drop --eval-only")
-    show_by_hand()
-    made_here = dict.fromkeys(["sine", "simulated"])
-    source = utils.choose_dataset(args, ["sunspots", "stock"], made_here)
+
+    # 1. The data: read and repaired, split by time and scaled.  Windows of the numbers
+    #    1 to 8, then a real one.
+    offline = {"sine": None, "simulated": None}
+    source = utils.choose_dataset(args, ["sunspots", "stock"], offline)
     series, repairs = utils.load_series(args, source)
     series = utils.capped(args, series, 800)
-    fold, card = prepare(source, series, args)
-    index, config = series.index, card["config"]
-    print(f"{source.label}: '{series.name}', {len(series):,} values, ", end="")
-    print(f"test from {index[fold.n2]:%Y-%m-%d}")
-    print("\n".join(f"  - {said}" for said in repairs or ["nothing to repair"]))
-    if args.eval_only:
-        model = utils.load_model(Forecaster, card, args.path).to(args.device)
-        records = []
+    if args.eval_only:  # sizes and scaling are those that the model was trained with
+        model, config, feeds = utils.load(
+            args, Forecaster, dataset=source.name, column=series.name
+        )
+        shape = [feeds["length"], feeds["horizon"], feeds["target"]]
+        data = make_data(source, series, *shape, Scaling(**feeds["scaling"]))
     else:
-        model, records = train_model(fold, config, args, card)
-    found = judge(model, fold, args)
-    noise = utils.sine_series()[1].to_numpy()[fold.n2 : len(series)]
-    metrics, known = report_one_step(found, fold, source, noise)
-    metrics |= report_coverage(found) | report_horizon(found, source, args)
+        shape = [args.sequence_length, args.horizon, args.target]
+        data = make_data(source, series, *shape)
+        config, feeds = new_model(data, series.name, args)
+    say_what_was_read(data, series.name, repairs)
+    show_windows()
+    show_one_window(data)
+
+    # 2. The model: one step with numbers, the gates at their limits, the whole layer,
+    #    a unit that holds, the first paper's cell.
+    show_one_step()
+    show_limits()
+    show_by_hand()
+    show_holding()
+    show_the_paper()
+
+    # 3. Training: the loss of a band's edge; then the real thing, and its gates.
+    show_pinball()
+    records = []
     if not args.eval_only:
-        metrics |= walk_forward(fold, index, config | {"horizon": 1}, source, args)
+        print(f"\nTraining on {source.label}: one line an epoch")
+        model, records = train_model(data, config, args, feeds)
+    report_gates(model, data)
+
+    # 4. Evaluation: rivals and forecasts; one step ahead; further ahead; the band;
+    #    pictures.
+    show_feeding_back()
+    found = judge(model, data, args)
+    show_test()
+    rows = report_one_step(found, data)
+    show_overlap()
+    by_step = report_all_steps(found, data)
+    show_calibration()
+    margins = calibrate(model, data, args)
+    known = known_before(data, data.val_end, len(data.values))
+    band = corrected_band(model, data, margins, known, args)
+    show_forecasts(band, data)
+    extra = report_coverage(band, data)
+
+    if not args.no_plots:
+        draw(found, band, by_step, data, records, args)
+
+    # 5. What the flags ask for, metrics.json, and the answer to the title.
     if args.leaky_scaling:
-        metrics |= report_leak(fold, config, found.rows["GRU"], args)
-    training = utils.training_summary(records, fold.n1, "windows")
-    size = utils.count_parameters(model)
-    utils.write_metrics(args, source, metrics, known, training, size)
-    draw(found, fold, index, records, source, args)
+        extra |= report_leak(found, data, config, args)
     if args.forecast:
-        continue_series(model, fold, found.margins, index, source, args)
+        continue_series(model, data, margins, args)
+    write_results(found, rows, by_step, extra, model, data, records, args)
+    conclude(found, rows, data)
 
 
 if __name__ == "__main__":
