@@ -389,6 +389,7 @@ def show_one_step():
         print("  letter   W_ih x_t   W_hh h_(t-1)          tanh of the sum = h_t")
         h = 0.0
         for letter in word:
+            # x_t is 1 at this letter and 0 elsewhere: of W_ih x_t one weight is left.
             from_input = HAND_W_IH["ABCDE".index(letter)]
             from_hidden = HAND_W_HH * h
             new_h = math.tanh(from_input + from_hidden)
@@ -397,7 +398,7 @@ def show_one_step():
                 f"4 * {h:>6.3f} = {from_hidden:>6.3f}   "
                 f"tanh({from_input + from_hidden:>6.3f}) = {new_h:>6.3f}"
             )
-            h = new_h
+            h = new_h  # the old state is gone
         first = "A" if h > 0 else "B"
         print(f"  {word}: h_3 = {h:.3f}, so {first} came first.")
     print("Reading it: the last letter pushes against h, and loses: h remembers.")
@@ -743,7 +744,7 @@ def pack_by_hand(ids, lengths):
     data = []
     batch_sizes = []
     for t in range(ids.shape[1]):
-        running = 0
+        running = 0  # rows that have an item at this step
         for number in range(ids.shape[0]):
             if t < lengths[number]:
                 data.append(ids[number, t].item())
@@ -876,21 +877,21 @@ def show_one_update():
     """Print a step of training for a model of one weight, and a forgotten zero_grad."""
     weight = torch.tensor(1.0, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.1)  # the plainest rule of a step
-    print(
-        "One step of training, a model of one weight w = 1, which should make 3 of 2:"
-    )
-    loss = (weight * 2 - 3) ** 2
+    print("One step of training, a model of one weight w = 1: w * 2 should become 3")
+    loss = (weight * 2 - 3) ** 2  # the square of what is missing: 0 where w = 1.5
     print(f"  forward     1 * 2 = 2, loss (2 - 3)^2 = {loss.item():.0f}")
     loss.backward()
+    # The chain rule: 2 * (what is missing) * (what w is multiplied by).
     print(f"  backward    gradient 2 * (2 - 3) * 2 = {weight.grad.item():.0f}")
     optimizer.step()
     print(f"  step        w = 1 - 0.1 * (-4) = {weight.item():.1f}")
     loss = (weight * 2 - 3) ** 2
     print(f"  forward     1.4 * 2 = 2.8, loss (2.8 - 3)^2 = {loss.item():.2f}: lower")
+    # Now the mistake: backward once more, with the old gradient still in place.
     loss.backward()
     both = weight.grad.item()
     print(f"  without zero_grad, backward leaves the old gradient in: {both:.1f}")
-    optimizer.zero_grad()
+    optimizer.zero_grad()  # and how it should be: clear first
     loss = (weight * 2 - 3) ** 2
     loss.backward()
     print(f"  with it, that of this step alone: {weight.grad.item():.1f}")
@@ -956,9 +957,7 @@ def train_from_seed(name, examples, args, epochs=EPOCHS):
 def train_all(examples, args):
     """Train the two rivals and the recurrent network: two dicts, models and records."""
     steps = math.ceil(len(examples.words) / args.batch_size)
-    print(
-        f"\nTraining three models, {EPOCHS} epochs of {steps} steps each.  Mean loss:"
-    )
+    print(f"\nTraining three models, {EPOCHS} epochs of {steps} steps.  Mean loss:")
     print("  model     epoch 1    epoch 2    epoch 4    epoch 8    the last")
     models = {}
     all_records = {}
@@ -967,6 +966,7 @@ def train_all(examples, args):
         models[name] = model
         all_records[name] = records
         losses = [record["loss"] for record in records]
+        # Some epochs are enough to see the course; it is drawn in training.png.
         shown = [losses[0], losses[1], losses[3], losses[7], losses[-1]]
         print(f"  {name:<7}" + "".join(f"   {loss:>8.4f}" for loss in shown))
     return models, all_records
@@ -1073,6 +1073,7 @@ def compare_models(models, test, ours, theirs):
 def report(models, all_records, test, source, args):
     """Print answers, the result table and the tests: (table, sentences on tests)."""
     heading("11. Does the order matter?")
+    # Twins stand side by side, so the first six are three pairs.
     print_answers(
         "Held-out sequences, three pairs of twins.  Which comes first, A or B?",
         test,
@@ -1091,6 +1092,7 @@ def report(models, all_records, test, source, args):
     print("Other lengths: the linear layer has no weights for them.  The recurrent")
     print("network can always take one more step; whether it *answers* well there is")
     print("another matter: it has learned to remember for as long as training asked.")
+    # Where all held-out answers are right, wrong ones are found on longer sequences.
     steps = 2 * args.sequence_length
     longer = to_examples(make_words(steps, QUICK_PAIRS), args.device)
     numbers = right_and_wrong(models["rnn"], longer)
@@ -1278,6 +1280,7 @@ def draw_losses(all_records, waiting_losses, source, args):
     curves = {"guessing, ln 2": [guess] * EPOCHS}
     for name, records in all_records.items():
         curves[name] = [record["loss"] for record in records]
+    # On the line of guessing, so that one is dashed: else it would hide it.
     curves[f"rnn, 12 letters and {WAIT} fillers"] = waiting_losses
     title = f"Training loss, T = {args.sequence_length}: {source.label}"
     utils.plot_lines(
@@ -1295,6 +1298,7 @@ def draw_losses(all_records, waiting_losses, source, args):
 def write_results(table, models, all_records, waiting, examples, source, args):
     """metrics.json: the recurrent network's scores, its rivals beside it."""
     metrics = {"test_accuracy": table["rnn"]["test_accuracy"]}
+    # The same three lengths for every T, so that runs can be compared by name.
     names = ("half_length", "longer_by_half", "double_length")
     for name, steps in zip(names, other_lengths(args.sequence_length), strict=True):
         metrics[f"{name}_accuracy"] = table["rnn"][f"{steps} steps"]
@@ -1336,8 +1340,8 @@ def answer_the_title(table, sentences, of_few, few_sentence, waiting, args):
     print(
         f"    But it is built for {length} steps and no others, its weights grow with"
     )
-    print("    the length, and it learns each place by itself: from few examples")
-    print(f"    {of_few['linear']:.4f}, the network {of_few['rnn']:.4f}.")
+    print("    the length, and it learns each place by itself.  From few examples it")
+    print(f"    has {of_few['linear']:.4f}, the network {of_few['rnn']:.4f}.")
     print(f"    {few_sentence}.")
     print("  - The recurrent network uses one step again and again.  What it keeps of")
     print("    the order is in its hidden state, and nowhere else.")
