@@ -325,6 +325,7 @@ def test_chance_one_step_ahead_is_the_test_of_diebold_and_mariano():
     expected = 2 * stats.t.sf(abs(statistic), 79)
     assert lesson.by_chance(ours, theirs, 1) == pytest.approx(expected)
     assert lesson.by_chance(ours, ours, 1) == 1.0
+    assert lesson.by_chance(ours[:7], theirs[:7], 4) == 1.0  # one block tells nothing
 
 
 def test_chance_farther_ahead_raises_few_false_alarms():
