@@ -2,10 +2,10 @@
 
 Many a forecast on the web looks perfect.  Often it copies yesterday's value, in a
 picture so wide that nobody sees that it comes one day late; or its numbers were scaled
-with the help of the very days that it was to forecast.  This lesson does it honestly.  A
-GRU (gated recurrent unit, a simpler cousin of the LSTM) reads the last 48 values of a
-series and forecasts the next 12.  Beside it stand rivals that need no network, a test of
-whether a difference could be luck, and a band that says how sure the forecast is.
+with the help of the very days that it was to forecast.  This lesson does it honestly.
+A GRU (gated recurrent unit, a simpler cousin of the LSTM) reads the last 48 values of a
+series and forecasts the next 12.  Beside it stand rivals that need no network, a test
+of whether a difference could be luck, and a band that says how sure the forecast is.
 
 What you will learn
     - the GRU cell by hand, with numbers, beside the LSTM of lesson 05: which two gates
@@ -88,10 +88,10 @@ import rnn_utils as utils
 # belongs to a part if all that is asked lies in it.  Its known values may reach back
 # into the part before: that is the past, which is known when the forecast is made.
 #
-# Scaling is fitted on the training part alone.  Networks learn best from numbers between
-# about -2 and 2, so what is read becomes (value - mean) / std, with the mean and the
-# standard deviation of training.  Taken from the whole series, they would tell the
-# network how high the series will rise.  `--leaky-scaling` measures what that does.
+# Scaling is fitted on the training part alone.  Networks learn best from numbers
+# between about -2 and 2, so what is read becomes (value - mean) / std, with the mean
+# and the standard deviation of training.  Taken from the whole series, they would tell
+# the network how high the series will rise.  `--leaky-scaling` measures what that does.
 #
 # The answers are changes since the origin: known 4, asked 5 and 6, answers +1 and +2.
 # So whoever answers 0 repeats the last value, and the network starts from that and
@@ -102,8 +102,8 @@ import rnn_utils as utils
 def to_levels(values, target):
     """What is forecast: the values or, for `--target return`, their logarithms.
 
-    A rise from 100 to 110 and one from 1000 to 1100 are alike in per cent, not in
-    points.  Logarithms make them alike: log 110 - log 100 = log 1100 - log 1000 = 0.095.
+    Rises from 100 to 110 and from 1000 to 1100 are alike in per cent, not in points.
+    Logarithms make them alike: log 110 - log 100 = log 1100 - log 1000 = 0.095.
     """
     if target == "price":
         return values
@@ -160,7 +160,7 @@ class Data(NamedTuple):
 
 
 def make_data(source, series, length, horizon, target, scaling=None):
-    """The series split and scaled.  scaling: that of a saved model, else fitted here."""
+    """The series split and scaled.  scaling: a saved model's, else fitted here."""
     values = series.to_numpy()
     utils.check_series(values, length, horizon)  # is it long enough?
     levels = to_levels(values, target)
@@ -215,7 +215,7 @@ def make_windows(data, start, end):
 
 
 def known_before(data, start, end):
-    """What is known one step before each of the places start ... end - 1: (M, T + 1)."""
+    """What is known one step before each place of start ... end - 1: (M, T + 1)."""
     before = data.levels[start - 1 - data.length : end - 1]
     return sliding_window_view(before, data.length + 1)
 
@@ -307,12 +307,12 @@ def show_one_window(data):
 # A gate is a number between 0 and 1 for every unit of the state; "*" multiplies unit by
 # unit.  n is the candidate, the news that could be written.
 #
-# What became one gate: an LSTM decides twice, how much to keep (f) and how much to write
-# (i), and may do both or neither.  A GRU decides once: what it does not keep it writes.
-# So h is a weighted mean of old state and candidate, stays between -1 and 1, and needs
-# no second tanh.  What disappeared: the memory c and the gate o that showed a part of
-# it.  What is new: r, the reset gate, says how much of the old state the candidate may
-# see.  Four blocks of weights became three.
+# What became one gate: an LSTM decides twice, how much to keep (f) and how much to
+# write (i), and may do both or neither.  A GRU decides once: what it does not keep it
+# writes.  So h is a weighted mean of old state and candidate, stays between -1 and 1,
+# and needs no second tanh.  What disappeared: the memory c and the gate o that showed a
+# part of it.  What is new: r, the reset gate, says how much of the old state the
+# candidate may see.  Four blocks of weights became three.
 #
 #                 .----------------- * z --------------------.
 #                 |                                          v
@@ -321,6 +321,38 @@ def show_one_window(data):
 #     x_t -----------> W_in x + b_in ---------> + - tanh --- n * (1 - z)
 #
 # z and r are themselves made of x_t and h_(t-1), as in the lines above.
+
+
+def sigmoid(number):
+    """Any number -> one between 0 and 1."""
+    return 1 / (1 + math.exp(-number))
+
+
+def show_beside_lstm():
+    """Print a step of an LSTM and of a GRU with one unit, line beside line."""
+    before = 0.6  # c of the LSTM, h of the GRU
+    write = sigmoid(1.0)
+    keep = sigmoid(2.0)
+    show = sigmoid(0.0)
+    news = math.tanh(0.8)  # the GRU's reset gate is open, r = 1
+    c = keep * before + write * news
+    h = keep * before + (1 - keep) * news
+    print("\nOne step of an LSTM and one of a GRU, whose gates get the same numbers:")
+    print("  LSTM, before: c = 0.6           GRU, before: h = 0.6")
+    print(f"  write i = sigmoid(1) = {write:.3f}    (not a gate of its own)")
+    print(f"  keep  f = sigmoid(2) = {keep:.3f}    keep  z = sigmoid(2) = {keep:.3f}")
+    print(f"  news  g = tanh(0.8)  = {news:.3f}    news  n = tanh(0.8)  = {news:.3f}")
+    print("  c = f * 0.6 + i * g             h = z * 0.6 + (1 - z) * n")
+    print(f"    = {c:.3f}                         = {h:.3f}")
+    print(f"  show  o = sigmoid(0) = {show:.3f}    (gone)")
+    print(f"  h = o * tanh(c) = {show * math.tanh(c):.3f}         (gone: h is shown)")
+    print("Both keep 88 %.  The LSTM writes 73 % of the news besides, so its memory")
+    print("can grow beyond 1; the GRU writes what it does not keep, 12 %.")
+    lstm = utils.count_parameters(nn.LSTM(1, 48))
+    gru = utils.count_parameters(nn.GRU(1, 48))
+    print(f"Weights with one input and 48 units: LSTM {lstm:,}, GRU {gru:,}.  That")
+    print(f"is {gru / lstm:.2f}: three blocks instead of four.")
+
 
 TOY_WEIGHTS = {  # of a GRU with one input and one unit: (W_i, b_i, W_h, b_h)
     "r": (0.8, 0.1, -0.4, 0.0),
@@ -339,7 +371,7 @@ def show_one_step():
     for gate in ("r", "z"):
         w_i, b_i, w_h, b_h = TOY_WEIGHTS[gate]
         total = w_i * x + b_i + w_h * h + b_h
-        gates[gate] = 1 / (1 + math.exp(-total))
+        gates[gate] = sigmoid(total)
         made = f"{w_i} * {x} + {b_i} + {w_h} * {h} + {b_h}"
         print(f"  {gate} = sigmoid({made})")
         print(f"    = sigmoid({total:.2f}) = {gates[gate]:.3f}")
@@ -438,14 +470,11 @@ def show_by_hand():
     print("\nThe same step in a loop, against PyTorch's nn.GRU:")
     print(f"  largest difference of states {(ours - theirs).abs().max():.0e},", end=" ")
     print(f"of gradients {max(gaps):.0e}")
-    lstm = utils.count_parameters(nn.LSTM(1, 48))
-    gru = utils.count_parameters(nn.GRU(1, 48))
-    print(f"  weights with 48 units and one input: LSTM {lstm:,}, GRU {gru:,};")
-    print(f"  that is {gru / lstm:.2f} of it: three blocks instead of four")
 
 
 # What is a gate good for?  Here is a unit whose update gate listens to the input: 1 (an
-# event) opens it to the news, 0 (nothing new) shuts it.  It notes the event and holds it.
+# event) opens it to the news, 0 (nothing new) shuts it.  It notes the event and holds
+# it.
 
 
 def show_holding():
@@ -481,7 +510,7 @@ def show_holding():
 
 
 def gru_of_the_paper(x, h, w_ih, w_hh, b_ih, b_hh):
-    """The layer as Cho et al. wrote it: x (B, T, F), h (B, H) -> every state (B, T, H)."""
+    """The paper's layer: x (B, T, F), h (B, H) -> every state (B, T, H)."""
     w_hr, w_hz, w_hn = w_hh.chunk(3)  # (H, H) each
     b_hr, b_hz, b_hn = b_hh.chunk(3)  # (H,) each
     states = []
@@ -516,9 +545,9 @@ def show_the_paper():
     print(f"{(paper - theirs).abs().max():.2f} apart, so these are two cells")
 
 
-# The network: a recurrent layer reads the T values, and a linear layer makes the answers
-# of its last state.  For each step ahead there are three: the forecast, and the two
-# edges of a band around it (section 3 says what makes them so).
+# The network: a recurrent layer reads the T values, and a linear layer makes the
+# answers of its last state.  For each step ahead there are three: the forecast, and the
+# two edges of a band around it (section 3 says what makes them so).
 #
 #     x_1 ... x_T --> [ GRU ] --> last state --> Linear --> low, mean, high   1 ahead
 #     x_1 ... x_T --> [ GRU ] --> last state --> Linear --> the same for 2 ... S ahead
@@ -534,7 +563,7 @@ HIGH = 2
 
 
 class Reader(nn.Module):
-    """A recurrent layer, and the answers that a linear layer makes of its last state."""
+    """A recurrent layer, and a linear one that makes answers of its last state."""
 
     def __init__(self, cell, hidden, layers, dropout, steps):
         super().__init__()
@@ -567,7 +596,7 @@ class Forecaster(nn.Module):
             self.far = Reader(cell, hidden, layers, dropout, steps=horizon - 1)
 
     def forward(self, x):
-        """x (B, T, 1) -> (B, S, 3): low edge, mean and high edge for each step ahead."""
+        """x (B, T, 1) -> (B, S, 3): low edge, mean, high edge for each step ahead."""
         answers = self.near(x)  # (B, 1, 3)
         if self.far is not None:
             answers = torch.cat([answers, self.far(x)], dim=1)  # (B, S, 3)
@@ -587,8 +616,9 @@ class Forecaster(nn.Module):
 # The edges should be such that 10 % of the truth falls below the low one and 90 % below
 # the high one, so that 80 % falls between.  For that there is the pinball loss.  It
 # charges errors of the two kinds unequally.  At level 0.9, an edge that lies 1 too low
-# costs 0.9, one that lies 1 too high costs 0.1.  Being too low is nine times as dear, so
-# it pays to move up until the truth lies above the edge only once for nine times below.
+# costs 0.9, one that lies 1 too high costs 0.1.  Being too low is nine times as dear,
+# so it pays to move up until the truth lies above the edge only once for nine times
+# below.
 
 LOW_LEVEL = 0.1
 HIGH_LEVEL = 0.9
@@ -695,13 +725,13 @@ def report_gates(model, data):
 #
 # --- 1. The rivals --------------------------------------------------------------------
 #
-# They are those of lesson 03, which works each of them on three numbers.  All are fitted
-# before the test part begins: a rival that has seen it would be one that nobody could
-# have known.
+# They are those of lesson 03, which works each of them on three numbers.  All are
+# fitted before the test part begins: a rival that has seen it would be one that nobody
+# could have known.
 
 
 def rivals_forecasts(data):
-    """Forecasts of the test part: name -> (M, S), and the order of the autoregression."""
+    """Forecasts of the test part, name -> (M, S); the order of the autoregression."""
     values = data.values
     train = values[: data.train_end]
     origins = np.arange(data.val_end - 1, len(values) - 1)  # (M,)
@@ -709,18 +739,18 @@ def rivals_forecasts(data):
     found = {}
     # Persistence: the last value again.  After 2 6 9 5 3 7 10 6 it says 6, 6, 6, ...
     found["persistence"] = utils.persistence(values, origins, steps)
-    # Seasonal naive: the value one season before, if training shows a season.  After the
-    # same eight values, with a season of four, it says 3, 7, 10, 6, 3, ...
+    # Seasonal naive: the value one season before, if training shows a season.  After
+    # the same eight values, with a season of four, it says 3, 7, 10, 6, 3, ...
     season = utils.find_season(train)
     if season:
         found["seasonal naive"] = utils.seasonal_naive(values, origins, steps, season)
-    # Moving average: the mean of the last values, of as many as served best on training.
-    # Of the last two it says (10 + 6) / 2 = 8, 8, 8, ...
+    # Moving average: the mean of the last values, of as many as served best on
+    # training.  Of the last two it says (10 + 6) / 2 = 8, 8, 8, ...
     width = utils.best_width(train, data.length, step=1)
     found["moving average"] = utils.moving_average(values, origins, steps, width)
     # Autoregression: a weighted sum of the last values, such as 2 + 0.9 * 6 - 0.2 * 10,
-    # with weights of its own for each step ahead.  They are fitted on training; how many
-    # values it reads, its order, is chosen on validation.
+    # with weights of its own for each step ahead.  They are fitted on training; how
+    # many values it reads, its order, is chosen on validation.
     linear, order = utils.autoregression(
         values, data.train_end, data.val_end, data.length, data.horizon
     )
@@ -730,8 +760,8 @@ def rivals_forecasts(data):
 
 # --- 2. The forecasts and their errors ------------------------------------------------
 #
-# The network answers all S steps at once: directly.  The other way is to let it forecast
-# one step, take that for a known value, and ask again:
+# The network answers all S steps at once: directly.  The other way is to let it
+# forecast one step, take that for a known value, and ask again:
 #
 #     known 4 5 6          -> 7.1
 #     known 5 6 7.1        -> 8.3
@@ -739,9 +769,9 @@ def rivals_forecasts(data):
 #
 # Fed back, one small network reaches as far as you like.  But its errors grow, for two
 # reasons.  Each answer is built on the errors of those before it.  And what it reads is
-# more and more its own smooth forecasts, unlike anything that it has learned from.  Asked
-# directly, the far reader has its own difficulty: it must serve eleven steps at once.
-# Which of the two is better, and how far ahead, only a test part can say.
+# more and more its own smooth forecasts, unlike anything that it has learned from.
+# Asked directly, the far reader has its own difficulty: it must serve eleven steps at
+# once.  Which of the two is better, and how far ahead, only a test part can say.
 
 
 def show_feeding_back():
@@ -785,7 +815,7 @@ def feed_back(model, data, known, count, args):
 
 
 class Findings(NamedTuple):
-    """All that was forecast for the test part, and what happened: in the series' units."""
+    """What was forecast for the test part, and what happened: in the series' units."""
 
     truth: np.ndarray  # (M, S), not a number where it lies past the end
     forecasts: dict  # name -> (M, S), of the network and its rivals
@@ -814,9 +844,10 @@ def judge(model, data, args):
     )
 
 
-# An error is forecast minus truth.  Three figures sum up many of them (lesson 03): RMSE,
-# the root of the mean squared error; MAE, the mean absolute error; and MASE, the MAE
-# divided by that of persistence on training, which has no unit: 1 is as good as that.
+# An error is forecast minus truth.  Three figures sum up many of them (lesson 03):
+# RMSE, the root of the mean squared error; MAE, the mean absolute error; and MASE, the
+# MAE divided by that of persistence on training, which has no unit: 1 is as good as
+# that.
 
 
 def errors_of(found, name, ahead):
@@ -891,7 +922,7 @@ def p_text(p):
 
 
 def score_one_step(found, data):
-    """name -> scores one step ahead; of a rival also the test of the network against it."""
+    """name -> scores one step ahead; of a rival also the network's test against it."""
     # MASE needs persistence's mean absolute error on the training part (lesson 03).
     naive_mae = np.abs(np.diff(data.values[: data.train_end])).mean()
     ours = errors_of(found, found.ours, 1)
@@ -946,11 +977,11 @@ def report_one_step(found, data):
 #     made in May      [ June   July   August ]
 #     made in June            [ July   August   September ]
 #
-# A surprise in July hits both, so their errors are alike: these are hardly two pieces of
-# evidence.  The standard error above counts them as two, comes out too small, and luck
-# looks like proof.  The cure is to add how alike neighbours are.  Let g_0 be the mean of
-# (d - mean)^2, and g_lag the mean product of each (d - mean) with the one `lag` steps
-# later (the autocovariance).  Then
+# A surprise in July hits both, so their errors are alike: these are hardly two pieces
+# of evidence.  The standard error above counts them as two, comes out too small, and
+# luck looks like proof.  The cure is to add how alike neighbours are.  Let g_0 be the
+# mean of (d - mean)^2, and g_lag the mean product of each (d - mean) with the one `lag`
+# steps later (the autocovariance).  Then
 #
 #     standard error ^ 2 = (g_0 + 2 * (g_1 + ... + g_(ahead-1))) / M
 #
@@ -999,8 +1030,9 @@ def diebold_mariano(ours, theirs, ahead):
     if variance <= 0:
         return 0.0, 1.0  # both make the same errors
     statistic = d.mean() / (variance / count) ** 0.5
-    # From few forecasts, the g come out too small.  Harvey, Leybourne and Newbold (1997)
-    # put that right; one step ahead this is the M - 1 in the standard deviation of d.
+    # From few forecasts, the g come out too small.  Harvey, Leybourne and Newbold
+    # (1997) put that right; one step ahead this is the M - 1 in the standard deviation
+    # of d.
     correction = (count + 1 - 2 * ahead + ahead * (ahead - 1) / count) / count
     statistic = statistic * correction**0.5
     p = 2 * students_t.sf(abs(statistic), count - 1)
@@ -1109,7 +1141,8 @@ def calibrate(model, data, args):
         below = bands[:, place, LOW] - truth[:, place]  # (M,), above 0: under the band
         above = truth[:, place] - bands[:, place, HIGH]  # (M,), above 0: over the band
         outside = np.maximum(below, above)
-        # From the last origins the truth lies beyond validation: not a number, left out.
+        # From the last origins the truth lies beyond validation: not a number, left
+        # out.
         margins.append(margin_of(outside[np.isfinite(outside)]))
     return np.array(margins)
 
@@ -1199,18 +1232,20 @@ def answer_to_title(found, rows, data):
     _, p_between = compare_one_step(
         errors_of(found, "autoregression", 1), errors_of(found, "persistence", 1)
     )
-    if verdict(ours, last_value, p_last) == "beats":
+    if p_last < 0.05 and ours < last_value:
         word = YES
-    elif verdict(linear, last_value, p_between) == "beats":
+    elif p_between < 0.05 and linear < last_value:
         word = OTHERS
     else:
         word = NO
     # One sentence: who wins, how sure, why.
+    said_of_last = verdict(ours, last_value, p_last)
+    said_of_linear = verdict(ours, linear, p_linear)
     sentence = (
-        f"{data.source.label}: {word}; one step ahead the {found.ours} (RMSE {ours:.4g}) "
-        f"{verdict(ours, last_value, p_last)} the last value ({last_value:.4g}, "
-        f"p = {p_last:.2g}) and {verdict(ours, linear, p_linear)} the autoregression "
-        f"({linear:.4g}, p = {p_linear:.2g})"
+        f"{data.source.label}: {word}; one step ahead the {found.ours} (RMSE "
+        f"{ours:.4g}) {said_of_last} the last value ({last_value:.4g}, p = "
+        f"{p_last:.2g}) and {said_of_linear} the autoregression ({linear:.4g}, p = "
+        f"{p_linear:.2g})"
     )
     if data.source.name == "sine":
         times = rows[found.ours]["MSE"] / noise_floor(data)
@@ -1329,7 +1364,7 @@ def next_dates(dates, count):
 
 
 def continue_series(model, data, margins, args):
-    """`--forecast N`: what may come after the last value.  Past the horizon, fed back."""
+    """`--forecast N`: what may come after the end.  Past the horizon, fed back."""
     import pandas as pd
 
     known = data.levels[None, -data.length - 1 :]  # (1, T + 1)
@@ -1455,8 +1490,9 @@ def main(argv=None):
     show_windows()
     show_one_window(data)
 
-    # 2. The model: one step with numbers, the gates at their limits, the whole layer,
-    #    a unit that holds, the first paper's cell.
+    # 2. The model: beside the LSTM, one step with all numbers, the gates at their
+    #    limits, the whole layer, a unit that holds, the first paper's cell.
+    show_beside_lstm()
     show_one_step()
     show_limits()
     show_by_hand()
