@@ -296,6 +296,7 @@ def show_basic_english():
     print(f"  no double quotes {text}")
     text = text.replace(":", " ")
     print(f"  no colons        {text}")
+    # A space on both sides, so that the cut at spaces makes a token of the mark.
     text = text.replace("'", " ' ").replace("!", " ! ")
     print(f"  marks apart      {text}")
     tokens = text.split()
@@ -541,7 +542,8 @@ def show_embedding_lookup():
 #     1. Cut every word of the training part into its smallest pieces.
 #     2. Count all pairs of neighbouring pieces.
 #     3. Merge the most frequent pair into one new piece, wherever it stands.
-#     4. Go back to 2, until there are as many merges as one wants.
+#     4. Go back to 2, until there are as many merges as one wants: 500 here, some ten
+#        thousands in a large language model.
 #
 # The smallest pieces here are bytes (as in Radford et al., 2019).  A computer stores
 # text as bytes, numbers from 0 to 255; in the form called UTF-8 an English letter is
@@ -1203,7 +1205,7 @@ def draw(train_rows, held_rows, args, source):
     if args.no_plots:
         return
     figure, (left, right) = utils.pyplot().subplots(1, 2, figsize=(11, 4))
-    for name in train_rows:
+    for name in train_rows:  # one curve a tokenizer, in both panels
         counts = counts_by_rank(train_rows[name], train_rows[name])
         ranks = np.arange(1, len(counts) + 1)
         left.plot(ranks, coverage(train_rows[name], held_rows[name]), label=name)
@@ -1212,6 +1214,7 @@ def draw(train_rows, held_rows, args, source):
             known = coverage(train_rows[name], train_rows[name])
             left.plot(ranks, known, "k--", lw=1, label=f"{name}, training")
             right.plot(ranks, counts[0] / ranks, "k--", lw=1, label=f"C / r, {name}")
+    # Logarithmic axes: each step is ten times the last, and C / r a straight line.
     left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="held-out known")
     right.set(xscale="log", yscale="log", xlabel="rank", ylabel="count in training")
     left.legend()
@@ -1220,8 +1223,8 @@ def draw(train_rows, held_rows, args, source):
     print()
     utils.save_picture(figure, args, "coverage_and_zipf")
     say(
-        "Reading it: left, what a vocabulary of each size knows of held-out text: small "
-        "pieces reach 1 soonest.  Right, dashed: Zipf's law; words lie along it."
+        "Reading it: left, what a vocabulary of each size knows of held-out text; "
+        "small pieces reach 1 soonest.  Right, dashed: Zipf's law; words lie along it."
     )
 
 
@@ -1288,6 +1291,7 @@ def conclude(figures, source):
     by_word = figures["basic_english"]
     by_bytes = figures["bpe"]
     by_letter = figures["char"]
+    # "word" is left out: its figures are nearly those of basic_english.
     print(f"\nHow does text become numbers?  ({source.label})")
     say(
         "Cut it into tokens; number the tokens of the training part; fill rows up to "

@@ -114,7 +114,7 @@ def test_nothing_is_lost_by_cutting(seed):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_twelve_lines_equal_the_shared_vocabulary(seed):
-    """Counted, sorted, numbered and looked up alike; a text's own <pad> counts nowhere."""
+    """Counted, sorted, numbered and looked up alike; a text's own <pad> is left out."""
     rows = random_rows(seed)
     for min_freq, max_size in ((1, 1000), (2, 1000), (9, 1000), (1, 6), (1, 4)):
         ids = lesson.number_tokens(rows, min_freq, max_size)
@@ -181,7 +181,7 @@ def naive_bpe(texts, merges, min_freq):
     return learnt
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(24))
 def test_plain_fast_and_naive_byte_pairs_are_equal(seed):
     """Counts that are kept up to date must never drift from a full recount."""
     signs = ["ab", "abc ", "aab  é.\n", SIGNS][seed % 4]  # "ab": overlaps galore
@@ -196,7 +196,7 @@ def test_plain_fast_and_naive_byte_pairs_are_equal(seed):
 
 
 def test_byte_pairs_by_hand():
-    """low 5, lower 2, newest 6, widest 3, worked by hand; then a word not among them."""
+    """low 5, lower 2, newest 6, widest 3, by hand; then a word not among them."""
     texts = ["low"] * 5 + ["lower"] * 2 + ["newest"] * 6 + ["widest"] * 3
     merges = learn(texts, 4)
     assert merges == [
@@ -320,7 +320,7 @@ def test_counts_of_neighbours_equal_a_naive_count(seed):
 
 @pytest.mark.parametrize("power", [1.0, 0.75])
 def test_weights_and_cosines_against_their_equations(power):
-    """Written out cell by cell: log of count over chance, never below 0; dot / lengths."""
+    """Cell by cell: log of count over chance, never below 0; dot over lengths."""
     counts = np.random.default_rng(0).poisson([1, 1, 1, 9, 9, 9], (6, 6)) * 1.0
     counts += counts.T
     share = counts.sum(0) ** power / (counts.sum(0) ** power).sum()
@@ -401,13 +401,15 @@ def test_nothing_is_learnt_from_the_held_out_part(tmp_path):
     assert found["models"]["char"]["held_out_coverage"] < 1  # the s, c and r of secret
     assert found["models"]["bpe"]["exactly_back"] == 1
     assert found["models"]["bpe"]["held_out_coverage"] == 1
+    found = run(tmp_path, "--input", path, "--tokenizer", "bpe")
+    assert found["metrics"] == {"held_out_coverage": 1}
 
 
 # ---------------------------------------------------------------- files
 
 
 def test_csv_files(tmp_path):
-    """Only the text column is text; "null" is one; a wrong column is told by its flag."""
+    """Only the text column is text; "null" is one; a wrong column names its flag."""
     rows = 'text,label\n"good, very good",positive\n,negative\nnull,negative\n'
     path = written(tmp_path, "reviews.csv", rows)
     assert lesson.read_documents(path) == ["good, very good", "", "null"]
@@ -472,18 +474,16 @@ def test_odd_but_legal_text_runs_through(tmp_path, capsys, tokenizer):
     lines = [text.replace("\n", " ").replace("\r", " ") for text in HARD_TEXTS]
     text = "\n".join(["<pad> <pad> a", *lines, "?", "a"])
     path = written(tmp_path, "text.txt", text)
-    flags = ["--input", path, "--tokenizer", tokenizer, "--min-freq", 1]
-    found = run(tmp_path, *flags)
-    assert (
-        found["metrics"]["held_out_coverage"]
-        == (found["models"][tokenizer]["held_out_coverage"])
-    )
+    run(tmp_path, "--input", path, "--tokenizer", tokenizer, "--min-freq", 1)
     printed = capsys.readouterr().out
     assert "False" not in printed and printed.count("True") >= 7
+    said = " ".join(line for line in printed.splitlines() if "difference" in line)
+    gaps = [float(gap) for gap in re.findall(r": ([\d.e+-]*\d)", said)]
+    assert len(gaps) == 3 and max(gaps) < 1e-6
 
 
 def test_each_flag_acts_and_the_rest_stays(tmp_path):
-    """Sizes of the vocabularies under each flag, and two runs alike to the last digit."""
+    """Sizes of the vocabularies under each flag; those that cut none leave them."""
 
     def sizes(*flags):
         models = run(tmp_path, "--quick", *flags)["models"]
