@@ -336,6 +336,19 @@ def test_accuracy_counts():
     assert lesson.right_and_wrong(lambda x: x, examples) == [0, 1, 2]
 
 
+def test_few_are_few_and_of_the_training_part(parts, monkeypatch):
+    """The comparison on few examples must not be one on all of them."""
+    seen = []
+
+    def untrained(name, examples, args, epochs):
+        seen.append(examples.words)
+        return lesson.new_model(name, 12), []
+
+    monkeypatch.setattr(lesson, "train_from_seed", untrained)
+    lesson.compare_on_few(parts[0].words, parts[1], ARGS)
+    assert seen == [parts[0].words[:40]] * 2
+
+
 @pytest.mark.parametrize(
     "wrong_of_ours, wrong_of_theirs, verb",
     [(0, 30, "beats"), (30, 0, "loses to"), (10, 10, "cannot be told apart")],
@@ -418,7 +431,15 @@ def test_quick_run_writes_what_the_scoreboard_reads(quick_run):
     assert result["baselines"] == {"majority": 0.5}
     metrics = result["metrics"]
     assert metrics["test_accuracy"] == result["models"]["rnn"]["test_accuracy"]
-    assert {"waiting_accuracy", "double_length_accuracy"} <= set(metrics)
+    # What is written is what was printed: the table's row, then part 12.
+    row = re.search(
+        r"^ +rnn +138 +\S+ +(\S+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE
+    )
+    names = ("test", "half_length", "longer_by_half", "double_length")
+    for name, shown in zip(names, row.groups(), strict=True):
+        assert f"{metrics[f'{name}_accuracy']:.4f}" == shown
+    waiting = re.search(r"loss .* held-out sequences (\S+)$", printed, re.MULTILINE)
+    assert f"{metrics['waiting_accuracy']:.4f}" == waiting.group(1)
     assert result["parameters"] == 138 and result["epochs_run"] == lesson.EPOCHS
     assert "12 epochs of 1 steps" in printed
     differences = re.findall(r"largest difference (\d\S*)", printed)
