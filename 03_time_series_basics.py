@@ -13,7 +13,8 @@ none, which the network of lesson 06 has to beat.
 
 What you will learn
     - to repair dates that are out of order, written twice, or missing
-    - to cut a series into windows: T values to read, and the value to answer with
+    - to cut a series into windows: T values to read, and one to answer with, h steps
+      later (the horizon)
     - to split windows by time, and what a shuffled split gives away
     - to scale by the training span alone, and how large the lie is otherwise
     - to see memory and season in a series, by laying it beside itself
@@ -36,8 +37,9 @@ You should see  (sunspots [real], one thread, about 5 seconds in all)
       seasonal naive     44.8352      2.9008     the value 127 months ago
       autoregression     17.9852      1.1599     a weighted sum of the last 36
     RMSE is the typical size of an error; MASE is 1 for as good as copying the last
-    value was in the training years.  The autoregression is best on validation, and
-    ahead of persistence by more than luck (p = 0.001).  Then the ways to be fooled:
+    value was in the training years.  The autoregression is best on validation, the part
+    of the data that one chooses by, and on test it is better than persistence by more
+    than luck (p = 0.001).  Then the ways to be fooled:
       scaled by everything    the same forecast seems 12.8 % better
       shuffled windows        a mere look-up seems to err by 22.39, not by 29.06
       smoothed series         an error of 1.6 that is honestly 10.0
@@ -544,10 +546,10 @@ def report_scaling(values, horizon, source):
     return lie
 
 
-def report_example(series, scaled, length, horizon):
+def report_example(series, scaled, fitted, length, horizon):
     """Print the first window on its way from dates to a tensor.
 
-    scaled (n,): the whole series, by the mean and std of the training span.
+    scaled (n,): the whole series, by the mean and std of the training span, `fitted`.
     """
     print("\nOne example on its way from the file to the network: the first window")
     inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
@@ -557,6 +559,13 @@ def report_example(series, scaled, length, horizon):
         print(f"  input, step {step:>4}   {on_its_way(series, step, number)}")
     number = targets[0].item()
     print(f"  target             {on_its_way(series, length + horizon - 1, number)}")
+    first = series.iloc[0]
+    mean = fitted.mean
+    std = fitted.std
+    number = (first - mean) / std
+    print(
+        f"By mean and std of train: ({first:g} - {mean:.5g}) / {std:.5g} is {number:.4f}"
+    )
     # To pick rows by their numbers makes a copy: batches are copied, nothing else.
     batch = inputs[[2, 0, 1]]  # (3, T, 1)
     answers = targets[[2, 0, 1]]  # (3,)
@@ -682,7 +691,7 @@ def show_baselines():
     print("Then 4 came.  On one value luck decides; section 4 takes hundreds.")
     farther = seasonal_naive_by_hand(TOY, origin, 5, season=3)
     print("Five steps ahead is place 13; one season before it, place 10, is not known")
-    print(f"yet.  So seasonal naive goes back one season more, to place 7: {farther}.")
+    print(f"yet.  So the rule goes back one season more, to place 7: {farther:g}.")
 
     # The shared functions take arrays, many origins, and several steps ahead.
     values = np.array(TOY + TOY_LATER)  # (12,)
@@ -718,6 +727,10 @@ def show_baselines():
 # High times high and low times low are above zero, high times low is below.  Divided by
 # the same sum at lag 0, this is the autocorrelation r_k.  It is 1 for the same again, 0
 # where the one says nothing about the other, and below 0 for the opposite.
+#
+# utils.find_season takes the highest peak after r_k first fell below 0, where high met
+# low.  It must be higher than chance would make it (above 4 / sqrt(n1)), and fit three
+# times into the training span; else there is no season.
 
 
 def autocorrelation_by_hand(values, lag):
@@ -744,8 +757,8 @@ def show_autocorrelation():
     gap = np.abs(shared - found).max()
     print(f"utils.autocorrelation: largest difference {gap:.0e}.")
     season = utils.find_season(np.array(wave))
-    print("The season is the highest peak after r first fell below 0, where high met")
-    print(f"low: utils.find_season says {season}.")
+    print("The season is the highest peak after r_k first fell below 0, among lags up")
+    print(f"to a third of the values: utils.find_season says {season}.")
 
 
 class Fitted(NamedTuple):
@@ -967,13 +980,13 @@ def report_baselines(rows, made, targets, values, source, horizon):
     truth = values[targets[in_test]]
     p = by_chance(made[best][in_test] - truth, made[rival][in_test] - truth, horizon)
     change = rows[best]["test RMSE"] / (rows[rival]["test RMSE"] or 1.0) - 1
-    verdict = "more than luck" if p < 0.05 else "it may be luck"
+    luck = "more than luck" if p < 0.05 else "it may be luck"
     copied = rows["persistence"]["test MASE"]
     print(f"Reading it: copying has MASE {copied:.2f} here; one step ahead, in train,")
     print("it has 1.  How many values the autoregression reads was chosen on")
     print("validation, so its val RMSE flatters it a little; its test RMSE does not.")
     print(f"Best on validation: {best}.  On the {len(truth):,} values of test its")
-    print(f"RMSE is {change:+.1%} against {rival}; {as_text_p(p)}: {verdict}.")
+    print(f"RMSE is {change:+.1%} against {rival}; {as_text_p(p)}: {luck}.")
     return p
 
 
@@ -1345,6 +1358,16 @@ def plot_prices(args, source, before, truth, forecasts):
 # ====================================================================================
 
 
+# Why a rule may have won.
+WHY = {
+    "persistence": "the last value tells more than all that came before it",
+    "moving average": "in a mean the noise of single values cancels",
+    "drift": "the series goes on as it went",
+    "seasonal naive": "the season repeats, and what is near has changed by then",
+    "autoregression": "it weighs many values: noise cancels, and direction counts",
+}
+
+
 def report_answer(series, rows, p, lie, looked_up, args):
     """Print the answer to the lesson's title, with the figures of this run."""
     best, rival = best_and_rival(rows)
@@ -1357,7 +1380,10 @@ def report_answer(series, rows, p, lie, looked_up, args):
     flattered = looked_up["shuffled"]
     test_rmse = rows[best]["test RMSE"]
     test_mase = rows[best]["test MASE"]
-    verdict = "better than" if p < 0.05 else "not surely better than"
+    verdict = "not surely better than"
+    if p < 0.05:
+        worse = test_rmse > rows[rival]["test RMSE"]
+        verdict = "but on test worse than" if worse else "better than"
     print("\nHow does a series become training examples?")
     print("  1. Repair the dates: one value for each, in order; a gap takes the value")
     print("     before it, never one that comes later.")
@@ -1371,6 +1397,8 @@ def report_answer(series, rows, p, lie, looked_up, args):
     print("  5. Compare with rules of one line, which a network has to beat.  Best:")
     print(f"     {best}, {verdict} {rival} ({as_text_p(p)}),")
     print(f"     RMSE {test_rmse:.4g} and MASE {test_mase:.2f} on test.")
+    if verdict == "better than":
+        print(f"     A likely reason: {WHY[best]}.")
     print("  6. Mistrust a brilliant forecast: of a smoothed series, which knows its")
     print("     future, and of prices that are not judged by their returns.")
 
@@ -1417,7 +1445,7 @@ def main(argv=None):
     show_scaling()
     lie = report_scaling(values, horizon, source)
     scaled = (raw - fitted.mean) / fitted.std  # (n,)
-    report_example(series, scaled, length, horizon)
+    report_example(series, scaled, fitted, length, horizon)
 
     # 2. The models: five rules of one line.
     show_baselines()
