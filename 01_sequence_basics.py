@@ -1356,8 +1356,8 @@ def answer_the_title(table, sentences, of_few, few_sentence, waiting, args):
 # ====================================================================================
 
 
-def parse(argv):
-    """The lesson's flags."""
+def make_flags():
+    """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
     add = parser.add_argument_group("this lesson").add_argument
@@ -1375,11 +1375,11 @@ def parse(argv):
         metavar="B",
         help="sequences in one step, 2 or more (default 32)",
     )
-    return utils.parse_flags(parser, argv, __file__, small=True)
+    return parser
 
 
 def main(argv=None):
-    args = parse(argv)
+    args = utils.parse_flags(make_flags(), argv, __file__, small=True)
     source = utils.Source("generated", None, False)
 
     # 1. The data: one sequence as a tensor, then the twins of this run.
