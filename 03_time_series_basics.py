@@ -564,7 +564,7 @@ def report_example(series, scaled, fitted, length, horizon):
     std = fitted.std
     number = (first - mean) / std
     print(
-        f"By mean and std of train: ({first:g} - {mean:.5g}) / {std:.5g} is {number:.4f}"
+        f"By train's mean and std: ({first:g} - {mean:.5g}) / {std:.5g} = {number:.4f}"
     )
     # To pick rows by their numbers makes a copy: batches are copied, nothing else.
     batch = inputs[[2, 0, 1]]  # (3, T, 1)

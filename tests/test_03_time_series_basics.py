@@ -252,6 +252,13 @@ def test_forecasts_stand_at_their_targets(horizon):
     assert rows["persistence"]["test RMSE"] == pytest.approx(expected)
 
 
+def test_drift_is_exact_on_a_line_seven_steps_ahead():
+    values = np.arange(0.0, 400, 2)
+    fitted = lesson.fit_on(values[:140], 8, 7)
+    targets, made = lesson.all_forecasts(values, 8, 7, fitted)
+    np.testing.assert_allclose(made["drift"], values[targets])
+
+
 def test_the_best_baseline_is_chosen_on_validation():
     def rows(**val_and_test):
         return {
