@@ -563,9 +563,7 @@ def report_example(series, scaled, fitted, length, horizon):
     mean = fitted.mean
     std = fitted.std
     number = (first - mean) / std
-    print(
-        f"By train's mean and std: ({first:g} - {mean:.5g}) / {std:.5g} = {number:.4f}"
-    )
+    print(f"Worked, by train: ({first:g} - {mean:.5g}) / {std:.5g} = {number:.4f}")
     # To pick rows by their numbers makes a copy: batches are copied, nothing else.
     batch = inputs[[2, 0, 1]]  # (3, T, 1)
     answers = targets[[2, 0, 1]]  # (3,)
