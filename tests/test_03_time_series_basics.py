@@ -158,6 +158,8 @@ def test_the_lie_of_scaling_is_the_ruler_and_nothing_else():
     honest = root_mean_squared_error(values[17:], np.zeros(3))
     leaky = root_mean_squared_error(values[17:], np.full(3, values.mean()))
     assert lie["constant"] == pytest.approx(leaky / honest - 1)
+    # Two steps back stands the same value: no error, so none that could change.
+    assert lesson.report_scaling(values, 2, SINE)["copy, scaled"] == 0
 
 
 # --- baselines ---------------------------------------------------------------------------
@@ -321,6 +323,7 @@ def test_r2_and_correlation_equal_sklearn_and_numpy():
     assert found["corr of x"] == pytest.approx(np.corrcoef(truth, forecast)[0, 1])
     rounded = np.full(50, 0.3) + 1e-14 * forecast
     assert "corr of x" not in lesson.agreement(truth, rounded, "x")
+    assert lesson.r_squared(np.ones(5), np.zeros(5)) == 0  # nothing to explain
 
 
 def test_chance_one_step_ahead_is_the_test_of_diebold_and_mariano():
@@ -397,6 +400,14 @@ def test_prices_look_good_and_returns_do_not():
     assert row["corr of price"] > 0.95
     assert -0.05 < row["R2 of return"] <= 0
     assert "corr of return" not in row
+
+
+def test_the_width_of_the_prices_average_comes_from_train():
+    """A walk, where two values are best; then noise, where twenty would be."""
+    values = 100 + np.r_[np.cumsum(noise(350)), 500 * noise(150, 1)]
+    prices = pd.Series(values, pd.date_range("2020-01-01", periods=500))
+    _, _, forecasts, _ = lesson.report_prices(prices, SINE, 20, 1)
+    assert forecasts["moving average"][0] == pytest.approx(values[423:425].mean())
 
 
 # --- whole runs --------------------------------------------------------------------------
