@@ -234,6 +234,19 @@ def test_training_never_sees_the_test_part(target, tmp_path):
     assert made[0] == made[1]
 
 
+def test_training_and_validation_are_their_own_parts(tmp_path, monkeypatch):
+    """The first 70 % to learn from, shuffled; the next 15 % to choose the epoch by."""
+    given = []
+    monkeypatch.setattr(utils, "fit", lambda *args: given.extend(args))
+    data = data_of(walk())
+    lesson.train_model(data, CONFIG, args_of(tmp_path))
+    _, _, train, val, *_ = given
+    for batches, start, end in ((train, 0, 224), (val, 224, 272)):
+        windows = lesson.make_windows(data, start, end)
+        torch.testing.assert_close(batches.data, windows)
+    assert train.shuffle
+
+
 def test_leaky_scaling_is_fitted_on_everything(tmp_path, monkeypatch):
     """What the flag measures; and the honest data stay honest."""
     data = data_of(walk())
