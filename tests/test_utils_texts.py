@@ -12,7 +12,7 @@ import pytest
 import sacrebleu
 import torch
 from conftest import refusal, written
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 
@@ -563,15 +563,86 @@ def test_text_baselines_equal_scikit_learn_and_know_training_alone():
     assert found["linear"].argmax(1).tolist()[:2] == [1, 0]
 
 
+MANY = [
+    f"{'not ' * (k % 3 == 0)}{'good' if k % 2 else 'bad'} w{k % 7} w{k % 5}, it's w{k % 3}"
+    for k in range(60)
+]
+
+
+def test_runs_of_words_are_those_of_scikit_learn():
+    """The same counts of the same runs, in the texts that taught them and in new ones."""
+    asked = ["good good w1, it's new", "", "new", "bad w3 w3 not bad w1"]
+    runs = rnn_utils.WordRuns(longest=3, least=2)
+    known = runs.fit_transform(split_words(text) for text in MANY)
+    found = runs.transform(split_words(text) for text in asked)
+    plain = CountVectorizer(
+        tokenizer=split_words,
+        token_pattern=None,
+        lowercase=False,
+        ngram_range=(1, 3),
+        min_df=2,
+    )
+    wanted = plain.fit_transform(MANY)
+    lengths = [len(name.split()) for name in plain.get_feature_names_out()]
+    assert sorted(runs.length.tolist()) == sorted(lengths)
+    mine = np.vstack([known.toarray(), found.toarray()])
+    theirs = np.vstack([wanted.toarray(), plain.transform(asked).toarray()])
+    # The runs stand in another order: as sets of columns they are alike.
+    assert sorted(map(tuple, mine.T)) == sorted(map(tuple, theirs.T))
+
+
+def test_log_count_ratio_by_hand():
+    """Three features in 2 texts of the class and 1 other: p = 3 2 1, q = 1 2 1."""
+    present = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 0]])
+    found = rnn_utils.log_count_ratio(present, np.array([True, True, False]))
+    p = np.array([3, 2, 1]) / 6
+    q = np.array([1, 2, 1]) / 4
+    np.testing.assert_allclose(found, np.log(p / q))
+
+
+@pytest.mark.parametrize("labels", [["A", "B"], ["A", "B", "C"]])
+def test_review_baselines_equal_scikit_learn(labels):
+    """TF-IDF by its own vectorizer; the ratio by a plain loop over classes."""
+    train = [(text, labels[k % len(labels)]) for k, text in enumerate(MANY)]
+    asked = [("not good w1", "A"), ("bad w3 w2", "B")]
+    found = rnn_utils.review_baselines(train, asked, labels)
+    texts, classes = zip(*train, strict=True)
+    queries = [text for text, _ in asked]
+    options = {"tokenizer": split_words, "token_pattern": None, "lowercase": False}
+    for name, longest in (("tfidf_unigram", 1), ("tfidf_bigram", 2)):
+        words = TfidfVectorizer(
+            ngram_range=(1, longest), sublinear_tf=True, min_df=1, **options
+        )
+        line = LogisticRegression(C=10, max_iter=300)
+        line.fit(words.fit_transform(texts), classes)
+        chances = line.predict_proba(words.transform(queries))
+        np.testing.assert_allclose(found[name], chances, atol=1e-3)
+    words = CountVectorizer(binary=True, ngram_range=(1, 3), min_df=2, **options)
+    known = words.fit_transform(texts).toarray()
+    new = words.transform(queries).toarray()
+    for column, label in enumerate(labels):
+        mine = np.array(classes) == label
+        p = known[mine].sum(0) + 1
+        q = known[~mine].sum(0) + 1
+        ratio = np.log((p / p.sum()) / (q / q.sum()))
+        line = LogisticRegression(max_iter=300).fit(known * ratio, mine)
+        chances = line.predict_proba(new * ratio)[:, 1]
+        np.testing.assert_allclose(
+            found["ratio_trigram"][:, column], chances, atol=1e-3
+        )
+
+
 def test_baselines_with_nothing_to_learn_from():
     """One class, or texts that share no word, must not end in a traceback."""
     one_class = [("good film", "A"), ("bad film", "A")]
     found = rnn_utils.review_baselines(one_class, [("good", "A")], ["A", "B"])
-    assert set(found) == {"majority", "tfidf_unigram", "tfidf_bigram"}
-    assert torch.equal(found["tfidf_unigram"], found["majority"])
+    for scores in found.values():
+        assert torch.equal(scores, found["majority"])
     alone = [(f"word{i}", "AB"[i % 2]) for i in range(2600)]
     found = rnn_utils.review_baselines(alone, alone[:10], ["A", "B"])
-    assert torch.equal(found["tfidf_bigram"], found["majority"])
+    assert len(found) == 4
+    for scores in found.values():
+        assert torch.equal(scores, found["majority"])
 
 
 # --------------------------------------------------------------------- BLEU, dictionary
@@ -605,6 +676,19 @@ def test_bleu_known_answers():
     # Every n-gram of 5 words is right, but the reference has 6: exp(1 - 6 / 5).
     short = bleu_scores(["a b c d e"], ["a b c d e f"])
     assert short["bleu"] == pytest.approx(100 * np.exp(1 - 6 / 5))
+
+
+def test_bleu_p_value_knows_luck_from_merit():
+    """Alike: 1; equally good by turns: large; clearly better: small; the same each time."""
+    truth = [f"the man {k} sees a red house near the park ." for k in range(60)]
+    wrong = [text.replace("red house", "cat") for text in truth]
+    by_turns = [[truth, wrong][k % 2][k] for k in range(60)]
+    other_turns = [[wrong, truth][k % 2][k] for k in range(60)]
+    p_value = rnn_utils.bleu_p_value
+    assert p_value(by_turns, by_turns, truth) == 1.0
+    assert p_value(by_turns, other_turns, truth) > 0.2
+    assert p_value(truth, wrong, truth) < 0.01
+    assert p_value(by_turns, wrong, truth) == p_value(by_turns, wrong, truth) < 0.01
 
 
 TOY = [
