@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import http.server
 import random
+import re
 import socket
 import threading
 import time
@@ -139,7 +140,7 @@ def test_fetch_takes_a_file_that_lies_there(nobody, tmp_path):
     "answers, reason",
     [
         ([WRONG], "digest"),
-        ([CUT], "broke off"),
+        ([CUT], "broke off|digest"),  # requests before 2.32 did not count
         ([ABSENT], "404"),
         ([GOOD, (503, b"", 0)], "503"),
     ],
@@ -148,7 +149,7 @@ def test_fetch_takes_a_file_that_lies_there(nobody, tmp_path):
 def test_failed_download_leaves_nothing(server, tmp_path, capfd, answers, reason):
     """A damaged file under the final name would be taken as it is ever after."""
     server.answers = list(answers)
-    assert reason in failure(tmp_path / "data")
+    assert re.search(reason, failure(tmp_path / "data"))
     assert capfd.readouterr().err == "", "stderr is for the one sentence"
     assert files_below(tmp_path / "data") == []
 
