@@ -126,9 +126,20 @@ GRIDS = {
 }
 
 
+# Before version 3, pandas counted nanoseconds: it knew no year before 1678 or after 2261,
+# and such dates are refused.
+FAR = {"a gap of centuries", "long ago", "far date"}
+
+
+def needs_far_dates(kind):
+    if kind in FAR and pd.__version__ < "3":
+        pytest.skip("this pandas has no such dates")
+
+
 @pytest.mark.parametrize("kind", GRIDS)
 def test_dates_of_all_kinds(tmp_path, kind):
     """What is missing on an even grid is added; elsewhere nothing is invented."""
+    needs_far_dates(kind)
     text, values, says = GRIDS[kind]
     series, said = series_of(tmp_path, text)
     assert series.tolist() == values
@@ -179,6 +190,7 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_series_that_cannot_be_read(tmp_path, kind):
     """One sentence that names the file or the series, and the row where there is one."""
+    needs_far_dates(kind)
     text, says = BROKEN[kind]
     assert says in refusal(series_of, tmp_path, text)
 
