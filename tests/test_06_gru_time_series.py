@@ -298,6 +298,24 @@ def test_rivals_stand_at_their_places():
     np.testing.assert_allclose(forecasts["autoregression"][known], truth[known])
 
 
+def test_season_and_width_are_found_on_training(monkeypatch):
+    """Both are choices: made on later values, they would know them."""
+    seen = []
+
+    def find_season(values):
+        seen.append(values)
+
+    def best_width(values, longest, step):
+        seen.append(values)
+        return 2
+
+    monkeypatch.setattr(utils, "find_season", find_season)
+    monkeypatch.setattr(utils, "best_width", best_width)
+    data = data_of(walk())
+    lesson.rivals_forecasts(data)
+    assert [values.tolist() for values in seen] == [data.values[:224].tolist()] * 2
+
+
 # ---------------------------------------------------------------- losses
 
 
@@ -429,12 +447,13 @@ def test_overlap_must_be_counted():
 def test_the_answer_follows_the_test(kind):
     """Yes only where the network or its rival beats the last value by more than luck."""
     rng = np.random.default_rng(0)
-    truth = rng.standard_normal((80, 1))
-    noise = {"ours": 1.0, "linear": 1.0, "none": 1.0, kind: 0.1}
+    truth, one, two, three = rng.standard_normal((4, 80, 1))
+    one /= one.std()
+    size = {"ours": 0.97, "linear": 0.97, kind: 0.3}  # 0.97: a little better, by luck
     forecasts = {
-        "persistence": truth + rng.standard_normal((80, 1)),
-        "autoregression": truth + noise["linear"] * rng.standard_normal((80, 1)),
-        "GRU": truth + noise["ours"] * rng.standard_normal((80, 1)),
+        "persistence": truth + one,
+        "autoregression": truth + size["linear"] * two / two.std(),
+        "GRU": truth + size["ours"] * three / three.std(),
     }
     forecasts["GRU fed back"] = forecasts["GRU"]
     data = data_of(walk())
@@ -593,8 +612,8 @@ def test_straight_and_still_series_run(target, tmp_path):
         assert None not in found["metrics"].values()
 
 
-def test_eval_only_takes_sizes_and_scaling_from_the_file(tmp_path):
-    """No flag of shape is given again, and a longer file brings no other scaling."""
+def test_eval_only_takes_sizes_and_scaling_from_the_file(tmp_path, monkeypatch):
+    """No flag of shape is given again, and other values bring no other scaling."""
     values = walk()
     path = csv(tmp_path, values)
     common = ("--input", path, "--path", tmp_path / "m.pt", "--no-plots")
@@ -603,13 +622,18 @@ def test_eval_only_takes_sizes_and_scaling_from_the_file(tmp_path):
     before = metrics(tmp_path)["metrics"]
     assert run_main(lesson, *common, "--eval-only") == 0
     assert metrics(tmp_path)["metrics"] == before
-    args = args_of(tmp_path, "--eval-only", "--path", tmp_path / "m.pt")
-    _, config, feeds = utils.load(args, lesson.Forecaster)
-    assert config["horizon"] == feeds["horizon"] == 3
-    saved = lesson.Scaling(**feeds["scaling"])
-    assert saved == lesson.fit_scaling(np.log(values[:224]), 3, "return")
-    longer = data_of(3 * walk(900) + 900, 7, 3, "return", saved)
-    assert longer.scaling == saved
+    make_data = lesson.make_data
+    made = []
+
+    def remembered(*given):
+        made.append(make_data(*given))
+        return made[-1]
+
+    monkeypatch.setattr(lesson, "make_data", remembered)
+    csv(tmp_path, values**2)
+    assert run_main(lesson, *common, "--eval-only") == 0
+    assert (made[0].length, made[0].horizon) == (7, 3)
+    assert made[0].scaling == lesson.fit_scaling(np.log(values[:224]), 3, "return")
 
 
 def test_a_model_of_another_series_is_refused(tmp_path, capsys):
