@@ -280,6 +280,8 @@ def test_season_is_found_and_not_invented():
     assert utils.find_season(sine[:1400]) == 50
     assert utils.find_season(np.arange(300.0)) is None
     assert utils.find_season(sine[:130]) is None
+    # Still rising at the last lag, 46 of 50: an end of the range is no peak.
+    assert utils.find_season(np.sin(2 * np.pi * np.arange(140) / 50)) is None
     draws = np.random.default_rng(0).standard_normal((100, 300))
     assert sum(utils.find_season(noise) is not None for noise in draws) <= 5
 
