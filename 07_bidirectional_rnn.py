@@ -1,43 +1,70 @@
 """07 · What does the future of a sentence tell?
 
-"The old man sleeps ." and "The old man the boats .": only later words tell what "man"
-is.  This network reads from both ends: for one answer a review, or for one a word.
+    The team watches the boat        here "watches" is what the team does: a verb
+    The team watches were cheap      here "watches" are worn on the wrist: a noun
+
+Up to "watches" both sentences are the same, so whoever reads from left to right cannot
+know which of the two it is.  What decides comes later: it is the future of the
+sentence.  A bidirectional network has two readers, one from each end, and asks both.
 
 What you will learn
-    - both directions by hand, equal to nn.LSTM, and what padding does backwards
-    - two directions against one that has as many weights
-    - tags for words, even new ones: parts of speech (universaldependencies.org/u/pos)
-    - the most that any reader from left to right can know, computed
+    - what each reader has seen at each word, and where PyTorch keeps what it found
+    - what nn.LSTM(bidirectional=True) does inside: two cells, one of which is fed the
+      words backwards
+    - what padding does to the reader from the right, with numbers, and the cure
+    - one answer for a whole text (does the reviewer like the film?), and one for every
+      word (which part of speech is it?), also for words that were never seen
+    - what the future is worth, measured: at equal weights, with a test, and against the
+      most that any reader from left to right can know
+    - when reading backwards is cheating
+
+You need lessons 01 (padding, lengths, mask), 04 (a recurrent step, the training loop,
+McNemar's test) and 05 (LSTM, pooling over time).
 
 Run it
+    python 07_bidirectional_rnn.py
     python 07_bidirectional_rnn.py --predict "I expected little, but it was a joy."
     python 07_bidirectional_rnn.py --task tag --predict "Time flies like an arrow"
+    python 07_bidirectional_rnn.py --compare direction
 
-You should see (seed 0, two cores)
-    imdb [real], 2.5 minutes: accuracy 0.9015; TF-IDF of words 0.8855, of pairs 0.9096
-    ewt [real], 2 minutes: accuracy 0.9530, unseen 0.7944; most frequent tag 0.8615
-    sample [sample], --task tag: 1.0000; --unidirectional 0.9032 (all parts: <= 0.9077)
+The two tasks ask two things.  --task classify, the default, gives one answer a review:
+are two directions better than one that has as many weights?  --task tag gives one
+answer a word: there the future matters most.  A small trial on made-up sentences is
+part of both, and shows within seconds what the title asks.
 
-Try this (guess first, then run)
-    --compare direction, with either --task    what is the future worth, and to whom?
-    --no-packing                               what if it starts in the padding?
-    --task tag --char-features none            which words need their letters?
+You should see, within seconds of the start  (seed 0, one thread)
+    The small trial: 2,700 made-up sentences, 1,757 words to test
+      model                    accuracy   ambiguous_accuracy   weights
+      both directions            1.0000               1.0000    52,219
+      forwards only              0.9027               0.4926    52,356
+      ceiling, left to right     0.9077                    -         -
+    accuracy is the share of words whose tag is right, ambiguous_accuracy that share
+    among words which have several tags.  The ceiling is the most that any reader from
+    left to right can reach.
+
+Try this  (guess first, then run)
+    --compare direction              what is the second direction worth, in each task?
+    --no-packing                     what if the right reader starts in the padding?
+    --task tag --char-features none  which words need their letters?
+    --task tag --unidirectional      can the tagger do without the future?
 """
 
 # Sizes
-#   B  batch (texts)      T  time (words of its longest text)      E  vector of a word
-#   H  state of one direction; D = 2H, or H where there is but one       V  vocabulary
-#   C  classes: labels of texts, or tags of words       N texts and M answers of a part
-#   A  answers a text: 1, or T for tags     U  different words of a batch, of W letters
+#     B  batch (texts)            T  time (words of the longest text in the batch)
+#     E  vector of a word         H  hidden state of one direction
+#     D  both directions: 2 H (H, where there is but one)
+#     V  vocabulary (words)       C  classes: labels of texts, or tags of words
+#     N  texts of one part of the data
+#     M  answers of one part: N labels of texts, or a tag for each real word
+#     W  letters of the longest word in the batch
 
-import hashlib
 import re
 import sys
 from argparse import Namespace
 from collections import Counter, defaultdict
+from typing import NamedTuple
 
 import torch
-from sklearn.metrics import confusion_matrix
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -47,453 +74,1748 @@ import rnn_utils as utils
 # ====================================================================================
 # 1. Data
 # ====================================================================================
+#
+# First the question itself, on two sentences of five words.  Each word has a tag beside
+# it: its part of speech, the kind of work that it does in this sentence.
 
-MAX_VOCAB, MAX_LENGTH = 15_000, 400  # words known, and kept of a review: half each end
-CUT = r"\w+?(?=n['’]t\b)|n['’]t\b|['’]\w+|\w+(?:[.-]\w+)*|[^\w\s]"  # do n't, it 's
-UNK_ID, NO_TAG = 1, -1  # of <unk> in a vocabulary; what stands where there is no word
+OPENING = [
+    [
+        ("The", "DET"),
+        ("team", "NOUN"),
+        ("watches", "VERB"),
+        ("the", "DET"),
+        ("boat", "NOUN"),
+    ],
+    [
+        ("The", "DET"),
+        ("team", "NOUN"),
+        ("watches", "NOUN"),
+        ("were", "AUX"),
+        ("cheap", "ADJ"),
+    ],
+]
+RIDDLE = 2  # the place of "watches", counting from 0
+
+
+def words_of(sentence):
+    """The words of a sentence that is a list of (word, tag)."""
+    return [word for word, _ in sentence]
+
+
+def tags_of(sentence):
+    """The tags of a sentence that is a list of (word, tag)."""
+    return [tag for _, tag in sentence]
+
+
+# A recurrent network hands a state from word to word.  After word t it knows words 1 to
+# t, and nothing else: call that state f_t, f for forwards.  A second network that
+# starts at the last word and goes to the left has a state b_t at the same word, b for
+# backwards, and knows words T, T - 1, ..., t.
+#
+#     f_1 ---> f_2 ---> f_3 ---> f_4 ---> f_5     knows word t, and what is to the left
+#      |        |        |        |        |
+#     The     team    watches    the     boat
+#      |        |        |        |        |
+#     b_1 <--- b_2 <--- b_3 <--- b_4 <--- b_5     knows word t, and what is to the right
+#
+# Side by side, f_t and b_t know the whole sentence, seen from word t.  Both have read
+# word t itself.  What lies to the right of word t is what we call its future.
+
+
+def show_what_has_been_read():
+    """Print what the states at each word of the opening sentences have read."""
+    print("What has been read at each word?")
+    print(f"  {'':<10}{'f_t, from the left':<30}b_t, from the right")
+    words = words_of(OPENING[0])
+    for t in range(len(words)):
+        left = " ".join(words[: t + 1])
+        right = " ".join(reversed(words[t:]))
+        print(f"  {words[t]:<10}{left:<30}{right}")
+    print("And at the word watches, in the two sentences?")
+    for sentence in OPENING:
+        word, tag = sentence[RIDDLE]
+        words = words_of(sentence)
+        left = " ".join(words[: RIDDLE + 1])
+        right = " ".join(reversed(words[RIDDLE:]))
+        print(f"  {word:<10}{left:<30}{right:<22}{tag}")
+    print("From the left the two are the same: a verb or a noun, who can tell?")
+    print("The words behind it can.  That is what the future of a sentence tells.")
+
+
+# --- tagged sentences ---------------------------------------------------------------
+#
+# For --task tag the data are sentences in which people have given every word its tag.
+# The real ones are UD English EWT, texts from the web: mails, reviews, questions.
+# Their form is called CoNLL-U: a line for each word, ten columns with a tab between
+# them, an empty line after each sentence.  Two of the columns matter here:
+#
+#     # text = They can't wait.                 a comment: passed over
+#     1     They   they   PRON   ...            column 2 the word, column 4 its tag
+#     2-3   can't  _      _      ...            how 2 and 3 are written: passed over
+#     2     ca     can    AUX    ...
+#     3     n't    not    PART   ...
+#     4     wait   wait   VERB   ...
+#     5     .      .      PUNCT  ...
+#
+# Data of your own (--input) may also have two columns or more, of which the first is
+# the word and the last its tag.
+
+TAG_MEANINGS = {
+    "ADJ": "adjective: what something is like",
+    "ADP": "adposition: in, of, with",
+    "ADV": "adverb: how, when, where",
+    "AUX": "helps a verb (can, will), or is a form of be",
+    "CCONJ": "joins equals: and, or, but",
+    "DET": "determiner: which one, how many",
+    "INTJ": "interjection: a call",
+    "NOUN": "noun: a thing, a person, an idea",
+    "NUM": "number",
+    "PART": "particle: not, 's, the to of to go",
+    "PRON": "pronoun: stands for a noun",
+    "PROPN": "name of a person, a place, a firm",
+    "PUNCT": "punctuation",
+    "SCONJ": "begins a clause: that, if, because",
+    "SYM": "symbol: $, %, a smiley",
+    "VERB": "verb: what somebody does",
+    "X": "none of these, such as a web address",
+}
+CONLLU = (10, True)  # how many columns, and whether tabs stand between them
+COMMENT = re.compile(r"#\s*(sent_id|text|newdoc|newpar|global\.columns)\b")
+
+
+def is_no_data(line, shape, first_shape):
+    """Whether a line is a comment, or the -DOCSTART- that some files have.
+
+    A word may be "#".  So a line that begins with # is a comment if it says what
+    comments of CoNLL-U say, or if its columns are not those of the lines before.
+    """
+    if line.startswith("-DOCSTART-") or COMMENT.match(line):
+        return True
+    return line.startswith("#") and shape != first_shape
+
+
+def read_tagged(path):
+    """Sentences of a file of tagged words: each a list of (word, tag).
+
+    Raises UserError, which names the line, if one is neither a word and its tag nor a
+    line of CoNLL-U.
+    """
+    sentences = []
+    sentence = []
+    first_shape = None  # (columns, tabs?) of the first word's line: all must be like it
+    for number, line in enumerate(utils.read_text(path).split("\n"), start=1):
+        if not line.strip():  # an empty line ends a sentence
+            sentences.append(sentence)
+            sentence = []
+            continue
+        has_tabs = "\t" in line
+        cells = line.split("\t") if has_tabs else line.split()
+        shape = (len(cells), has_tabs)
+        if is_no_data(line, shape, first_shape):
+            continue
+        if first_shape is None:
+            first_shape = shape
+        word = cells[0].strip()
+        tag = cells[-1].strip()
+        wrong = shape != first_shape or len(cells) < 2
+        if not wrong and shape == CONLLU:
+            if re.fullmatch(r"\d+[-.]\d+", cells[0]):  # 2-3 and 2.1 are no words
+                continue
+            word = cells[1].strip()
+            tag = cells[3].strip()
+            wrong = tag == "_" or not cells[0].isdecimal()
+        if wrong or not word or not tag:
+            raise utils.UserError(
+                f"{path}, line {number}: '{line[:60]}' is neither a word and its tag "
+                "nor a line of CoNLL-U; every line takes the columns of the first, "
+                "with the same separator"
+            )
+        sentence.append((word, tag))
+    sentences.append(sentence)  # the last one, if no empty line follows it
+    sentences = [sentence for sentence in sentences if sentence]
+    if not sentences:
+        raise utils.UserError(f"{path} holds no tagged words")
+    return sentences
+
+
+def load_tagged(args, source):
+    """Training, validation, test: three lists of sentences, each a list of (word, tag).
+
+    EWT comes in three parts.  Everything else is split 80/10/10 by the words of a
+    sentence, so that the same sentence never stands in two parts (lesson 04: a leak).
+    """
+    if source.name == "ewt":
+        names = ("train", "dev", "test")
+        files = [source.path / f"en_ewt-ud-{name}.conllu" for name in names]
+        parts = [read_tagged(path) for path in files]
+    else:
+        sentences = read_tagged(source.path)
+        keys = [" ".join(words_of(sentence)) for sentence in sentences]
+        parts = utils.three_parts(sentences, keys, source.path)
+    return [
+        utils.capped(args, part, most)
+        for part, most in zip(parts, utils.QUICK_PARTS, strict=True)
+    ]
+
+
+def count_tags(sentences):
+    """word in lower case -> Counter of the tags that it has in these sentences."""
+    counts = defaultdict(Counter)
+    for sentence in sentences:
+        for word, tag in sentence:
+            counts[word.lower()][tag] += 1
+    return counts
+
+
+def show_tags(data):
+    """Print the list of tags with examples, and words that have several."""
+    counts = count_tags(data.parts[0])
+    words_with = defaultdict(Counter)  # the same the other way round: tag -> words
+    for word, tags in counts.items():
+        for tag, count in tags.items():
+            words_with[tag][word] += count
+    total = sum(words.total() for words in words_with.values())
+    print(f"\nThe tags of {data.source.label}, in training:")
+    print(f"  {'tag':<7}{'share':>6}  {'commonest words':<24}meaning")
+    for tag in data.labels:
+        share = words_with[tag].total() / total
+        common = " ".join(word for word, _ in words_with[tag].most_common(3))
+        meaning = TAG_MEANINGS.get(tag, "")
+        print(f"  {tag:<7}{share:>6.1%}  {common[:22]:<24}{meaning}")
+
+    def uses_besides_the_commonest(word):
+        return counts[word].total() - max(counts[word].values())
+
+    several = [word for word in counts if len(counts[word]) > 1]
+    several.sort(key=uses_besides_the_commonest, reverse=True)
+    print(f"{len(several):,} words have several tags: their neighbours must decide.")
+    for word in several[:4]:
+        uses = [f"{tag} {count:,}" for tag, count in counts[word].most_common(4)]
+        print(f"  {word:<10}{', '.join(uses)}")
+
+
+# --- from sentences to tensors ------------------------------------------------------
+#
+# A network needs numbers in a rectangle.  Three rectangles are made of the sentences of
+# a batch, all of shape (B, T), T the words of the longest:
+#
+#     text       which word it is, in lower case, so that "The" and "the" are one
+#     spelling   which spelling it is, the row of a table of letters
+#     label      which tag it has
+#
+# Shorter sentences are filled up (lesson 01).  On the filling there is no tag, and it
+# must be told from every real one: NO_TAG, a class that does not exist.
+#
+# Why the letters?  One word in thirteen of EWT's test sentences never came in training.
+# As words these are all the same, <unk>.  But "googling" ends like a verb, and
+# "Ashburn" begins like a name: the letters still tell.  Section 2 says how they are
+# read.
+
+MAX_VOCAB = 15_000  # words of reviews that are known; rarer ones are <unk>
+MAX_LENGTH = 400  # words kept of a review: of a longer one, half from each end
+MAX_LETTERS = 20  # bytes kept of a word
+NO_TAG = -1
+BEGIN = 1  # marks before the first and behind the last letter, so that "begins with M"
+END = 2  # and "ends in ing" can be seen; no text holds the bytes 1 and 2
+
+
+def spell(word):
+    """A word as numbers: the bytes of its letters between two marks.
+
+    "is" -> 1 105 115 2.  é has two bytes; so 256 numbers are enough for all scripts.
+    """
+    return [BEGIN, *word.encode()[:MAX_LETTERS], END]
+
+
+def choose_bucket(args, train):
+    """Texts of similar length share a batch, so that there is little padding ("text").
+
+    But whoever asks for --no-packing wants to see what padding does: then validation
+    and test come as they stand in the file (None), short beside long.
+    """
+    if args.no_packing and not train:
+        return None
+    return "text"
 
 
 class Sentences(utils.Batches):
-    """Batches that also hold the letters of each different word in them, once."""
+    """Batches of tagged sentences that also hold the letters of each word."""
+
+    def __init__(self, sentences, vocabulary, labels, args, train):
+        different = set()
+        for sentence in sentences:
+            different.update(words_of(sentence))
+        spellings = ["", *sorted(different)]  # row 0: padding
+        row_of = {word: row for row, word in enumerate(spellings)}
+        text = []
+        spelling = []
+        label = []
+        for sentence in sentences:
+            text.append([vocabulary[word.lower()] for word, _ in sentence])
+            spelling.append([row_of[word] for word, _ in sentence])
+            label.append([labels.index(tag) for _, tag in sentence])
+        tensors = {}
+        tensors["text"], tensors["text_length"] = utils.pad(text)
+        tensors["spelling"], tensors["spelling_length"] = utils.pad(spelling)
+        tensors["label"], tensors["label_length"] = utils.pad(label, NO_TAG)
+        bucket = choose_bucket(args, train)
+        super().__init__(tensors, args.batch_size, args.device, train, bucket)
+        table, _ = utils.pad([spell(word) for word in spellings])
+        self.letter_table = table.to(args.device)  # (spellings, W)
 
     def take(self, index):
+        """The batch of these rows, with "letters" (B, T, W): 0 behind each word."""
         batch = super().take(index)
-        words, batch["which"] = batch["spelling"].unique(return_inverse=True)  # (B, T)
-        letters = self.spellings[words.cpu()].to(self.device)
-        batch["letters"] = letters[:, : int((letters > 0).sum(1).max())]  # (U, W)
+        letters = self.letter_table[batch["spelling"]]  # (B, T, W)
+        longest = int((letters > 0).sum(2).max())
+        batch["letters"] = letters[:, :, :longest]
         return batch
 
 
-def make_batches(tensors, train, args, kind=utils.Batches):
-    """Batches of texts of similar length; for --no-packing as they come."""
-    how = {"shuffle": train}
-    how["bucket"] = "text" if train or not args.no_packing else None
-    return kind(tensors, args.batch_size, args.device, **how)
+class Texts(NamedTuple):
+    """All that this lesson knows of its data."""
+
+    source: utils.Source  # which data set, and whether it is real
+    parts: list  # training, validation, test: lists of (text, label), or of sentences
+    vocabulary: utils.Vocabulary  # words of training; frequent ones first
+    once: int  # words from this id on stand in training only once
+    labels: list  # the classes of texts, or the tags of words, sorted
+    train: utils.Batches
+    val: utils.Batches
+    test: utils.Batches
 
 
-def tag_batches(sentences, vocabulary, labels, train, args):
-    """Sentences of (word, tag) as batches: (N, T) each of words, spellings and tags."""
-    words = ["", *sorted({word for line in sentences for word, _ in line})]
-    place = {word: i for i, word in enumerate(words)}
-    text = [[vocabulary[word.lower()] for word, _ in line] for line in sentences]
-    spelling = [[place[word] for word, _ in line] for line in sentences]
-    label = [[labels.index(tag) for _, tag in line] for line in sentences]
-    tensors, tags = {}, ("label", label, NO_TAG)
-    for name, *padded in (("text", text), ("spelling", spelling), tags):
-        tensors[name], tensors[f"{name}_length"] = utils.pad(*padded)
-    batches = make_batches(tensors, train, args, Sentences)
-    # Letters (bytes, 20 at most) between marks of beginning and end, 1 and 2.
-    batches.spellings = utils.pad([[1, *word.encode()[:20], 2] for word in words])[0]
-    return batches
+def load_sentences(args, source):
+    """Tagged sentences, as Texts."""
+    parts = load_tagged(args, source)
+    lines = []
+    for sentence in parts[0]:
+        lines.append([word.lower() for word, _ in sentence])
+    vocabulary = utils.Vocabulary.build(lines)
+    # Frequent words come first; so those that came once are the last of the list.
+    once = len(utils.Vocabulary.build(lines, min_freq=2))
+    labels = set()
+    for part in parts:
+        for sentence in part:
+            labels.update(tags_of(sentence))
+    labels = sorted(labels)
+    return Texts(
+        source,
+        parts,
+        vocabulary,
+        once,
+        labels,
+        train=Sentences(parts[0], vocabulary, labels, args, train=True),
+        val=Sentences(parts[1], vocabulary, labels, args, train=False),
+        test=Sentences(parts[2], vocabulary, labels, args, train=False),
+    )
 
 
-def load_data(source, args):
-    """What this lesson knows of its data, training first and test last.
-
-    parts: lists of (text, label), or of sentences [(word, tag), ...].  vocabulary: of
-    training in lower case, frequent words first; those from `once` on stand there once.
-    """
+def load_reviews(args, source):
+    """Reviews with a label each, cut into words as in lesson 05, as Texts."""
+    reviews = utils.load_reviews(args, source)
+    vocabulary = utils.review_vocabulary(reviews, MAX_VOCAB)
+    parts = []
     batches = []
-    if args.task == "classify":
-        _, labels, texts = reviews = utils.load_reviews(args, source)
-        vocabulary = utils.review_vocabulary(reviews, MAX_VOCAB)
-        once = len(vocabulary)  # hide none: of many texts, rare words are unknown
-        for part in texts:
-            tensors = utils.encode_reviews(part, once, MAX_LENGTH)
-            tensors["label"] = torch.tensor([[labels.index(y)] for y in part.labels])
-            batches.append(make_batches(tensors, not batches, args))
-        parts = [list(zip(part.texts, part.labels, strict=True)) for part in texts]
-    else:
-        parts = utils.load_tagged(args, source)
-        lines = [[word.lower() for word, _ in line] for line in parts[0]]
-        vocabulary = utils.Vocabulary.build(lines)
-        once = len(utils.Vocabulary.build(lines, min_freq=2))
-        labels = sorted({tag for part in parts for line in part for _, tag in line})
-        for part in parts:
-            batches.append(tag_batches(part, vocabulary, labels, not batches, args))
-    known = {"source": source, "parts": parts, "vocabulary": vocabulary, "once": once}
-    return Namespace(**known, labels=labels, batches=batches)
+    for part in reviews.parts:  # training comes first
+        parts.append(list(zip(part.texts, part.labels, strict=True)))
+        tensors = utils.encode_reviews(part, len(vocabulary), MAX_LENGTH)
+        classes = [reviews.labels.index(label) for label in part.labels]
+        tensors["label"] = torch.tensor(classes)  # (N,)
+        train = len(batches) == 0
+        bucket = choose_bucket(args, train)
+        batches.append(
+            utils.Batches(tensors, args.batch_size, args.device, train, bucket)
+        )
+    once = len(vocabulary)  # none: with so many texts, rare words are <unk> already
+    return Texts(source, parts, vocabulary, once, reviews.labels, *batches)
+
+
+def show_one_sentence(data):
+    """Print one training sentence on its way from the file to the tensors."""
+    sentences = data.parts[0]
+    rows = range(len(sentences))
+    short = [row for row in rows if 4 <= len(sentences[row]) <= 6]
+    chosen = short[0] if short else 0
+    # Beside a sentence of two words more, so that padding can be seen.
+    wanted = len(sentences[chosen]) + 2
+    longer = min(rows, key=lambda row: abs(len(sentences[row]) - wanted))
+    batch = data.train.take(torch.tensor([chosen, longer]))
+    print("\nOne sentence on its way from the file to the network:")
+    print("  word            its id  its tag      its letters, between the two marks")
+    for place, (word, tag) in enumerate(sentences[chosen]):
+        number = int(batch["text"][0, place])
+        label = f"{tag} = {int(batch['label'][0, place])}"
+        letters = " ".join(map(str, spell(word)[:9]))
+        print(f"  {word[:14]:<14}{number:>8}  {label:<12} {letters}")
+    print(f"Beside a sentence of {len(sentences[longer])} words it is filled up:")
+    print(f"  text     {batch['text'][0].tolist()}: 0 is padding")
+    print(f"  label    {batch['label'][0].tolist()}: {NO_TAG}, there is no tag")
+    print(f"  length   {batch['text_length'][0]}")
+    shape = tuple(batch["letters"].shape)
+    print(f"  letters  {shape}: 2 sentences, T words, W letters, marks included")
+
+
+def show_one_review(data):
+    """Print one training review on its way from the file to the tensors."""
+    text, label = data.parts[0][0]
+    words = utils.split_words(text)
+    ids = data.train.data["text"][0].tolist()
+    length = int(data.train.lengths["text_length"][0])
+    print("\nOne review on its way from the file to the network (see lesson 05):")
+    print(f"  text     {text[:60]!r} ...")
+    print(f"  words    {' '.join(words[:10])} ... {len(words)} in all")
+    print(f"  ids      {ids[:10]} ...; 1 is <unk>, a rare word")
+    print(f"  length   {length}; of more than {MAX_LENGTH}, half from each end stay")
+    print(f"  label    {label} = {data.labels.index(label)}")
 
 
 # ====================================================================================
 # 2. Model
 # ====================================================================================
+#
+# First as one would write it with PyTorch, then what it does inside.  The numbers of
+# the examples are random: they are about where things stand, not about what is learned.
+
+
+def opening_vectors(size):
+    """The words of the two opening sentences as random vectors: (2, 5, size).
+
+    One vector for each different word, so "watches" has the same in both.
+    """
+    lines = []
+    for sentence in OPENING:
+        lines.append([word.lower() for word, _ in sentence])
+    vocabulary = utils.Vocabulary.build(lines)
+    ids = torch.tensor([vocabulary.encode(line) for line in lines])  # (2, 5)
+    vectors = torch.randn(len(vocabulary), size, dtype=torch.double)  # (V, size)
+    return vectors[ids]  # (2, 5, size)
+
+
+def as_text(numbers):
+    """A row of numbers as a text of equal width."""
+    return " ".join(f"{number:+.2f}" for number in numbers.tolist())
+
+
+def apart(ours, theirs):
+    """The largest difference between two tensors of one shape, as a text."""
+    return f"{(ours - theirs).abs().max().item():.0e} apart"
+
+
+def show_two_directions_in_pytorch():
+    """Print what nn.LSTM(bidirectional=True) returns, and which half is which."""
+    torch.manual_seed(7)
+    x = opening_vectors(4)  # (B, T, E) = (2, 5, 4)
+    layer = nn.LSTM(4, 3, batch_first=True, bidirectional=True).double()  # H = 3
+    with torch.no_grad():
+        output, (h_n, _) = layer(x)  # (2, 5, 6), (2, 2, 3)
+    forwards = output[:, :, :3]  # (B, T, H): f_t, the first half
+    backwards = output[:, :, 3:]  # (B, T, H): b_t, the second half
+    print("\nTwo directions as one would write them, on the two opening sentences:")
+    print("  layer = nn.LSTM(4, 3, batch_first=True, bidirectional=True)")
+    print("  output, (h_n, c_n) = layer(x)")
+    print(f"  x       {tuple(x.shape)}  B = 2 sentences, T = 5 words, E = 4")
+    print(f"  output  {tuple(output.shape)}  at each word f_t, then b_t; H = 3 each")
+    print(f"  h_n     {tuple(h_n.shape)}  2 directions, B = 2, H = 3: where each ended")
+    print("output of the first sentence:")
+    print(f"  {'':<9}{'f_t':<21}b_t")
+    words = words_of(OPENING[0])
+    for t in range(len(words)):
+        note = ""
+        if t == 0:
+            note = "   <- b_1 is h_n[1]: here b ends"
+        if t == len(words) - 1:
+            note = "   <- f_5 is h_n[0]: here f ends"
+        left = as_text(forwards[0, t])
+        right = as_text(backwards[0, t])
+        print(f"  {words[t]:<8} {left}    {right}{note}")
+    print(f"  f_5 and h_n[0] are {apart(forwards[:, -1], h_n[0])};", end=" ")
+    print(f"b_1 and h_n[1] {apart(backwards[:, 0], h_n[1])}")
+    print("A trap: output[:, -1], the row of boat, is not the last state of both:")
+    print("its b_5 has read one word.  The last states of both are h_n[0] and h_n[1].")
+    print("At watches, the first sentence against the second:")
+    print(f"  f_3 is {apart(forwards[0, RIDDLE], forwards[1, RIDDLE])};", end=" ")
+    print(f"b_3 is {apart(backwards[0, RIDDLE], backwards[1, RIDDLE])}")
+    print("Whatever one trains on f_3 alone must give both words the same tag.")
+
+
+# What happens inside?  There are two cells, each with weights of its own.  One is fed
+# the words in their order.  The other is fed the words turned round, last word first;
+# its states are turned round once more, so that b_t stands at word t:
+#
+#     words              The      team     watches  the      boat
+#     turned round       boat     the      watches  team     The
+#     its states         b_5      b_4      b_3      b_2      b_1
+#     turned back        b_1      b_2      b_3      b_4      b_5
+#
+# The two never speak to each other.  They only meet where f_t and b_t are put side by
+# side, and whoever takes the pair (a linear layer, the next layer) sees both.
+# (Schuster and Paliwal, 1997.)
+
+
+def read_in_order(cell, x):
+    """Feed x (T, E) to an nn.LSTMCell step by step: every state (T, H)."""
+    h = x.new_zeros(cell.hidden_size)  # nothing has been read
+    c = x.new_zeros(cell.hidden_size)  # the LSTM's memory (lesson 05)
+    states = []
+    for x_t in x:
+        h, c = cell(x_t, (h, c))
+        states.append(h)
+    return torch.stack(states)
+
+
+def two_directions_by_hand(x, forward_cell, backward_cell):
+    """x (T, E) of one sentence without padding -> f_t and b_t side by side (T, 2 H)."""
+    forwards = read_in_order(forward_cell, x)  # (T, H): f_1 ... f_T
+    turned = x.flip(0)  # (T, E): the last word first
+    backwards = read_in_order(backward_cell, turned)  # (T, H): b_T ... b_1
+    backwards = backwards.flip(0)  # (T, H): b_1 ... b_T, each at its word
+    return torch.cat([forwards, backwards], dim=1)  # (T, 2 H)
+
+
+def cells_of(layer):
+    """The two nn.LSTMCell inside a bidirectional nn.LSTM of one layer, same weights."""
+    cells = []
+    for weights in layer.all_weights:  # of each direction: W_ih, W_hh, b_ih, b_hh
+        cell = nn.LSTMCell(layer.input_size, layer.hidden_size)
+        for ours, theirs in zip(cell.parameters(), weights, strict=True):
+            ours.data = theirs.data
+        cells.append(cell)
+    return cells
+
+
+def show_two_cells():
+    """Print that two cells, one fed backwards, are nn.LSTM(bidirectional=True)."""
+    torch.manual_seed(7)
+    x = opening_vectors(3)[0]  # (T, E) = (5, 3): the first sentence
+    one = nn.LSTM(3, 2, batch_first=True)
+    both = nn.LSTM(3, 2, batch_first=True, bidirectional=True).double()
+    forward_cell, backward_cell = cells_of(both)
+    with torch.no_grad():
+        ours = two_directions_by_hand(x, forward_cell, backward_cell)  # (5, 4)
+        theirs, _ = both(x.unsqueeze(0))  # (1, 5, 4)
+    print("\nInside: two cells, one fed the words, one fed the words turned round")
+    print(f"  our states and those of nn.LSTM are {apart(ours, theirs[0])}")
+    print(f"  weights: {utils.count_parameters(one)} in one direction,", end=" ")
+    print(f"{utils.count_parameters(both)} in two: twice as many, and twice the work")
+
+
+# So far no sentence had padding.  In a batch, shorter texts are filled up at the end.
+# From left to right that is harmless: padding comes after the words, when their states
+# have already been made.  From right to left it comes first!  The reader would begin
+# with padding, and every state at a word would depend on how much of it there was, that
+# is on the longest text that happens to stand in the same batch.
+#
+# So we must not turn round the row, but the words in the row, and leave padding where
+# it is.  Of a text of 3 words in a row 5 wide:
+#
+#     places                    0     1     2     3     4
+#     words                     We    swim  .     -     -       - is padding
+#     the row turned round      -     -     .     swim  We      wrong: padding first
+#     its words turned round    .     swim  We    -     -       right: places 2 1 0 3 4
+
+
+def reversed_places(length, width):
+    """From which place each place of a row takes its word.  3 of 5: 2 1 0 3 4."""
+    places = []
+    for place in range(width):
+        if place < length:
+            places.append(length - 1 - place)  # the first takes the last, and so on
+        else:
+            places.append(place)  # padding stays where it is
+    return places
+
+
+def show_reading_backwards():
+    """Print a padded row with its words turned round, by hand and by rnn_utils."""
+    row = ["We", "swim", ".", "-", "-"]
+    places = reversed_places(length=3, width=5)
+    print("\nTurning round the words of a padded row:")
+    print(f"  lengths 3, T 5: {' '.join(map(str, places))}")
+    print(f"  {' '.join(row)}   becomes   {' '.join(row[place] for place in places)}")
+    x = torch.randn(2, 5, 3)  # (B, T, E): a row of 3 words, and a row of 5
+    first = x[0, reversed_places(length=3, width=5)]  # (T, E)
+    second = x[1, reversed_places(length=5, width=5)]
+    ours = torch.stack([first, second])  # (B, T, E)
+    theirs = utils.reverse_padded(x, torch.tensor([3, 5]))  # (B, T, E)
+    print(f"  utils.reverse_padded does it for a batch: {apart(ours, theirs)}")
+    again = utils.reverse_padded(theirs, torch.tensor([3, 5]))
+    print(f"  and twice is not at all: {apart(again, x)}")
+
+
+# PyTorch's own cure is packing (lesson 01): pack_padded_sequence takes the padding out
+# and tells the layer how long each text is, so that the reader from the right begins at
+# each text's own last word.  Here is the damage without it.
+
+
+def read_packed(layer, x, lengths):
+    """output of a bidirectional layer for a padded batch, packed: (B, T, 2 H)."""
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    output, _ = layer(packed)
+    output, _ = pad_packed_sequence(output, batch_first=True)  # 0 on padding
+    return output
+
+
+def show_what_padding_does():
+    """Print one state of a short text: alone, then in a batch, packed and unpacked."""
+    torch.manual_seed(7)
+    layer = nn.LSTM(3, 4, batch_first=True, bidirectional=True).double()
+    x = torch.randn(2, 6, 3, dtype=torch.double)  # (B, T, E)
+    x[1, 2:] = 0.0  # the second text has two words; the rest of its row is padding
+    lengths = torch.tensor([6, 2])
+    with torch.no_grad():
+        alone, _ = layer(x[1:, :2])  # (1, 2, 8): no padding at all
+        packed = read_packed(layer, x, lengths)  # (2, 6, 8)
+        unpacked, _ = layer(x)  # (2, 6, 8): as if padding were words
+    outputs = {
+        "alone": alone[0],  # (2, 8)
+        "beside a text of 6, packed": packed[1],  # (6, 8)
+        "beside a text of 6, unpacked": unpacked[1],  # (6, 8)
+    }
+    print("\nThe damage of padding: a text of 2 words, its states at the first of them")
+    print(f"  {'':<30}{'f_1':<27}b_1")
+    for name, states in outputs.items():
+        left = as_text(states[0, :4])
+        right = as_text(states[0, 4:])
+        print(f"  {name:<30}{left:<27}{right}")
+    print("Reading it: unpacked, b_1 is not what it is alone.  The text's answer would")
+    print("change with the company it keeps.  From the left, padding does no harm.")
+
+
+# Turning the words round (utils.reverse_padded) does the same as packing.  Which one to
+# take?  On a CPU, PyTorch goes through a packed batch step by step in slow code: for 64
+# reviews of 300 words, forwards and back, packing took 4.3 s, turning round 0.5 s (one
+# thread).  So this lesson turns round, and what it does can be seen.
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-
-
-def reverse_words(x, lengths):
-    """x (B, T, D), the real words of each row, `lengths` (B,), in reverse order."""
-    steps = torch.arange(x.shape[1], device=x.device)  # (T,)
-    from_end = lengths.to(x.device).unsqueeze(1) - 1 - steps  # (B, T), < 0 on padding
-    places = torch.where(from_end < 0, steps, from_end)  # (B, T)
-    return torch.take_along_dim(x, places.unsqueeze(2), dim=1)  # (B, T, D)
+BOTH = "both directions"
+FORWARDS = "forwards only"
 
 
 class Reader(nn.Module):
-    """Recurrent layers of one cell that reads forwards and one that reads backwards.
+    """Recurrent layers, each with one cell reading forwards and one reading backwards.
 
-    In the first layer, word t's forward state knows words 1 ... t, its backward state t
-    ... T (Schuster and Paliwal, 1997).  If not `packing`, padding is read as words.
-        f_t = cell_f(x_t, f_{t-1})    b_t = cell_b(x_t, b_{t+1})    h_t = [f_t, b_t]
+    cell: "lstm, both directions", "gru, forwards only" and so on.  In the first layer
+    f_t knows words 1 to t, and b_t words t to T.  A second layer is fed the pairs:
+    there, both know the whole text at every word.
     """
 
     def __init__(self, size, cell, hidden, layers, dropout):
         super().__init__()
-        ways = 2 if cell.startswith("bidirectional") else 1
-        self.size, self.packing = ways * hidden, True
-        self.layers, make = nn.ModuleList(), CELLS[cell.split()[1]]
-        for n in [size] + [self.size] * (layers - 1):
-            cells = [make(n, hidden, batch_first=True) for _ in range(ways)]
-            self.layers.append(nn.ModuleList(cells))
+        kind, direction = cell.split(", ")
+        directions = 2 if direction == BOTH else 1
+        self.hidden = hidden  # H
+        self.size = directions * hidden  # D
+        # False (--no-packing): read backwards straight through the padding.
+        self.packing = True
+        self.layers = nn.ModuleList()
+        for _ in range(layers):
+            cells = nn.ModuleList()
+            for _ in range(directions):
+                cells.append(CELLS[kind](size, hidden, batch_first=True))
+            self.layers.append(cells)
+            size = self.size  # what the next layer is fed
         self.dropout = nn.Dropout(dropout)  # between layers
 
     def forward(self, x, lengths):
-        """x (B, T, E), lengths (B,) -> states of every word (B, T, D)."""
-        lengths = lengths if self.packing else torch.full_like(lengths, x.shape[1])
-        for i, cells in enumerate(self.layers):
-            x = self.dropout(x) if i else x
-            # Forwards, padding comes after the words: it cannot change their states.
-            states = [cells[0](x)[0]]  # (B, T, H)
-            # Backwards, it would come first.  So reverse the real words, then put the
-            # states back.  PyTorch's packing does the same, for long texts more slowly.
-            for cell in cells[1:]:
-                back = cell(reverse_words(x, lengths))[0]  # (B, T, H)
-                states.append(reverse_words(back, lengths))
-            x = torch.cat(states, dim=2)  # (B, T, D)
-        return x
+        """x (B, T, E), lengths (B,) -> the states at every word (B, T, D)."""
+        if not self.packing:  # as if every text filled its row
+            lengths = torch.full_like(lengths, x.shape[1])
+        for number, cells in enumerate(self.layers):
+            if number > 0:
+                x = self.dropout(x)
+            states, _ = cells[0](x)  # (B, T, H): f_1 ... f_T
+            if len(cells) == 2:
+                turned = utils.reverse_padded(x, lengths)  # (B, T, E)
+                backwards, _ = cells[1](turned)  # (B, T, H): b_T ... b_1
+                backwards = utils.reverse_padded(backwards, lengths)  # b_1 ... b_T
+                states = torch.cat([states, backwards], dim=2)  # (B, T, 2 H)
+            x = states
+        return x  # the states at padding mean nothing: nobody may use them
+
+
+def show_reader_equals_packing():
+    """Print how far our Reader is from nn.LSTM, packed: states and gradients."""
+    torch.manual_seed(7)
+    packed = nn.LSTM(3, 4, num_layers=2, batch_first=True, bidirectional=True).double()
+    reader = Reader(3, f"lstm, {BOTH}", 4, layers=2, dropout=0.0).double()
+    for ours, theirs in zip(reader.parameters(), packed.parameters(), strict=True):
+        ours.data.copy_(theirs.data)
+    x = torch.randn(3, 6, 3, dtype=torch.double)  # (B, T, E)
+    lengths = torch.tensor([2, 6, 3])
+    theirs = read_packed(packed, x, lengths)  # (3, 6, 8), 0 on padding
+    real = utils.length_mask(lengths, 6).unsqueeze(2)  # (3, 6, 1)
+    ours = reader(x, lengths) * real  # (3, 6, 8)
+    # Some loss or other, the same for both: its gradients must be the same as well.
+    weights = torch.randn_like(theirs)
+    our_gradients = torch.autograd.grad((ours * weights).sum(), reader.parameters())
+    their_gradients = torch.autograd.grad((theirs * weights).sum(), packed.parameters())
+    gaps = [
+        (mine - other).abs().max().item()
+        for mine, other in zip(our_gradients, their_gradients, strict=True)
+    ]
+    print("\nOur Reader, which turns words round, against nn.LSTM, packed; two layers:")
+    print(f"  states {apart(ours, theirs)}, gradients {max(gaps):.0e} apart")
+
+
+# The reader is the heart of two networks:
+#
+#     words         The        team       watches    the        boat
+#     vectors       x_1        x_2        x_3        x_4        x_5
+#     the Reader    f_1 b_1    f_2 b_2    f_3 b_3    f_4 b_4    f_5 b_5
+#                    |          |          |          |          |
+#     tags           v          v          v          v          v
+#                   DET        NOUN       VERB       DET        NOUN      one a word
+#
+#     a review      of each number the largest of all words --> pos       one a text
+#
+# --- one answer a text --------------------------------------------------------------
+#
+# A review gets one answer.  At each of its words there are D state numbers.  Of each
+# number we take the largest value at any real word (max pooling, lesson 05): "did this
+# unit find what it looks for, anywhere?"  Padding is left out: -inf never is largest.
+
+WORD_SIZE = 100  # numbers for each word
+
+
+class ReviewNetwork(nn.Module):
+    """Vectors of words, the Reader, the largest of each state number, one answer."""
+
+    def __init__(self, words, classes, cell, hidden, layers, dropout):
+        super().__init__()
+        self.embed = nn.Embedding(words, WORD_SIZE)
+        nn.init.normal_(self.embed.weight, std=0.1)
+        self.reader = Reader(WORD_SIZE, cell, hidden, layers, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(self.reader.size, classes)
+
+    def forward(self, batch):
+        """text (B, T), text_length (B,) -> scores (B, C)."""
+        lengths = batch["text_length"]
+        x = self.dropout(self.embed(batch["text"]))  # (B, T, E)
+        states = self.reader(x, lengths)  # (B, T, D)
+        real = utils.length_mask(lengths, x.shape[1], x.device).unsqueeze(2)
+        largest = states.masked_fill(~real, -torch.inf).amax(1)  # (B, D)
+        return self.output(self.dropout(largest)).float()  # (B, C)
+
+
+# --- the letters of a word ----------------------------------------------------------
+#
+# The tagger needs more than which word it is: see section 1.  How do letters become a
+# vector?  A filter is a small pattern of, say, three letters.  It is laid upon the word
+# at every place, and each time tells how well the letters fit.  Of all places only the
+# best counts: "is there an -ing anywhere?"
+#
+#     ^ s i n g i n g $          ^ and $ are the marks of beginning and end
+#     [...]                      how well does ^si fit?
+#       [...]                    how well does sin fit?
+#         [...]                  ing: very well
+#           ...
+#
+# That is a convolutional network over letters (CNN).  We do not write the patterns: a
+# filter's numbers are weights, and training finds the ones that help to tag.  Before
+# the filters, every letter becomes a vector of 32 numbers, so that a pattern can say
+# "a vowel, then an n" and not only "exactly in".
+
+
+def show_one_filter():
+    """Print one filter of three letters, made by hand, on its way over two words."""
+    wanted = "ing"
+    print('\nA filter of three letters that looks for "ing": how many letters fit?')
+    for word in ("^singing$", "^signs$"):
+        values = []
+        shown = []
+        for place in range(len(word) - 2):
+            window = word[place : place + 3]
+            pairs = zip(window, wanted, strict=True)
+            fitting = [letter for letter, other in pairs if letter == other]
+            values.append(len(fitting))
+            shown.append(f"{window} {len(fitting)}")
+        print(f"  {word:<10} {'  '.join(shown)}   largest {max(values)}")
+    print("The filter's answer for the word is the largest.  A filter of the network")
+    print("does not count: it multiplies the letters' vectors with weights, adds up,")
+    print("and learns the weights.")
 
 
 class LetterFilters(nn.Module):
-    """For each word, the most that filters over 3 or 5 letters find, such as "-ing"."""
+    """For each word, how well each filter of 3 or 5 letters fits at its best place."""
 
     def __init__(self, size):
         super().__init__()
-        self.embed = nn.Embedding(256, 32, padding_idx=0)
-        convs = (nn.Conv1d(32, size // 2, width, padding="same") for width in (3, 5))
-        self.filters = nn.ModuleList(convs)
+        self.embed = nn.Embedding(256, 32, padding_idx=0)  # row 0 stays all zeros
+        self.three = nn.Conv1d(32, size // 2, 3, padding="same")
+        self.five = nn.Conv1d(32, size // 2, 5, padding="same")
 
     def forward(self, letters):
-        """letters (U, W), 0 behind the word -> (U, size)."""
-        x = self.embed(letters).transpose(1, 2)  # (U, 32, W)
-        found = torch.cat([conv(x) for conv in self.filters], dim=1)  # (U, size, W)
-        # How much padding there is depends on the batch's longest word: leave it out.
-        return found.masked_fill((letters == 0).unsqueeze(1), -torch.inf).amax(2).relu()
+        """letters (..., W), ids of bytes, 0 behind the word -> (..., size)."""
+        rows = letters.reshape(-1, letters.shape[-1])  # (R, W): a row for each word
+        x = self.embed(rows).transpose(1, 2)  # (R, 32, W): Conv1d wants places last
+        fits = torch.cat([self.three(x), self.five(x)], dim=1)  # (R, size, W)
+        # How far a row is filled up depends on the batch's longest word: leave it out.
+        fits = fits.masked_fill((rows == 0).unsqueeze(1), -torch.inf)
+        best = fits.amax(2).relu()  # (R, size): a filter that fits nowhere says 0
+        return best.view(*letters.shape[:-1], -1)  # (..., size)
 
 
-class Network(nn.Module):
-    """Vectors of words, the Reader, and one answer a text or, if `per_word`, a word."""
+def filters_by_hand(x, filters):
+    """The best fit of each filter of an nn.Conv1d on one word x (W, 32): (size,).
 
-    def __init__(self, words, once, classes, per_word, spelled, **shape):
+    The middle of a filter is laid upon each letter in turn; what hangs over the word's
+    ends counts as zeros.
+    """
+    width = filters.kernel_size[0]
+    found = []
+    for weight, bias in zip(filters.weight, filters.bias, strict=True):  # (32, width)
+        fits = []
+        for middle in range(len(x)):
+            fit = bias
+            for k in range(width):
+                letter = middle + k - width // 2
+                if 0 <= letter < len(x):
+                    fit = fit + weight[:, k] @ x[letter]
+            fits.append(fit)
+        found.append(max(fits).relu())
+    return torch.stack(found)
+
+
+def show_filters_by_hand():
+    """Print how far the loop is from LetterFilters, on a word with padding behind."""
+    torch.manual_seed(7)
+    filters = LetterFilters(8).double()
+    table, lengths = utils.pad([spell("singing"), spell("multiplication")])  # (2, W)
+    with torch.no_grad():
+        theirs = filters(table)[0]  # (8,): singing, beside a longer word
+        x = filters.embed(table[0, : lengths[0]])  # (9, 32)
+        three = filters_by_hand(x, filters.three)  # (4,)
+        five = filters_by_hand(x, filters.five)  # (4,)
+    ours = torch.cat([three, five])  # (8,)
+    print("With vectors and weights, by a loop and by LetterFilters, beside a longer")
+    print(f"word: {len(ours)} filters, {apart(ours, theirs)}")
+
+
+# --- one answer a word --------------------------------------------------------------
+
+
+class Tagger(nn.Module):
+    """Vectors of words and of their letters, the Reader, an answer for every word."""
+
+    def __init__(self, words, once, classes, letters, cell, hidden, layers, dropout):
         super().__init__()
-        self.once, self.per_word = once, per_word
-        self.embed = nn.Embedding(words, 100)
+        self.once = once
+        self.embed = nn.Embedding(words, WORD_SIZE)
         # PyTorch's own start is ten times as large: words then drown out the letters.
         nn.init.normal_(self.embed.weight, std=0.1)
-        self.spell = LetterFilters(100) if spelled else None
-        self.reader = Reader(200 if spelled else 100, **shape)
-        self.dropout = nn.Dropout(shape["dropout"])
+        self.spell = LetterFilters(WORD_SIZE) if letters else None
+        size = 2 * WORD_SIZE if letters else WORD_SIZE  # E
+        self.reader = Reader(size, cell, hidden, layers, dropout)
+        self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.reader.size, classes)
 
     def vectors(self, batch):
-        """Vectors of a batch's words (B, T, E)."""
+        """The vectors of a batch's words (B, T, E)."""
         words = batch["text"]  # (B, T)
         if self.training:
-            # In training no word is unknown.  So every other time that one seen once
-            # comes, hide it: the network learns to use its letters and its neighbours.
-            hide = torch.rand(words.shape, device=words.device) < 0.5
-            words = words.masked_fill(hide & (words >= self.once), UNK_ID)
+            # In training no word is unknown, so nothing would be learned about <unk>.
+            # Therefore words that training has only once are hidden every other time:
+            # the network must make do with their letters and their neighbours, as it
+            # will have to with new words.
+            coin = torch.rand(words.shape, device=words.device)
+            hide = (words >= self.once) & (coin < 0.5)
+            words = words.masked_fill(hide, utils.UNK_ID)
         x = self.embed(words)  # (B, T, 100)
-        if self.spell:  # once for each different word, U; then to where the word stands
-            spelled = self.spell(batch["letters"])  # (U, 100)
-            x = torch.cat([x, F.embedding(batch["which"], spelled)], dim=2)
+        if self.spell:
+            spelled = self.spell(batch["letters"])  # (B, T, 100)
+            x = torch.cat([x, spelled], dim=2)  # (B, T, 200)
         return x
 
-    def read(self, x, lengths):
-        """Vectors (B, T, E), lengths (B,) -> scores (B, A, C)."""
+    def answer(self, x, lengths):
+        """Vectors (B, T, E), lengths (B,) -> scores of every tag (B, T, C)."""
         states = self.reader(self.dropout(x), lengths)  # (B, T, D)
-        if not self.per_word:  # of each feature, the largest value at a real word
-            real = utils.length_mask(lengths, x.shape[1], x.device).unsqueeze(2)
-            states = states.masked_fill(~real, -torch.inf).amax(1, True)  # (B, 1, D)
-        return self.output(self.dropout(states))
+        return self.output(self.dropout(states)).float()
 
     def forward(self, batch):
-        return self.read(self.vectors(batch), batch["text_length"]).float()  # also bf16
+        """text (B, T), letters (B, T, W), text_length (B,) -> scores (B, T, C)."""
+        return self.answer(self.vectors(batch), batch["text_length"])
 
 
-def show_directions():
-    """Compare with PyTorch's packed layer; show what padding does."""
-    theirs = nn.LSTM(5, 4, 2, batch_first=True, bidirectional=True).double()
-    ours = Reader(5, "bidirectional lstm", 4, 2, 0.0).double()
-    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.parameters(), strict=True)))
-    x, lengths = torch.randn(2, 6, 5).double(), torch.tensor([6, 2])
-    packed = pack_padded_sequence(x, lengths, batch_first=True)
-    expected = pad_packed_sequence(theirs(packed)[0], batch_first=True)[0]  # (2, 6, 8)
-    states = ours(x, lengths) * utils.length_mask(lengths, 6).unsqueeze(2)
-    gap, goal = (states - expected).abs().max(), torch.randn(2, 6, 8)
-    mine = torch.autograd.grad((states * goal).sum(), ours.parameters())
-    known = torch.autograd.grad((expected * goal).sum(), theirs.parameters())
-    gaps = [(a - b).abs().max() for a, b in zip(mine, known, strict=True)]
-    print(f"Gap to nn.LSTM in float64: states {gap:.0e}, gradients {max(gaps):.0e}")
-    found = {"alone": ours(x[1:, :2], lengths[1:])[0]}
-    found["in a batch 6 wide, with lengths"] = ours(x, lengths)[1]
-    ours.packing = False
-    found["the same, without lengths"] = ours(x, lengths)[1]
-    print("A text of 2 words, the backward state at its first word:")
-    for name, states in found.items():
-        print(f"  {name:<32}", "  ".join(f"{value:+.3f}" for value in states[0, 4:]))
-    print("Reading it: without lengths, the longest text beside it changes its answer.")
+NETWORKS = {"classify": ReviewNetwork, "tag": Tagger}
 
 
 # ====================================================================================
 # 3. Training
 # ====================================================================================
+#
+# The loop is `utils.fit`, opened in lesson 04.  It wants one function from us, which
+# returns the loss of every real item.  For reviews an item is a review.  For tags it is
+# a word; and the (B, T) places of a batch hold padding too.  There is no right answer
+# there, so nothing can be learned there, and it must not count, neither in the loss nor
+# in the accuracy: a sentence would get other marks beside a longer one.
 
 
-def step(model, batch):
-    """Sums over the batch's answers, of texts or of real words: loss, right answers."""
-    scores, truth = model(batch).flatten(0, 1), batch["label"].flatten()
-    loss = F.cross_entropy(scores, truth, ignore_index=NO_TAG, reduction="sum")
-    right = scores.argmax(1) == truth  # (B * A,); on padding never
-    return {"loss": loss, "accuracy": right.sum()}, int((truth != NO_TAG).sum())
+def show_loss_of_real_words():
+    """Print the loss of each word of two sentences, and their mean over real words."""
+    sentences = [["We", "swim", "."], ["Stop", "!"]]
+    # The network's scores for three tags, PRON VERB PUNCT, at every place: (B, T, C).
+    scores = torch.tensor(
+        [
+            [[2.0, 0.5, 0.1], [0.3, 1.5, 0.2], [0.0, 0.1, 3.0]],
+            [[1.0, 0.8, 0.1], [0.2, 0.4, 2.5], [1.2, 0.3, 0.9]],
+        ]
+    )
+    label = torch.tensor([[0, 1, 2], [1, 2, NO_TAG]])  # (B, T)
+    print("\nThe loss of a word: minus the log of the probability of its right tag")
+    total = 0.0
+    words = 0
+    for row, sentence in enumerate(sentences):
+        shown = []
+        for place, word in enumerate(sentence):
+            chances = scores[row, place].softmax(0)  # (C,)
+            loss = -chances[label[row, place]].log().item()
+            shown.append(f"{word} {loss:.3f}")
+            total += loss
+            words += 1
+        if len(sentence) < label.shape[1]:
+            shown.append("(padding does not count)")
+        print(f"  sentence {row + 1}   {'   '.join(shown)}")
+    print(f"  the batch    {total:.3f} over {words} real words = {total / words:.4f}")
+    real = label != NO_TAG  # (B, T)
+    theirs = F.cross_entropy(scores[real], label[real])
+    print(f"  F.cross_entropy over the real words alone = {theirs:.4f}")
 
 
-def train_model(config, data, args, about=None):
-    """A new model from --seed, trained: (model, records).  No `about`: no files."""
+def measure(model, batch):
+    """Loss and accuracy of every review, or of every real word: (M,) each."""
+    scores = model(batch)  # (B, C); for tags (B, T, C)
+    label = batch["label"]  # (B,); for tags (B, T)
+    # A mask of label's shape picks places and strings them together.  B 2, T 3:
+    # real [[1, 1, 1], [1, 1, 0]], scores (2, 3, C): scores[real] is (5, C).
+    real = label != NO_TAG
+    scores = scores[real]  # (M, C)
+    truth = label[real]  # (M,)
+    return {
+        "loss": F.cross_entropy(scores, truth, reduction="none"),  # (M,)
+        "accuracy": scores.argmax(1) == truth,  # (M,), True or False
+    }
+
+
+def train_model(config, data, args, feeds=None):
+    """A new model from --seed, trained: (model, records).  No `feeds`: no files."""
     utils.set_seed(args.seed)
-    model = Network(**config).to(args.device)
+    model = NETWORKS[args.task](**config).to(args.device)
     model.reader.packing = not args.no_packing
-    both = {"about": about, "monitor": "val_accuracy"}
-    records = list(utils.fit(model, step, *data.batches[:2], args, **both))
-    return model.eval(), records
+    kept = config if feeds else None
+    # The best epoch is the one with the most right answers on validation.
+    records = utils.fit(
+        model, measure, data.train, data.val, args, kept, feeds, monitor="val_accuracy"
+    )
+    return model, records
+
+
+# --- when reading backwards is cheating ---------------------------------------------
+#
+# Two directions need the whole text before they can say anything about its first word.
+# So there are places where they must not be used:
+#
+#     forecasting    tomorrow's value, or the next word: it is what b_t has just read
+#     streaming      speech while it is spoken, a text while it is typed: the future is
+#                    not there yet
+#     writing        a text is made from left to right (lessons 08 to 10): the reader
+#                    from the right would read what is still to be written
+#
+# Using them there is a leak.  It does not show in training, where all is known and the
+# scores look wonderful; it shows on the day when one really has to forecast.
+
+
+def forecast_a_coin(cell):
+    """Train a network to forecast the next toss of a coin: accuracy at each toss (8,).
+
+    It is fed eight tosses of nine, and after toss t has to say toss t + 1.
+    """
+    torch.manual_seed(7)
+    reader = Reader(1, cell, 8, layers=1, dropout=0.0)
+    output = nn.Linear(reader.size, 2)
+    parameters = [*reader.parameters(), *output.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=0.05)
+    for _ in range(50):
+        tosses = torch.randint(2, (32, 9))  # (B, T + 1)
+        x = tosses[:, :8].unsqueeze(2).float()  # (B, T, 1)
+        scores = output(reader(x, torch.full((32,), 8)))  # (B, T, 2)
+        next_toss = tosses[:, 1:]  # (B, T)
+        loss = F.cross_entropy(scores.flatten(0, 1), next_toss.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tosses = torch.randint(2, (5000, 9))  # new ones, to be judged by
+    x = tosses[:, :8].unsqueeze(2).float()  # (5000, T, 1)
+    with torch.no_grad():
+        scores = output(reader(x, torch.full((5000,), 8)))  # (5000, T, 2)
+    return (scores.argmax(2) == tosses[:, 1:]).float().mean(0)  # (T,)
+
+
+def show_cheating():
+    """Print how well each kind of reader "forecasts" the toss of a coin."""
+    print("\nWhen is reading backwards cheating?  Two networks forecast a coin.  Fed")
+    print("eight tosses, they are to name the next one at each.  How often right?")
+    print("                        tosses 2 to 8   toss 9, which they are not fed")
+    for direction in (FORWARDS, BOTH):
+        right = forecast_a_coin(f"gru, {direction}")  # (8,)
+        print(f"  {direction:<20}{right[:7].mean():>12.2f}{right[7]:>14.2f}")
+    print("Nobody can forecast a coin: whoever does has looked.  b_t has read the next")
+    print("toss.  Where it really is the future, at toss 9, nothing is left of that.")
+    print("So: no reader from the right in forecasting, in streaming, in writing.")
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
+#
+# Which figures?  accuracy and macro_f1 as in lesson 04: the share of right answers, and
+# the mean of F1 over all classes.  For tags, every real word is an answer, and accuracy
+# is also taken on two kinds of words apart:
+#
+#     ambiguous    words that have several tags in training: context must decide
+#     unseen       words that training does not have: letters and context must decide
+#
+# And which rivals?  For reviews those of lesson 05, linear models that count words and
+# runs of words.  For tags: give each word the tag that it has most often in training,
+# and a new word the commonest tag of all.
+
+VAL = 1  # the parts of the data, as places in data.parts
+TEST = 2
 
 
-def answers(ask, batches, args):
-    """ask(batch) (B, A, C) of all batches, padding left out (M, C); the truth (M,)."""
+def tag_scores(model, batches, args):
+    """The scores at every real word, sentence after sentence as in the file: (M, C)."""
+    found = [None] * batches.n
     with torch.no_grad(), utils.autocast(args):
-        pairs = [(ask(b).flatten(0, 1), b["label"].flatten()) for b in batches]
-    scores, truth = (torch.cat(column).cpu() for column in zip(*pairs, strict=True))
-    return scores[truth != NO_TAG], truth[truth != NO_TAG]
+        for batch in batches:  # its sentences may come in any order
+            scores = model(batch).cpu()  # (B, T, C)
+            for row, sentence in enumerate(batch["index"].tolist()):
+                length = int(batch["text_length"][row])
+                found[sentence] = scores[row, :length]  # padding left out
+    return torch.cat(found)
 
 
-def tag_counts(data):
-    """How often training gives each word each tag (V, C); a new word, below 1."""
-    train, size = data.batches[0].data, (len(data.vocabulary), len(data.labels))
-    real, count = train["label"] != NO_TAG, torch.zeros(size)
-    pairs = train["text"][real].cpu(), train["label"][real].cpu()
-    count.index_put_(pairs, torch.ones(len(pairs[0])), accumulate=True)
-    # Where a word is new, or two of its tags are even, the commonest tag of all wins.
-    return count + count.sum(0) / (2 * count.sum())
+def review_scores(model, batch):
+    """Scores (B, C) of a batch, for `utils.collect`."""
+    return model(batch)
 
 
-def judge(ask, data, k, args):
-    """Accuracy and macro-F1 on part k; for tags, also on ambiguous and new words."""
-    scores, truth = answers(ask, data.batches[k], args)
+def answer_all(model, data, part, args):
+    """The model's scores for all M answers of a part: (M, C)."""
+    batches = data.val if part == VAL else data.test
+    if args.task == "tag":
+        return tag_scores(model, batches, args)
+    return utils.collect(model, review_scores, batches, args)
+
+
+def truth_of(data, part, args):
+    """The right classes of a part, in the order of `answer_all`: (M,)."""
+    place = {label: number for number, label in enumerate(data.labels)}
+    said = []
+    for row in data.parts[part]:
+        if args.task == "tag":
+            said.extend(tags_of(row))
+        else:
+            said.append(row[1])
+    return torch.tensor([place[label] for label in said])
+
+
+def kinds_of_words(data, part):
+    """Which words of a part are ambiguous, and which are unseen: (M,) each, bool."""
+    counts = count_tags(data.parts[0])
+    ambiguous = []
+    unseen = []
+    for sentence in data.parts[part]:
+        for word, _ in sentence:
+            tags = counts.get(word.lower(), {})
+            ambiguous.append(len(tags) > 1)
+            unseen.append(len(tags) == 0)
+    return torch.tensor(ambiguous), torch.tensor(unseen)
+
+
+def score(scores, data, part, args):
+    """name -> figure, for the scores (M, C) of a part."""
+    truth = truth_of(data, part, args)
     found = utils.classification_scores(scores, truth)
     found.pop("top3_accuracy", None)
     if args.task == "tag":
-        words, _ = answers(lambda b: b["text"].unsqueeze(2), data.batches[k], args)
-        several = (tag_counts(data)[words[:, 0]] >= 1).sum(1) > 1  # (M,)
-        right, new = (scores.argmax(1) == truth).double(), words[:, 0] == UNK_ID
-        for name, kind in (("ambiguous", several), ("unseen", new)):
-            found[f"{name}_words"] = int(kind.sum())
-            found[f"{name}_accuracy"] = right[kind].mean().item()  # of none: NaN
+        right = (scores.argmax(1) == truth).double()  # (M,)
+        ambiguous, unseen = kinds_of_words(data, part)
+        if ambiguous.any():
+            found["ambiguous_accuracy"] = right[ambiguous].mean().item()
+        if unseen.any():
+            found["unseen_accuracy"] = right[unseen].mean().item()
     return found
+
+
+def most_frequent_tag(data, part):
+    """The baseline's scores (M, C): how often training gives each word each tag."""
+    counts = count_tags(data.parts[0])
+    overall = Counter()
+    for tags in counts.values():
+        overall.update(tags)
+    # For a new word, and between two tags that are even, the commonest tag of all shall
+    # win: so each tag gets its share of all words on top, halved, never a whole count.
+    extra = {tag: overall[tag] / (2 * overall.total()) for tag in data.labels}
+    rows = []
+    for sentence in data.parts[part]:
+        for word, _ in sentence:
+            tags = counts.get(word.lower(), Counter())
+            rows.append([tags[tag] + extra[tag] for tag in data.labels])
+    return torch.tensor(rows)
+
+
+def baselines(data, part, args):
+    """The rivals' scores on a part: name -> (M, C)."""
+    if args.task == "tag":
+        return {"most_frequent_tag": most_frequent_tag(data, part)}
+    return utils.review_baselines(data.parts[0], data.parts[part], data.labels)
+
+
+# What is the most that any reader from left to right can reach, however large, however
+# long trained?  Where two sentences begin alike, it has the same state, and must give
+# the same tag.  The best that it can do is the commonest tag after that beginning:
+#
+#     The team watches the boat      after "The team watches" it is VERB here
+#     The team watches were cheap    and NOUN here: one of the two must be wrong
+#
+# So count, for every beginning, how often its last word has each tag.  For the made-up
+# sentences, of which many begin alike, that is a true ceiling.  Real sentences hardly
+# ever begin alike, and counting them would say nothing.
 
 
 def left_to_right_ceiling(sentences):
-    """Accuracy, over all sentences, of the commonest tag after the same beginning."""
-    tags = defaultdict(Counter)
-    for line in sentences:
-        words = tuple(word for word, _ in line)
-        for i, (_, tag) in enumerate(line):
-            tags[words[: i + 1]][tag] += 1
-    best = sum(max(counts.values()) for counts in tags.values())
-    return best / sum(map(len, sentences))
+    """The best accuracy over the words of `sentences` for who sees no later word."""
+    tags_after = defaultdict(Counter)  # beginning -> tags of its last word
+    words = 0
+    for sentence in sentences:
+        beginning = ()
+        for word, tag in sentence:
+            beginning += (word,)
+            tags_after[beginning][tag] += 1
+            words += 1
+    best = sum(max(counts.values()) for counts in tags_after.values())
+    return best / words
 
 
-def baselines(data, k, args):
-    """What a sceptic asks for, on part k: name -> scores."""
-    if args.task == "classify":
-        return utils.review_baselines(data.parts[0], data.parts[k], data.labels)
-    table = tag_counts(data).to(args.device)
-    found = {"most_frequent_tag": judge(lambda b: table[b["text"]], data, k, args)}
-    if data.source.name == "sample":
-        every = [line for part in data.parts for line in part]
-        found["left_to_right_ceiling"] = {"accuracy": left_to_right_ceiling(every)}
+def compare_right(ours, our_right, theirs, their_right):
+    """Print McNemar's test (lesson 04) of two models on the same items, in words.
+
+    It takes items for independent.  Words of one sentence are not quite that, so for
+    tags a p just below 0.05 should convince nobody.
+    """
+    only_ours, only_theirs, p = utils.mcnemar(our_right, their_right)
+    print(f"Right where the other is wrong: {ours} {only_ours:,} times,", end=" ")
+    print(f"{theirs} {only_theirs:,} times.")
+    if p >= 0.05:
+        verdict = "chance may well do that: the two cannot be told apart"
+    elif only_ours > only_theirs:
+        verdict = f"more than chance: {ours} wins"
+    else:
+        verdict = f"more than chance: {theirs} wins"
+    print(f"McNemar's test: p = {p:.2g}, {verdict}.")
+
+
+# --- the small trial ----------------------------------------------------------------
+#
+# What is the future worth?  samples/tagged.conllu has 2,700 made-up sentences in pairs
+# which begin alike and go on differently, as the opening sentences do.  Two small
+# taggers learn from them in seconds: one with two directions, and one that reads
+# forwards only but has a larger state, so that both have as many weights.  Everything
+# else is equal.
+
+TRIAL = {
+    "task": "tag",
+    "quick": False,
+    "epochs": 4,
+    "batch_size": 64,
+    "lr": 0.02,
+    "clip": 1.0,
+    "weight_decay": 0.0,
+    "patience": 0,
+    "optimizer": "adam",
+    "accumulate": 1,
+    "precision": "fp32",
+    "no_packing": False,
+}
+
+
+def run_small_trial(args):
+    """Train and compare the two small taggers: their accuracies, name -> number."""
+    small = Namespace(**{**vars(args), **TRIAL})
+    source = utils.Source("sample", utils.SAMPLES / "tagged.conllu", real=False)
+    data = load_sentences(small, source)
+    config = {
+        "words": len(data.vocabulary),
+        "once": data.once,
+        "classes": len(data.labels),
+        "letters": False,  # no word of the test part is new
+        "cell": f"lstm, {BOTH}",
+        "hidden": 32,
+        "layers": 1,
+        "dropout": 0.2,
+    }
+    # The same with one direction, and with the hidden size that makes up for it.
+    cells = [f"lstm, {BOTH}", f"lstm, {FORWARDS}"]
+    shapes = utils.cells_of_equal_size(Tagger, config, cells)
+    truth = truth_of(data, TEST, small)  # (M,)
+    models = {}
+    rows = {}
+    right = {}
+    for name, shape in zip((BOTH, FORWARDS), shapes.values(), strict=True):
+        models[name], _ = train_model(shape, data, small)
+        scores = answer_all(models[name], data, TEST, small)  # (M, C)
+        found = score(scores, data, TEST, small)
+        right[name] = scores.argmax(1) == truth
+        rows[name] = {
+            "accuracy": found["accuracy"],
+            "ambiguous_accuracy": found["ambiguous_accuracy"],
+            "weights": utils.count_parameters(models[name]),
+        }
+    sentences = [*data.parts[0], *data.parts[1], *data.parts[2]]
+    ceiling = left_to_right_ceiling(sentences)
+    rows["ceiling, left to right"] = {"accuracy": ceiling}
+    title = f"The small trial: {len(sentences):,} made-up sentences"
+    utils.print_table(f"{title}, {len(truth):,} words to test", rows)
+    print("The ceiling is the most that any reader from left to right can reach, over")
+    print("all the sentences; on a part of them luck may lift it a little.")
+    compare_right(BOTH, right[BOTH], FORWARDS, right[FORWARDS])
+    show_opening(models, data, small)
+    return {name: row["accuracy"] for name, row in rows.items()}
+
+
+# --- answers beside the truth -------------------------------------------------------
+
+
+def batch_of(words, data, args):
+    """A batch of one sentence, given as a list of words."""
+    sentence = [(word, data.labels[0]) for word in words]  # any tag: nobody looks at it
+    batches = Sentences([sentence], data.vocabulary, data.labels, args, train=False)
+    return batches.take(torch.tensor([0]))
+
+
+def print_columns(rows):
+    """rows: name -> list of texts.  One line a row, the texts below each other."""
+    margin = max(len(name) for name in rows)
+    widths = []
+    for column in zip(*rows.values(), strict=True):
+        widths.append(max(len(text) for text in column))
+    for name, texts in rows.items():
+        pairs = zip(texts, widths, strict=True)
+        cells = "  ".join(f"{text:<{width}}" for text, width in pairs)
+        print(f"  {name:<{margin}}  {cells}".rstrip())
+
+
+def marked(answers, truth):
+    """Each answer with a tick or a cross before it."""
+    found = []
+    for answer, right in zip(answers, truth, strict=True):
+        mark = "✔" if answer == right else "✘"
+        found.append(f"{mark} {answer}")
     return found
 
 
-def report(model, name, records, data, args):
-    """The table on test beside its baselines, and metrics.json."""
-    checked, scores = (judge(model, data, k, args) for k in (1, 2))
-    metrics = {f"test_{name}": value for name, value in scores.items()}
-    metrics["val_accuracy"] = checked["accuracy"]
-    rows, others = {name: scores}, baselines(data, 2, args)
-    if args.no_packing:
-        model.reader.packing = True
-        rows["same weights, with lengths"] = judge(model, data, 2, args)
-        model.reader.packing = False
-    known = {name: row["accuracy"] for name, row in others.items()}
-    utils.print_table(f"{data.source.label}: test", rows | others)
-    if args.task == "tag":
-        print("Ambiguous words have several tags in training, unseen words have none.")
-    rival = max(known, key=lambda name: ("ceiling" not in name, known[name]))
-    gap = scores["accuracy"] - known[rival]  # a ceiling is no rival
-    print(f"Reading it: by accuracy {gap:+.4f} against {rival}.")
-    words = int(data.batches[0].lengths["text_length"].sum())
-    training = utils.training_summary(records, words, "tokens")
-    size = utils.count_parameters(model)
-    utils.write_metrics(args, data.source, metrics, known, training, size)
+@torch.no_grad()
+def show_opening(models, data, args):
+    """Print how the models (name -> model) tag the two sentences of the opening."""
+    known = set(data.labels)
+    if not all(known.issuperset(tags_of(sentence)) for sentence in OPENING):
+        return  # data with tags of their own
+    print("\nThe two sentences of the opening, tagged:")
+    chances_of = {name: [] for name in models}  # of watches being a verb or a noun
+    for sentence in OPENING:
+        words = words_of(sentence)
+        truth = tags_of(sentence)
+        rows = {"": [f"  {word}" for word in words]}
+        rows["truth"] = [f"  {tag}" for tag in truth]
+        for name, model in models.items():
+            scores = model(batch_of(words, data, args))[0]  # (5, C)
+            chances = scores.softmax(1)
+            answers = [data.labels[number] for number in chances.argmax(1).tolist()]
+            rows[name] = marked(answers, truth)
+            verb = chances[RIDDLE, data.labels.index("VERB")]
+            noun = chances[RIDDLE, data.labels.index("NOUN")]
+            chances_of[name].append(f"VERB {verb:.0%} NOUN {noun:.0%}")
+        print_columns(rows)
+    print("How likely is each for watches, in the first sentence, and in the second?")
+    print_columns(chances_of)
 
 
-def encode(text, data, args):
-    """A reader's text -> (words, batch of one)."""
+def show_sentences(scores, data):
+    """Print six test sentences, tagged: three all right, three with a mistake."""
+    _, unseen = kinds_of_words(data, TEST)  # (M,)
+    answers = scores.argmax(1).tolist()
+    right = []
+    wrong = []
+    place = 0  # of a word among all words of the part
+    for sentence in data.parts[TEST]:
+        words = []
+        said = []
+        for word, _ in sentence:
+            words.append(f"  {word}*" if unseen[place] else f"  {word}")
+            said.append(data.labels[answers[place]])
+            place += 1
+        truth = tags_of(sentence)
+        if 4 <= len(sentence) <= 6 and max(map(len, words)) <= 14:
+            rows = {"": words, "truth": [f"  {tag}" for tag in truth]}
+            rows["answer"] = marked(said, truth)
+            if said == truth:
+                right.append(rows)
+            else:
+                wrong.append(rows)
+    print(f"\n{data.source.label}: test sentences (* training does not have this word)")
+    for kind in (right, wrong):
+        for rows in kind[:: max(1, len(kind) // 3)][:3]:
+            print_columns(rows)
+
+
+def show_reviews(scores, data):
+    """Print ten test reviews from all over the part: the answer, the truth."""
+    rows = data.parts[TEST]
+    chances = scores.softmax(1)  # (N, C)
+    print(f"\n{data.source.label}: ten test reviews, the answer, the truth")
+    for place in range(0, len(rows), max(1, len(rows) // 10)):
+        text, truth = rows[place]
+        answer = data.labels[int(chances[place].argmax())]
+        mark = "✔" if answer == truth else "✘"
+        said = f"{answer} ({chances[place].max():.0%})"
+        start = " ".join(text.split())[:48]
+        print(f"  {mark} {said:<12} {truth:<6} {start} ...")
+
+
+# --- the report ---------------------------------------------------------------------
+
+
+def report(model, config, records, data, args, trial):
+    """The table on test beside its rivals, the answer in words, and metrics.json."""
+    ours = config["cell"]
+    truth = truth_of(data, TEST, args)  # (M,)
+    scores = answer_all(model, data, TEST, args)  # (M, C)
     if args.task == "tag":
-        words = re.findall(CUT, text)
-        line = [(word, data.labels[0]) for word in words]  # any tag: nobody looks at it
-        batches = tag_batches([line], data.vocabulary, data.labels, False, args)
+        show_sentences(scores, data)
+        show_opening({ours: model}, data, args)
     else:
-        tensors = utils.encode_texts([text], data.vocabulary, MAX_LENGTH)
-        words = data.vocabulary.decode(tensors["text"][0])
-        batches = make_batches(tensors, False, args)
-    return words, batches.take(torch.arange(1))
+        show_reviews(scores, data)
+
+    # The table.
+    answers = {ours: scores}  # name -> (M, C)
+    rivals = baselines(data, TEST, args)
+    answers |= rivals
+    if args.no_packing:  # the same weights, read as they should be
+        model.reader.packing = True
+        answers["same weights, packed"] = answer_all(model, data, TEST, args)
+        model.reader.packing = False
+    rows = {name: score(said, data, TEST, args) for name, said in answers.items()}
+    known = {name: rows[name]["accuracy"] for name in rivals}
+    best_rival = max(known, key=known.get)
+    if args.task == "tag" and data.source.name == "sample":
+        sentences = [*data.parts[0], *data.parts[1], *data.parts[2]]
+        known["left_to_right_ceiling"] = left_to_right_ceiling(sentences)
+        rows["ceiling, left to right"] = {"accuracy": known["left_to_right_ceiling"]}
+    unit = "words" if args.task == "tag" else "reviews"
+    utils.print_table(f"{data.source.label}: test, {len(truth):,} {unit}", rows)
+
+    # What it means.
+    metrics = {f"test_{name}": value for name, value in rows[ours].items()}
+    if args.task == "tag":
+        ambiguous, unseen = kinds_of_words(data, TEST)
+        metrics["test_ambiguous_words"] = int(ambiguous.sum())
+        metrics["test_unseen_words"] = int(unseen.sum())
+        print(f"{ambiguous.sum():,} of them have several tags in training,", end=" ")
+        print(f"{unseen.sum():,} do not stand in it.")
+    if args.no_packing:
+        print("Unpacked, an answer hangs on the texts that happen to share the batch.")
+        print("Would the same weights do better, told where each text ends?")
+        packed_right = answers["same weights, packed"].argmax(1) == truth
+        compare_right("unpacked", scores.argmax(1) == truth, "packed", packed_right)
+    our_right = scores.argmax(1) == truth
+    their_right = answers[best_rival].argmax(1) == truth
+    compare_right(ours, our_right, best_rival, their_right)
+    explain(args.task, trial)
+
+    checked = score(answer_all(model, data, VAL, args), data, VAL, args)
+    metrics["val_accuracy"] = checked["accuracy"]
+    metrics["trial_both_accuracy"] = trial[BOTH]
+    metrics["trial_forwards_accuracy"] = trial[FORWARDS]
+    words = int(data.train.lengths["text_length"].sum())
+    size = utils.count_parameters(model)
+    utils.write_metrics(
+        args, data.source, metrics, known, size, records, words, "tokens"
+    )
 
 
-def who_matters(model, batch):
-    """What each tag of a text rests on: its gradient's size at each word (T, T); or its
-    class: what the states at each word add to the score, by direction (1 or 2, T)."""
+# Two directions against one with as many weights on the real data, as recorded: two
+# trainings take minutes, so they are left to --compare direction.
+RECORDED = {
+    "classify": "IMDB, test, mean of three seeds: 0.9008 against 0.8937 forwards only",
+    "tag": "EWT",
+}
+
+
+def explain(task, trial):
+    """Print the answer to the title, in words."""
+    print("\nWhat does the future of a sentence tell?")
+    print("Where a later word decides, everything.  In the small trial, with as many")
+    print(f"weights, {trial[BOTH]:.1%} of the tags were right in both directions and")
+    print(f"{trial[FORWARDS]:.1%} forwards only.")
+    if task == "tag":
+        print("In real text many words are settled by themselves and by what stands")
+        print("before them, so the future tells less.  It still tells much:")
+    else:
+        print("For one answer a text, little: who reads from left to right has read")
+        print("all of it, too, before the answer is due.  The second direction only")
+        print("lets each word be seen in the light of what follows:")
+    print(f"  {RECORDED[task]}")
+    print("And where the future is not there yet, nobody may ask it.")
+
+
+# --- pictures -----------------------------------------------------------------------
+#
+# What does an answer rest on?
+#
+# For a tag: how much would its score change if the vector of this or that word changed
+# a little?  That is the length of a gradient, as in lesson 04.  A row of the picture is
+# a tag; forwards only, everything to the right of the diagonal is empty.
+#
+# For the class of a review we can be exact.  Each of the D state numbers had its
+# largest value at some word, and adds that value times a weight to the score of the
+# answer.  So every word gets what was found at it, forwards and backwards apart.
+
+
+def what_tags_rest_on(model, batch):
+    """Of a batch of one: how much each tag rests on each word, rows sum to 1 (T, T)."""
     x = model.vectors(batch).detach().requires_grad_()  # (1, T, E)
-    if model.per_word:
-        with torch.backends.cudnn.flags(enabled=False):  # no gradient in eval mode
-            best = model.read(x, batch["text_length"])[0].amax(1)  # (T,)
-        pulls = [torch.autograd.grad(b, x, retain_graph=True)[0][0] for b in best]
-        rows = torch.stack(pulls).norm(dim=2)  # (T, T)
-        return (rows / rows.sum(1, keepdim=True)).cpu()
-    best, word = model.reader(x, batch["text_length"])[0].max(0)  # the pooling: (D,)
-    weight = model.output.weight  # (C, D)
-    gain = best * (weight[model.output(best).argmax()] - weight.mean(0))  # (D,)
-    rows = x.new_zeros(len(model.reader.layers[0]), x.shape[1])
-    rows = rows.scatter_add(1, word.view(len(rows), -1), gain.view(len(rows), -1))
-    return rows.detach().cpu()
+    with torch.backends.cudnn.flags(enabled=False):  # it keeps no gradient in eval mode
+        scores = model.answer(x, batch["text_length"])[0]  # (T, C)
+    rows = []
+    for best in scores.amax(1):  # the score of the tag that was given
+        (gradient,) = torch.autograd.grad(best, x, retain_graph=True)  # (1, T, E)
+        rows.append(gradient[0].norm(dim=1))  # (T,)
+    pulls = torch.stack(rows)  # (T, T)
+    return (pulls / pulls.sum(1, keepdim=True)).cpu()
 
 
-def draw(model, records, data, args):
-    """Training curves; what the answers rest on; for tags, the confusion."""
-    about, tags = f"{data.source.label}, {args.task}", args.task == "tag"
+@torch.no_grad()
+def what_class_rests_on(model, batch):
+    """Of a batch of one: what each word adds to the answer's score, (directions, T).
+
+    The sum of all is the score of the answer, above the mean of all classes' scores,
+    but for the biases.
+    """
+    x = model.embed(batch["text"])  # (1, T, E)
+    states = model.reader(x, batch["text_length"])[0]  # (T, D)
+    largest = states.max(dim=0)  # .values (D,), and .indices (D,): at which word
+    weights = model.output.weight  # (C, D)
+    answer = model.output(largest.values).argmax()
+    gains = largest.values * (weights[answer] - weights.mean(0))  # (D,)
+    hidden = model.reader.hidden
+    found = torch.zeros(len(gains) // hidden, len(states))  # (directions, T)
+    for number in range(len(gains)):
+        direction = number // hidden  # the first H numbers are f's, then come b's
+        word = int(largest.indices[number])
+        found[direction, word] += gains[number].item()
+    return found
+
+
+# What the picture is of, without --predict.
+EXAMPLES = {
+    "classify": "They can watch it, but it is no joy to watch.",
+    "tag": " ".join(words_of(OPENING[1])),
+}
+
+
+def draw(model, config, records, data, args):
+    """Pictures: training, what answers rest on, and for tags what is taken for what."""
+    about = f"{data.source.label}, {config['cell']}"
     panels = {"loss": ["loss", "val_loss"], "accuracy": ["accuracy", "val_accuracy"]}
-    utils.plot_records(args, f"Training, {about}", records, panels)
-    words, batch = encode((args.predict or [EXAMPLE])[0], data, args)
-    shares, words = who_matters(model, batch)[:40, :40], words[:40]
-    rows = words if tags else ["forwards", "backwards"][: len(shares)]
-    axes = (rows, words, "word", "tag of" if tags else "direction", "weight")
-    utils.plot_matrix(args, "what_matters", about, shares, *axes, centred=not tags)
-    print("  Reading it: a row shows which words its tag, or its direction, rests on.")
-    if tags:
-        scores, truth = answers(model, data.batches[2], args)
-        order = {"labels": range(len(data.labels)), "normalize": "true"}
-        share = confusion_matrix(truth, scores.argmax(1), **order)
-        axes = (data.labels, data.labels, "answer", "truth", "share of row")
-        utils.plot_matrix(args, "confusion", f"Test, {about}", share, *axes)
-        print("  Reading it: a row is a tag; what lies off the diagonal went wrong.")
+    title = f"Training, {about}"
+    utils.plot_records(args, "training", title, {about: records}, panels)
+    text = args.predict[0] if args.predict else EXAMPLES[args.task]
+    words, batch = encode_text(text, data, args)
+    words = words[:40]  # more could not be read
+    if args.task == "tag":
+        utils.plot_matrix(
+            args,
+            "what_matters",
+            f"What tags rest on, {about}",
+            what_tags_rest_on(model, batch)[:40, :40],
+            rows=words,
+            columns=words,
+            xlabel="word",
+            ylabel="tag of",
+            bar="share",
+        )
+        print("  Reading it: a row shows on which words this word's tag rests.")
+        draw_confusion(model, about, data, args)
+    else:
+        gains = what_class_rests_on(model, batch)[:, :40]
+        utils.plot_matrix(
+            args,
+            "what_matters",
+            f"What the answer rests on, {about}",
+            gains,
+            rows=["forwards", "backwards"][: len(gains)],
+            columns=words,
+            xlabel="word",
+            ylabel="direction",
+            bar="adds to the score",
+            centred=True,
+        )
+        print("  Reading it: red speaks for the answer, blue against it; where it was")
+        print("  found, by the reader from the left and by the one from the right.")
 
 
+def draw_confusion(model, about, data, args):
+    """A picture of which tag is taken for which."""
+    from sklearn.metrics import confusion_matrix
+
+    answers = answer_all(model, data, TEST, args).argmax(1)  # (M,)
+    truth = truth_of(data, TEST, args)
+    classes = range(len(data.labels))
+    share = confusion_matrix(truth, answers, labels=classes, normalize="true")
+    utils.plot_matrix(
+        args,
+        "confusion",
+        f"Test, {about}",
+        share,
+        rows=data.labels,
+        columns=data.labels,
+        xlabel="answer",
+        ylabel="truth",
+        bar="share of the row",
+    )
+    print("  Reading it: a row is a tag; what is bright off the diagonal went wrong.")
+
+
+# --- texts of the reader (--predict) ------------------------------------------------
+#
+# EWT cuts words in its own way: don't is two, do and n't; it's is two, it and 's.  Text
+# that a reader gives for tagging is cut likewise, by the first of these that fits:
+#
+#     \w+?(?=n['’]t\b)        the do of don't
+#     n['’]t\b                the n't
+#     ['’]\w+                 's, 're, 'll
+#     \w+(?:[.-]\w+)*         a word: Time, well-known, 3.5
+#     [^\w\s]                 one mark
+
+CUT = re.compile(r"\w+?(?=n['’]t\b)|n['’]t\b|['’]\w+|\w+(?:[.-]\w+)*|[^\w\s]")
+
+
+def encode_text(text, data, args):
+    """A reader's text -> (its words, a batch of one)."""
+    if args.task == "tag":
+        words = CUT.findall(text)
+        return words, batch_of(words, data, args)
+    tensors = utils.encode_texts([text], data.vocabulary, MAX_LENGTH)
+    words = data.vocabulary.decode(tensors["text"][0].tolist())
+    batches = utils.Batches(tensors, 1, args.device)
+    return words, batches.take(torch.tensor([0]))
+
+
+@torch.no_grad()
 def print_predictions(model, data, args):
-    """--predict: the class of a text, or the tags of its words."""
+    """--predict: the class of each text, or the tag of each of its words."""
+    print()
     for text in args.predict:
-        words, batch = encode(text, data, args)
-        with torch.no_grad():
-            chances, best = model(batch)[0].softmax(1).max(1)  # (A,), (A,)
-        best = [data.labels[i] for i in best]
-        line = " ".join(map("/".join, zip(words, best, strict=False)))
-        print(line if args.task == "tag" else f"{best[0]} {chances[0]:.1%}: {text}")
+        words, batch = encode_text(text, data, args)
+        chances = model(batch)[0].softmax(-1)  # (C,), or (T, C)
+        if args.task == "tag":
+            tags = [data.labels[number] for number in chances.argmax(1).tolist()]
+            pairs = zip(words, tags, strict=True)
+            print(" ".join(f"{word}/{tag}" for word, tag in pairs))
+        else:
+            answer = data.labels[int(chances.argmax())]
+            print(f"{answer} {chances.max():.1%}: {text}")
 
 
 # ====================================================================================
 # 5. Command line
 # ====================================================================================
 
-DATASETS = {"classify": ("imdb", "reviews.csv"), "tag": ("ewt", "tagged.conllu")}
-EXAMPLE = "They can watch it, but it is no joy to watch."  # for a picture
-FLAGS = ("epochs", "batch_size", "hidden_size", "lr", "dropout")  # defaults by task:
-DEFAULTS = {"classify": (3, 64, 100, 0.005, 0.5), "tag": (9, 32, 128, 0.005, 0.4)}
+REAL = {"classify": "imdb", "tag": "ewt"}
+SAMPLE = {"classify": "reviews.csv", "tag": "tagged.conllu"}
+# What a flag is if the reader does not give it.
+DEFAULTS = {
+    "classify": {
+        "epochs": 3,
+        "batch_size": 64,
+        "hidden_size": 100,
+        "lr": 0.005,
+        "dropout": 0.5,
+    },
+    "tag": {
+        "epochs": 9,
+        "batch_size": 32,
+        "hidden_size": 128,
+        "lr": 0.005,
+        "dropout": 0.4,
+    },
+}
 
 
-def make_flags(argv):
-    """The flags, with the defaults of the task that --task names."""
-    first = utils.Parser(add_help=False, allow_abbrev=False)
-    first.add_argument("--task", choices=list(DEFAULTS), default="classify")
-    task = first.parse_known_args(argv)[0].task
+def make_flags():
+    """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
-    own = "CSV with text,label; for tags CoNLL-U, or lines of a word and its tag"
-    utils.add_data_flags(parser, [DATASETS[task][0], "sample"], own)
-    utils.add_training_flags(parser, **dict(zip(FLAGS, DEFAULTS[task], strict=True)))
+    own = "CSV with text,label; for --task tag CoNLL-U, or lines of a word and its tag"
+    utils.add_data_flags(parser, [*REAL.values(), "sample"], own)
+    utils.add_training_flags(  # None: by task, from DEFAULTS
+        parser, epochs=None, batch_size=None, hidden_size=None, lr=None, dropout=None
+    )
     add = parser.add_argument_group("this lesson").add_argument
-    told = f"default classify; {', '.join(FLAGS)} by task: {DEFAULTS}"
-    add("--task", choices=list(DEFAULTS), default="classify", help=told)
+    add(
+        "--task",
+        choices=list(DEFAULTS),
+        default="classify",
+        help="one answer a review (default), or a tag for each word",
+    )
     add("--cell", choices=list(CELLS), default="lstm", help="default lstm")
     add("--unidirectional", action="store_true", help="read forwards only")
-    add("--no-packing", action="store_true", help="start backwards in the padding")
+    add(
+        "--no-packing",
+        action="store_true",
+        help="read backwards through the padding, as nn.LSTM does without packing",
+    )
     add("--char-features", choices=["cnn", "none"], default="cnn", help="default cnn")
     add("--compare", choices=["direction"], help="two models of one size, one table")
-    add("--predict", nargs="+", metavar="TEXT", default=[])
+    add("--predict", nargs="+", metavar="TEXT", default=[], help="texts to ask about")
     return parser
 
 
-def new_card(data, args):
-    """How to build a new model for this data: what a checkpoint will carry."""
-    direction = "unidirectional" if args.unidirectional else "bidirectional"
-    tags, texts = args.task == "tag", " ".join([*data.vocabulary, *data.labels])
-    config = {"words": len(data.vocabulary), "once": data.once, "per_word": tags}
-    config |= {"classes": len(data.labels), "layers": args.num_layers}
-    config |= {"spelled": tags and args.char_features == "cnn", "dropout": args.dropout}
-    config |= {"cell": f"{direction} {args.cell}", "hidden": args.hidden_size}
-    digest = hashlib.sha256(texts.encode()).hexdigest()[:8]
-    return utils.model_card(args, data.source, config, task=args.task, texts=digest)
+def choose_source(args):
+    """The data set of the task, as a Source."""
+    real = REAL[args.task]
+    if args.dataset not in ("auto", "sample", real):
+        raise utils.UserError(
+            f"--task {args.task} reads --dataset {real} or sample, not {args.dataset}"
+        )
+    return utils.choose_dataset(
+        args, [real], {"sample": utils.SAMPLES / SAMPLE[args.task]}
+    )
 
 
-def compare(config, data, args):
-    """--compare direction: the hidden sizes are such that both have as many weights."""
+def new_model(data, args):
+    """(config, feeds) of a new model: how to build it, and what feeds it."""
+    direction = FORWARDS if args.unidirectional else BOTH
+    config = {
+        "words": len(data.vocabulary),
+        "classes": len(data.labels),
+        "cell": f"{args.cell}, {direction}",
+        "hidden": args.hidden_size,
+        "layers": args.num_layers,
+        "dropout": args.dropout,
+    }
+    if args.task == "tag":
+        config["once"] = data.once
+        config["letters"] = args.char_features == "cnn"
+    feeds = {
+        "dataset": data.source.name,
+        "task": args.task,
+        "vocabulary": data.vocabulary.tokens,
+        "labels": data.labels,
+    }
+    return config, feeds
+
+
+def load_model(feeds, data, args):
+    """(model, config) of --path, for `--eval-only`."""
+    model, config, saved = utils.load(
+        args, NETWORKS[args.task], dataset=data.source.name, task=args.task
+    )
+    # Words are numbered by the training part.  Other texts: other numbers, and what is
+    # test here may have been training there.
+    if saved != feeds:
+        raise utils.UserError(
+            f"{args.path} was trained on other texts; give the data and flags of that "
+            "training"
+        )
+    model.reader.packing = not args.no_packing
+    return model, config
+
+
+def compare_directions(config, data, args):
+    """`--compare direction`: two directions against one that has as many weights."""
+    truth = truth_of(data, VAL, args)  # (M,)
+    models = {}
+    right = {}
 
     def train(shape):
         model, records = train_model(shape, data, args)
-        return model, records, judge(model, data, 1, args)
+        scores = answer_all(model, data, VAL, args)  # (M, C)
+        models[shape["cell"]] = model
+        right[shape["cell"]] = scores.argmax(1) == truth
+        return model, records, score(scores, data, VAL, args)
 
-    cells = [f"{way} {args.cell}" for way in ("bidirectional", "unidirectional")]
-    kinds = utils.cells_of_equal_size(Network, {**config, "cell": cells[0]}, cells)
-    utils.compare_variants(args, data.source, kinds, train, baselines(data, 1, args))
+    both = f"{args.cell}, {BOTH}"
+    forwards = f"{args.cell}, {FORWARDS}"
+    shapes = utils.cells_of_equal_size(
+        NETWORKS[args.task], {**config, "cell": both}, [both, forwards]
+    )
+    others = {
+        name: score(scores, data, VAL, args)
+        for name, scores in baselines(data, VAL, args).items()
+    }
+    utils.compare_variants(args, data.source, shapes, train, others)
+    if len(right) == 2:  # neither diverged
+        compare_right(both, right[both], forwards, right[forwards])
+        if args.task == "tag":
+            show_opening(models, data, args)
     print("Reading it: one seed; try others before you trust a small difference.")
 
 
 def main(argv=None):
-    args = utils.parse_flags(make_flags(argv), argv, __file__)
+    args = utils.parse_flags(
+        make_flags(), argv, __file__, defaults=lambda args: DEFAULTS[args.task]
+    )
     utils.check_texts(args.predict)
-    show_directions()
-    real, sample = DATASETS[args.task]
-    source = utils.choose_dataset(args, [real], {"sample": utils.SAMPLES / sample})
-    data = load_data(source, args)
-    sizes = " / ".join(f"{len(part):,}" for part in data.parts)
-    print(f"{source.label}: {sizes} texts, {len(data.vocabulary):,} words known")
-    about = new_card(data, args)
-    if args.compare:
-        return compare(about["config"], data, args)
-    if args.eval_only:
-        same = {name: about[name] for name in ("dataset", "task", "texts")}
-        about, records = utils.load_card(args, **same), []
-        model = utils.load_model(Network, about, args.path).to(args.device).eval()
-        model.reader.packing = not args.no_packing
+
+    # 1. The question on five words; the data, one example looked at.
+    source = choose_source(args)
+    if args.task == "tag":
+        data = load_sentences(args, source)
     else:
-        model, records = train_model(about["config"], data, args, about)
-    report(model, about["config"]["cell"], records, data, args)
+        data = load_reviews(args, source)
+    config, feeds = new_model(data, args)
+    if args.compare:
+        return compare_directions(config, data, args)
+    show_what_has_been_read()
+    sizes = " / ".join(f"{len(part):,}" for part in data.parts)
+    print(f"\n{source.label}: {sizes} texts to train, validate, test;", end=" ")
+    print(f"{len(data.vocabulary):,} words known")
+    if args.task == "tag":
+        show_tags(data)
+        show_one_sentence(data)
+    else:
+        show_one_review(data)
+
+    # 2. The model: as one would write it, what it does inside, padding, letters.
+    show_two_directions_in_pytorch()
+    show_two_cells()
+    show_reading_backwards()
+    show_what_padding_does()
+    show_reader_equals_packing()
+    show_one_filter()
+    show_filters_by_hand()
+
+    # 3. Training: what counts; where two directions are cheating; a trial in seconds;
+    #    then the real thing.
+    show_loss_of_real_words()
+    show_cheating()
+    trial = run_small_trial(args)
+    records = []
+    if args.eval_only:
+        model, config = load_model(feeds, data, args)
+    else:
+        print(f"\nTraining on {source.label}: one line an epoch")
+        model, records = train_model(config, data, args, feeds)
+
+    # 4. Evaluation: what does it say, how good is it, what does it rest on?
+    report(model, config, records, data, args, trial)
     if not args.no_plots:
-        draw(model, records, data, args)
-    print_predictions(model, data, args)
+        draw(model, config, records, data, args)
+    if args.predict:
+        print_predictions(model, data, args)
 
 
 if __name__ == "__main__":
