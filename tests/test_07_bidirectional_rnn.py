@@ -565,6 +565,19 @@ def test_left_to_right_ceiling_by_hand():
     assert lesson.left_to_right_ceiling([[("a", "X")], [("b", "Y")]]) == 1
 
 
+def test_the_winner_is_the_one_that_is_right_more_often(capsys):
+    """Named by hand; 5 to 0 is what a coin does once in 16."""
+    ours = torch.tensor([True] * 6 + [False] * 20)
+    lesson.compare_right("ours", ours, "theirs", ~ours)
+    lesson.compare_right("theirs", ~ours, "ours", ours)
+    lesson.compare_right("a", ours[1:6], "b", ~ours[1:6])
+    said = capsys.readouterr().out.splitlines()
+    assert "ours 6 times, theirs 20 times" in said[0]
+    assert said[1].endswith("theirs wins.") and said[3].endswith("theirs wins.")
+    assert "p = 0.062" in said[5] and "cannot be told apart" in said[5]
+    assert lesson.marked(["A", "B"], ["A", "C"]) == ["✔ A", "✘ B"]
+
+
 def test_the_small_trial_answers_the_title(tmp_path):
     """Both directions pass what no reader from left to right can; one does not.
 
