@@ -505,7 +505,20 @@ def test_coverage_is_of_the_next_step_in_the_test_part():
     band[:, 0, lesson.HIGH] = np.where(np.arange(count) % 4 == 0, -1e8, 1e9)
     found = lesson.report_coverage(band, data)
     assert found["test_coverage"] == 0.75
-    assert found["coverage_low"] < 0.75 < found["coverage_high"]
+
+
+def test_expected_shares_against_a_simulation():
+    """Margins found on 30 values, hits counted among 50 others, many times."""
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(4000):
+        values = rng.standard_normal(80)
+        margin = lesson.margin_of(values[:30])
+        shares.append(np.mean(values[30:] <= margin))
+    least, most = lesson.expected_shares(30, 50)
+    assert np.quantile(shares, [0.025, 0.975]) == pytest.approx(
+        [least, most], abs=0.021
+    )
 
 
 # ---------------------------------------------------------------- several steps
