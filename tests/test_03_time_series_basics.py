@@ -146,6 +146,7 @@ def test_fit_on_a_line():
     values = np.arange(0.0, 80, 2)
     line = lesson.fit_on(values, 4, 1)
     assert (line.mean, line.slope, line.naive_mae, line.season) == (39, 2, 2, None)
+    assert lesson.fit_on(values, 4, 3).naive_mae == 2  # one step, whatever is asked
     assert line.std == pytest.approx(values.std())
     assert line.width == 2
 
