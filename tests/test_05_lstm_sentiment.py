@@ -556,6 +556,18 @@ def test_compare_trains_on_a_fixed_draw(tmp_path):
         assert reviews.parts[0].ids[place] is ids
 
 
+def test_a_model_is_built_as_the_flags_say():
+    """The default of --pooling is max: that another one arrives shows nowhere else."""
+    line = "--pooling mean --layer-norm --cell gru --num-layers 2 --hidden-size 7"
+    args = lesson.make_flags().parse_args([*line.split(), "--dropout", "0.1"])
+    reviews = utils.Reviews(["good", "bad"], ["neg", "pos"], [])
+    config, feeds = lesson.new_model(utils.Source("made", None, False), reviews, args)
+    given = shape(words=4, classes=2, cell="gru", hidden=7, layers=2, pooling="mean")
+    given |= {"norm": True, "dropout": 0.1, "embedding": config["embedding"]}
+    assert config == given
+    assert feeds["keep"] == args.keep
+
+
 def test_variants_differ_in_what_they_are_named_for():
     """`none` has no brake left; each other variant adds one thing."""
     args = lesson.make_flags().parse_args(["--compare", "regularization"])
