@@ -682,6 +682,16 @@ def test_no_packing_reaches_training_and_the_loaded_model(
     assert seen == expected
 
 
+def test_the_best_epoch_is_that_of_most_right_answers(monkeypatch):
+    """The lowest loss may be of another epoch: there, it is less sure where it errs."""
+    seen = []
+    monkeypatch.setattr(utils, "fit", lambda *rest, **more: seen.append(more))
+    data = Namespace(train=None, val=None)
+    args = Namespace(seed=0, task="tag", device="cpu", no_packing=False)
+    lesson.train_model(make_config("tag"), data, args)
+    assert seen == [{"monitor": "val_accuracy"}]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_compare_direction_at_equal_weights(tmp_path, capsys, task):
     """Two networks within two percent of each other's size, in one table, with a test."""
