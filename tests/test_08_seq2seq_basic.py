@@ -283,6 +283,17 @@ def test_baselines_by_hand():
     assert found["chance"][1]["exact_match"] == pytest.approx(luck)
 
 
+def test_a_model_is_built_as_the_flags_say():
+    flags = ["--task", "reverse", "--reverse-source", "--cell", "rnn"]
+    flags += ["--num-layers", "2"]
+    args = lesson.make_flags().parse_args([*flags, "--hidden-size", "7"])
+    parts = [[("1 2", "2 1")]] * 3
+    source = utils.Source("reverse", None, real=False)
+    config, _ = lesson.new_model(source, parts, args)
+    given = {"reverse_source": True, "cell": "rnn", "layers": 2, "hidden": 7}
+    assert given.items() <= config.items()
+
+
 def test_own_pairs_are_learned_and_beam_is_reported(tmp_path, capsys):
     path = tmp_path / "pairs.tsv"
     lines = []
