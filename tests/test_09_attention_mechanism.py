@@ -166,6 +166,21 @@ def test_the_keys_are_of_both_directions():
         assert not torch.allclose(keys[0, place], other[0, place])
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_first_state_is_made_of_both_ends(layers):
+    """Of each layer the ends of the two directions, side by side."""
+    model = make_model(layers=layers)
+    ids = torch.tensor([[4, 5, 6]])
+    state = model.encode(ids, torch.tensor([3]))[2]
+    _, (h, c) = model.encoder(model.embed_source(ids))  # (2L, 1, H)
+    for layer in range(layers):
+        there, back = 2 * layer, 2 * layer + 1
+        first_h = torch.tanh(model.bridge_h(torch.cat([h[there], h[back]], dim=1)))
+        first_c = model.bridge_c(torch.cat([c[there], c[back]], dim=1))
+        torch.testing.assert_close(state[0][:, layer], first_h)
+        torch.testing.assert_close(state[1][:, layer], first_c)
+
+
 def test_none_sees_one_key_and_the_rest_start_alike():
     models = {}
     for kind in KINDS:
