@@ -212,6 +212,16 @@ def test_same_seed_same_text_and_unknown_is_never_written():
     assert 0 not in texts[0]
 
 
+def test_nothing_is_dropped_while_writing_and_scoring():
+    model = make_model(tokens=9, dropout=0.5)
+    prompt = torch.tensor([3, 4])
+    ids = torch.randint(1, 9, (40,))
+    written = lesson.generate(model, prompt, 40, seed=0)
+    nats = lesson.score(model, ids)
+    assert lesson.generate(model.train(), prompt, 40, seed=0) == written
+    assert lesson.score(model.train(), ids) == pytest.approx(nats, abs=1e-9)
+
+
 # --- counting ---------------------------------------------------------------------------------
 
 
@@ -239,6 +249,9 @@ def test_kneser_ney_is_a_probability_and_prefers_what_it_saw(order):
         assert total == pytest.approx(1)
         assert grams.probability(history, chr(8)) > 0  # never seen
     assert grams.score(ids) < math.log(9)
+    text = "".join(chr(i) for i in ids[:40].tolist())
+    nats = [-math.log(grams.probability(text[:i], text[i])) for i in range(1, 40)]
+    assert grams.score(ids[:40]) == pytest.approx(sum(nats) / 39)
 
 
 def test_kneser_ney_counts_histories_not_occurrences():
