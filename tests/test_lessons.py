@@ -259,16 +259,16 @@ def test_every_training_flag_at_once(case, tmp_path, monkeypatch):
 @pytest.mark.parametrize("case", [c for c in CASES if c not in ("01", "08")])
 def test_first_start_without_network(case, tmp_path, monkeypatch, capsys):
     """The default flags go on with a sample that is there, and say so in one line."""
-    real = rnn_utils.choose_dataset
+    choose = rnn_utils.choose_dataset
     chosen = []
 
     def refuse(name, data_dir):
         raise rnn_utils.UserError(f"no network for {name}")
 
-    def stop(args, names, offline):
-        assert set(names) <= set(rnn_utils.DATASETS)
+    def stop(args, real, offline):
+        assert set(real) <= set(rnn_utils.DATASETS)
         assert all(path is None or path.exists() for path in offline.values())
-        chosen.append(real(args, names, offline))
+        chosen.append(choose(args, real, offline))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(rnn_utils, "fetch", refuse)
