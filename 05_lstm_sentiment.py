@@ -26,18 +26,18 @@ Run it
     python 05_lstm_sentiment.py --eval-only --predict "Slow, but I loved it."
     python 05_lstm_sentiment.py --input FILE.csv      (columns text and label)
 
-You should see  (imdb [real], seed 0, @SECONDS@)
+You should see  (imdb [real], seed 0, a few minutes in all)
       model                accuracy   macro_f1
-      lstm (this lesson)     @ACC@     @F1@
-      majority               @MACC@     @MF1@
-      tfidf_unigram          @UACC@     @UF1@
-      tfidf_bigram           @BACC@     @BF1@
-      ratio_trigram          @RACC@     @RF1@
+      lstm (this lesson)     0.8800     0.8799
+      majority               0.5000     0.3333
+      tfidf_unigram          0.8855     0.8855
+      tfidf_bigram           0.9096     0.9096
+      ratio_trigram          0.9173     0.9173
     accuracy is the share of test reviews judged rightly; macro_f1 is explained in
     lesson 04.  "majority" gives every review the same answer.  The other three count:
     words, pairs of words, runs of one to three words (section 4).
-    The first of 50 letters is recalled by the plain RNN with accuracy @RNN@, by LSTM
-    and GRU with @LSTM@ and @GRU@ (chance: 0.125).
+    The first of 50 letters is recalled by the plain RNN with accuracy 0.200, by LSTM
+    and GRU with 1.000 each (chance: 0.125).
 
 Try this  (guess first, then run)
     --dataset sample                here the order of words decides: who wins now?
@@ -532,8 +532,11 @@ def show_poolings():
     )
 
 
-# Which is the default?  All four were trained on all reviews of IMDB (seed 0); right on
-# validation were: max @POOLMAX@, attention @POOLATT@, mean @POOLMEAN@, last @POOLLAST@.
+# Which is the default?  Trained for three epochs on all reviews of IMDB (seed 0), right on
+# validation were: mean 0.9008, attention 0.8928, max 0.8900; on test, which was looked at
+# afterwards, attention 0.8879, max 0.8848, mean 0.8828.  Another seed moves each by 0.003,
+# so no measurement chooses between them.  The default is max: a strong word keeps its say
+# however long the review is, where a mean divides it by hundreds of words.
 #
 # The whole network:
 #

@@ -1677,7 +1677,12 @@ def make_flags():
         action="store_true",
         help="read backwards through the padding, as nn.LSTM does without packing",
     )
-    add("--char-features", choices=["cnn", "none"], default="cnn", help="default cnn")
+    add(
+        "--char-features",
+        choices=["cnn", "none"],
+        default="cnn",
+        help="filters over the letters of words to tag (default), or words alone",
+    )
     add("--compare", choices=["direction"], help="two models of one size, one table")
     add("--predict", nargs="+", metavar="TEXT", default=[], help="texts to ask about")
     return parser

@@ -34,8 +34,8 @@ You should see  (reverse [sample], seed 0, two threads, about a minute in all)
     the network was of its answers (section 4).  "copy" writes the question again,
     "chance" draws digits.  Of sequences 1, 3 and 6 digits longer than any in training,
     0.9350, 0.5500 and 0.0650 are exact: what was learned ends with the lengths seen.
-    --task translate  (multi30k [real]): BLEU @T1@ greedy, @T2@ by beam search; a
-    dictionary, word for word, has @T3@.
+    --task translate  (multi30k [real], eight minutes): BLEU 17.5 greedy, 17.9 by beam
+    search; a dictionary, word for word, has 17.4.
 
 Try this  (guess first, then run)
     --hidden-size 32            how many digits fit into 64 numbers, h and c?

@@ -401,6 +401,10 @@ def test_nothing_is_learnt_from_the_held_out_part(tmp_path):
     assert found["models"]["char"]["held_out_coverage"] < 1  # the s, c and r of secret
     assert found["models"]["bpe"]["exactly_back"] == 1
     assert found["models"]["bpe"]["held_out_coverage"] == 1
+    # Merges of the whole text would make one piece of secret.
+    merges = lesson.learn_bpe(lesson.count_chunks(["alpha beta beta"] * 9), 500, 1)
+    pieces = lesson.BytePairs(merges).cut("secret secret secret beta")
+    assert found["models"]["bpe"]["held_out_tokens"] == len(pieces) > 4
     found = run(tmp_path, "--input", path, "--tokenizer", "bpe")
     assert found["metrics"] == {"held_out_coverage": 1}
 

@@ -191,7 +191,7 @@ def test_windows_against_a_loop(target):
 
 
 def test_no_window_straddles_the_split():
-    """Cut from 0, 1, 2, ...: all that is asked stays in its part, after what is known."""
+    """Cut from 0, 1, 2, ...: what is asked stays in its part, after what is known."""
     plain = lesson.Scaling(0.0, 1.0, [1.0] * 4)
     data = data_of(np.arange(200.0), length=5, horizon=4, scaling=plain)
     for start, end in ((0, 140), (140, 170), (170, 200)):
@@ -332,7 +332,7 @@ def test_pinball_is_least_at_its_level():
 
 
 def test_measure_by_hand():
-    """Answers 0 throughout: the next step counts once, the further ones by their mean."""
+    """Answers of 0: the next step counts once, the further ones by their mean."""
     model = untrained()
     for weight in model.parameters():
         nn.init.zeros_(weight)
@@ -344,7 +344,7 @@ def test_measure_by_hand():
 
 
 def test_each_answer_learns_what_its_loss_stands_for():
-    """One input, many truths: low, mean and high go to a tenth, the mean, nine tenths."""
+    """One input, many truths: the edges go to a tenth and to nine tenths."""
     draw = torch.Generator().manual_seed(0)
     y = -torch.rand(60, 2, generator=draw).log()  # skewed, so that all three differ
     model = untrained(horizon=2)
@@ -421,7 +421,7 @@ def test_diebold_mariano_against_its_formula():
 
 
 def test_diebold_mariano_where_the_variance_falls_below_zero():
-    """d = 3 -1 2 0, two ahead: 2.5 - 2 * 1.75 < 0, so 2.5; corrected (5 - 4 + 1/2) / 4."""
+    """d = 3 -1 2 0, two ahead: 2.5 - 2 * 1.75 < 0, so it is 2.5."""
     ours = np.array([2.0, 0, 2**0.5, 1])
     theirs = np.array([1.0, 1, 0, 1])
     statistic, _ = lesson.diebold_mariano(ours, theirs, 2)
@@ -429,7 +429,7 @@ def test_diebold_mariano_where_the_variance_falls_below_zero():
 
 
 def test_overlap_must_be_counted():
-    """Equal forecasts six ahead: rejected about at the level, carelessly far too often."""
+    """Equal forecasts six ahead: seldom told apart, carelessly far too often."""
     rng = np.random.default_rng(0)
     honest = 0
     careless = 0
@@ -445,7 +445,7 @@ def test_overlap_must_be_counted():
 
 @pytest.mark.parametrize("kind", ["ours", "linear", "none"])
 def test_the_answer_follows_the_test(kind):
-    """Yes only where the network or its rival beats the last value by more than luck."""
+    """Yes only where network or rival beats the last value by more than luck."""
     rng = np.random.default_rng(0)
     truth, one, two, three = rng.standard_normal((4, 80, 1))
     one /= one.std()
@@ -478,7 +478,7 @@ def test_margin_is_the_ninth_of_ten():
 
 @pytest.mark.parametrize("target", ["price", "return"])
 def test_corrected_band_holds_80_percent_of_validation(target, tmp_path):
-    """For every step ahead, and hardly more; the mean stays between its edges' moves."""
+    """For every step ahead, and hardly more; the mean is not moved."""
     args = args_of(tmp_path)
     data = data_of(walk(600), target=target)
     model = untrained()
@@ -602,7 +602,7 @@ def test_next_dates(kind):
 
 
 def test_noise_floor_is_that_of_the_test_part():
-    """What is left of the sine's test part without the wave, also of a shortened one."""
+    """What is left of the sine's test part without the wave, shortened or not."""
     series, _ = utils.sine_series()
     clean = np.sin(2 * np.pi * np.arange(2000) / 50)
     for count in (800, 2000):
