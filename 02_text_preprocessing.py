@@ -238,7 +238,9 @@ def load_documents(args):
         # Unicode can write é as one sign, or as e and an accent: NFC makes it one.
         # Else the same word would be two tokens, depending on who typed it.
         text = unicodedata.normalize("NFC", text)
-        if basic_english(text):  # else there is nothing in it but spaces and quotes
+        if basic_english(
+            text
+        ):  # else nothing is left of it: only spaces, quotes, ; or :
             documents.append(text)
     if len(documents) < 2:
         raise utils.UserError(
@@ -264,7 +266,7 @@ def load_documents(args):
 #     basic_english   lower case, marks apart      good | morrow | , | kate
 #     word            case and apostrophes kept    Good | morrow | , | Kate
 #     char            every character              G|o|o|d| |m|o|r|r|o|w|,| |K|a|t|e
-#     bpe             frequent parts of words      G|ood| m|or|row|,| K|ate
+#     bpe             frequent parts of words      G|ood| m|or|row|,| |K|ate
 #
 # Older programs also threw out frequent words (the, not, is) and cut endings off.  A
 # network that reads words in their order needs both: "not good" is not "good".
@@ -361,7 +363,8 @@ def visible(tokens):
 #
 # A vocabulary is a list of different tokens.  A token's id is its place in that list.
 # To make one: count how often each token occurs in the training part, sort by count,
-# number from 0.
+# number from 0.  A trained network works only with the vocabulary that it was trained
+# with: in another one, id 5 is another word.  So both are saved together.
 #
 # Why sort by count?  Not because a network cared: an id is only a name.  But a
 # vocabulary must end somewhere (each token costs a row of the embedding), and then the
@@ -432,7 +435,10 @@ def show_vocabulary():
 
 
 def encode(tokens, vocabulary, max_length):
-    """<bos> tokens <eos> as ids, max_length at most: of a long text the beginning."""
+    """<bos> tokens <eos> as ids, max_length at most: of a long text the beginning.
+
+    Where every token is needed, a long text is cut into windows instead (lesson 10).
+    """
     kept = tokens[: max_length - 2]  # two places are for <bos> and <eos>
     framed = [BOS]
     for token in kept:
@@ -997,8 +1003,14 @@ def follow_documents(texts, rows, vocabulary, tokenizer, args, source):
     total = sum(len(row) for row in rows)
     lost = 1 - kept / total
     padding = 1 - mask.float().mean().item()
-    print(f"  --max-length {args.max_length} cuts off {lost:.1%} of the tokens")
-    print(f"  padding in this batch: {padding:.1%}, work for nothing")
+    print(
+        f"  --max-length {args.max_length} cuts off {lost:.1%} of all training tokens;"
+    )
+    print("  a batch is filled up only to its own longest row.  Padding in this one:")
+    print(
+        f"  {padding:.1%}, work for nothing.  Texts of similar length in one batch need"
+    )
+    print("  less (all later lessons do that); packing (lesson 01) skips the rest.")
     return ids, mask
 
 
@@ -1045,7 +1057,10 @@ def print_merges(merges, train_texts, source):
     for word in [*lower[:1], *lower[99:100], *lower[999:1000], *long[:1]]:
         tokens = " ".join(visible(encoder.cut(" " + word)))
         print(f"    {word:<12} {counts[word]:>6,} times   {tokens}")
-    say("Frequent words become one token, rare ones stay in parts.")
+    say(
+        "Reading it: what was seen often becomes one token soonest; a long word needs "
+        "more merges than a short one."
+    )
 
 
 # Which tokenizer when?  Three numbers pull against each other.  A large vocabulary
@@ -1142,8 +1157,9 @@ def print_losses(tokenizers, vocabularies, held_rows):
 
 # Why is so much unknown, though the training part is nine times as long?  Because most
 # different words are rare.  Zipf's law: order words by count; the word of rank r occurs
-# about C / r times, C being the count of the first.  A few words fill half of any text,
-# and the others are so many that every new text brings some that no text had before.
+# about C / r times, C being the count of the first (roughly: within a factor of two or so,
+# while the counts themselves fall by thousands).  A few words fill half of any text, and
+# the others are so many that every new text brings some that no text had before.
 
 
 def counts_by_rank(train_rows, rows):
@@ -1180,12 +1196,20 @@ def print_coverage(train_rows, held_rows, vocabulary, args, source):
             }
     title = f"Share of tokens known, {args.tokenizer}, {source.label}"
     utils.print_table(title, rows, corner="most frequent")
-    say(
-        "Reading it: downwards, what a larger vocabulary adds; the last row is that of "
-        "this run."
-    )
+    if args.tokenizer == "bpe":
+        say(
+            "Reading it: downwards, what a larger vocabulary adds.  Pieces that never "
+            "stood alone in training are not in this list; the run's vocabulary has "
+            "them, and single bytes, so nothing is unknown to it."
+        )
+    else:
+        say(
+            "Reading it: downwards, what a larger vocabulary adds; the last row is that "
+            "of this run."
+        )
 
-    print(f"\nZipf's law, {args.tokenizer}: of words, rank x count stays much the same")
+    print(f"\nZipf's law, {args.tokenizer}: rank x count should stay of one size; for")
+    print("words it does, within a factor of two or so; for characters it does not")
     for rank in (1, 10, 100, 1000):
         if rank <= len(ranked):
             token = visible([ranked[rank - 1]])[0]

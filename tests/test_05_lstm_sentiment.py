@@ -427,7 +427,7 @@ def test_running_verdict_is_the_model_on_each_beginning(pooling):
 
 def test_what_max_pooling_takes():
     """Shares of the hidden numbers by the word of their maximum, from the pooled vector."""
-    model = make_model(hidden=5).eval()
+    model = make_model(hidden=5, pooling="max").eval()
     ids = torch.randint(1, 11, (1, 6))
     taken = lesson.taken_from(model, ids)
     with torch.no_grad():
@@ -435,6 +435,18 @@ def test_what_max_pooling_takes():
     pooled = lesson.pool(states, torch.tensor([6]), "max")[0]
     expected = [(states[0, t] == pooled).sum().item() / 5 for t in range(6)]
     assert taken.tolist() == pytest.approx(expected)
+
+
+def test_the_weights_of_attention_make_the_answer():
+    """Shown weights times states is what the model pools."""
+    model = make_model(pooling="attention", norm=True).eval()
+    ids = torch.randint(1, 11, (1, 6))
+    weights = lesson.weights_along(model, ids)
+    with torch.no_grad():
+        states = model.norm(model.rnn(model.embed(ids))[0])
+        pooled = lesson.pool(states, torch.tensor([6]), "attention", model.attend)[0]
+    assert weights.sum().item() == pytest.approx(1)
+    torch.testing.assert_close(weights @ states[0].float(), pooled.float())
 
 
 def fake_data(pairs):
@@ -557,7 +569,7 @@ def test_compare_trains_on_a_fixed_draw(tmp_path):
 
 
 def test_a_model_is_built_as_the_flags_say():
-    """The default of --pooling is max: that another one arrives shows nowhere else."""
+    """That another --pooling than the default arrives shows nowhere else."""
     line = "--pooling mean --layer-norm --cell gru --num-layers 2 --hidden-size 7"
     args = lesson.make_flags().parse_args([*line.split(), "--dropout", "0.1"])
     reviews = utils.Reviews(["good", "bad"], ["neg", "pos"], [])
@@ -638,7 +650,7 @@ def test_compare_at_equal_size_without_early_stopping(
     models = metrics(tmp_path)["models"]
     names = {
         "cell": ["lstm", "rnn", "gru"],
-        "pooling": ["max", "last", "mean", "attention"],
+        "pooling": ["attention", "last", "mean", "max"],
         "regularization": ["dropout 0.5", "none", "weight decay 1", "layer norm"],
     }[what]
     assert [name.split(",")[0] for name in models] == names
