@@ -52,7 +52,8 @@ Try this  (guess first, then run)
     --horizon 12, then 60        on the sunspots: which baseline is the best then?
     --dataset sine --horizon 25  half a period: which one is the worst, and why?
     --sequence-length 6          which lines of the output change, and which cannot?
-    --input my.csv --column NAME does a season show in your own data?
+    --input my.csv --column NAME
+                                 does a season show in your own data?
 """
 
 # Sizes
