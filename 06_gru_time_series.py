@@ -39,7 +39,8 @@ Try this  (guess first, then run)
     --dataset sine                   how close to the noise can any forecast come?
     --dataset stock                  is tomorrow's price in the prices until today?
     --dataset stock --leaky-scaling  a leak: in which units does it flatter?
-    --dataset stock --target return  does it help to ask for the change in per cent?
+    --dataset stock --target return  ask for the change in per cent: what becomes of
+                                     the error, and what of the band?
     --sequence-length 6, then 150    who gains from a longer past?
     --cell rnn, then --cell lstm     does the cell matter here?
 """
@@ -1213,12 +1214,12 @@ def report_coverage(band, data):
     strange = np.mean((truth < train.min()) | (truth > train.max()))
     if strange > 0.1 and data.target == "price":
         print(
-            f"{strange:.0%} of the test values lie beyond all that training held: the"
+            f"{strange:.0%} of the test values lie beyond all that training held.  Of"
         )
         print(
-            "network reads what it has never learned.  --target return reads changes,"
+            "such values the network has learned nothing, and neither has its band.  Try"
         )
-        print("which do not drift away.")
+        print("--target return: it reads changes, and these do not drift away.")
     return {"test_coverage": share, "expected_low": least, "expected_high": most}
 
 
