@@ -1213,13 +1213,9 @@ def report_coverage(band, data):
     train = data.values[: data.train_end]
     strange = np.mean((truth < train.min()) | (truth > train.max()))
     if strange > 0.1 and data.target == "price":
-        print(
-            f"{strange:.0%} of the test values lie beyond all that training held.  Of"
-        )
-        print(
-            "such values the network has learned nothing, and neither has its band.  Try"
-        )
-        print("--target return: it reads changes, and these do not drift away.")
+        print(f"{strange:.0%} of the test values lie beyond all that training held.")
+        print("Of such values network and band have learned nothing.  Try --target")
+        print("return: it reads changes, and these do not drift away.")
     return {"test_coverage": share, "expected_low": least, "expected_high": most}
 
 
@@ -1237,11 +1233,11 @@ def verdict(ours, theirs, p):
 
 # What the recorded runs of the other series found: seed 0, no further flags.
 RECORDED = {
-    "sine": "sine [sample]: yes; RMSE 0.2095, the last value 0.2804 (p < 0.001), "
+    "sine": "sine: yes; RMSE 0.2095, the last value 0.2804 (p < 0.001), "
     "an autoregression 0.2082 (p = 0.72): the wave repeats, only the noise is new",
-    "sunspots": "sunspots [real]: yes; RMSE 17.83, the last value 19.73 (p = 0.001), "
+    "sunspots": "sunspots: yes; RMSE 17.83, the last value 19.73 (p = 0.001), "
     "an autoregression 17.98 (p = 0.70): activity rises and falls slowly",
-    "stock": "stock [real]: no; RMSE 36.30, the last value 36.18 (p = 0.27), an "
+    "stock": "stock: no; RMSE 36.30, the last value 36.18 (p = 0.27), an "
     "autoregression 36.10 (p = 0.61): today's price holds what the past tells",
 }
 YES = "yes"
