@@ -30,7 +30,7 @@ Run it
     python 01_sequence_basics.py --quick
     python 01_sequence_basics.py --sequence-length 20 --batch-size 16
 
-You should see  (generated [sample] data, seed 0, one thread, about 12 seconds in all)
+You should see  (generated [sample] data, seed 0, one thread, about 10 seconds in all)
     model      parameters   train_loss   test_accuracy   6 steps   18 steps   24 steps
     guessing            0       0.6931          0.5000         -          -          -
     sum               130       0.6939          0.5000    0.5000     0.5000     0.5000
@@ -47,7 +47,8 @@ You should see  (generated [sample] data, seed 0, one thread, about 12 seconds i
 
 Try this  (guess first, then run)
     --sequence-length 40    does the linear layer keep up?  How far does the recurrent
-                            network now reach beyond the length of its training?
+                            network now reach beyond the length of its training?  Are
+                            40 sequences still enough for it?
     --sequence-length 100   A and B may stand anywhere in 100 letters.  Is that learned?
                             Part 12 also has 100 letters: what is different there?
     --batch-size 1600       all training sequences in every step: are 12 steps enough?
@@ -355,7 +356,7 @@ def show_the_linear_layer():
 # only because there are three points in time.  The drawing is called the network
 # "unrolled".  Three things follow.  The sequence may have any length: use the step once
 # more.  The number of weights does not depend on T.  And every example teaches the one
-# step, wherever in the sequence its A and B stand, so fewer examples are enough.
+# step, wherever in the sequence its A and B stand, so fewer examples can be enough.
 #
 # The step itself (Elman, 1990):
 #
@@ -1103,7 +1104,8 @@ def report(models, all_records, test, source, args):
 
 # Few examples.  Of 1,600 sequences of 12 letters, about 130 have their A at any given
 # place, so the linear layer can learn every place.  Of 40 sequences, about 3 have.  The
-# recurrent network has one step to learn, and every example is about that step.
+# recurrent network has one step to learn, and every example is about that step.  (This
+# is no law: from 40 sequences of 40 letters neither learns much, and the network less.)
 
 
 def compare_on_few(train_words, test, args):
