@@ -136,11 +136,3 @@ def signals_as_before():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "real_data: needs the real sets in RNN_DATA_DIR")
-    config.addinivalue_line("markers", "slow: not run; to be deleted with its test")
-
-
-def pytest_collection_modifyitems(config, items):
-    """Until every lesson's tests are rewritten: leave out what is marked slow."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
