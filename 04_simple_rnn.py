@@ -966,20 +966,19 @@ def show_forgetting(config, data, model, args):
         cells = [f"{reach[back]:>8.1g}" for back in (1, 3, 9, 30, 99)]
         print(f"  {name:<26} {' '.join(cells)}")
     near, far = curves[f"{config['cell']}, trained"][9::90]
+    print("Reading it: what gets no gradient teaches nothing.  Untrained, it dies out:")
+    print("within a name from PyTorch's own start, more slowly from an orthogonal W_hh")
     print(
-        "Reading it: what gets no gradient teaches nothing.  PyTorch's own start loses"
+        f"(tanh' still shrinks it).  Training stretched the reach: {near:.2g} is left nine"
     )
     print(
-        "nearly all within a name.  An orthogonal W_hh does not shrink it, tanh' still"
-    )
-    print("does; training then finds weights that carry it over the length of a name")
-    print(
-        f"({near:.2g} of it nine letters back), since that is what names need.  Over the"
+        "letters back, so forgetting is hardly what names suffer from.  At 99 letters"
     )
     print(
-        f"length of a review it is {far:.1g}: a product of a hundred matrices either dies"
+        f"{far:.1g} is left, a rough figure: rows so long are unlike all that it learned"
     )
-    print("out or explodes.  LSTM (lesson 05) and GRU (06) change the cell itself.")
+    print("from.  A review has hundreds of words: LSTM (lesson 05) and GRU (06) change")
+    print("the cell itself.")
     title = f"Forgetting, {data.source.label}, {config['cell']}"
     axes = ("letters before the last", "gradient, last letter = 1")
     utils.plot_lines(args, "forgetting", title, curves, *axes, log=True)
