@@ -423,8 +423,11 @@ def show_why_tanh():
         h_with = math.tanh(from_input + HAND_W_HH * h_with)
         h_without = from_input + HAND_W_HH * h_without
         print(f"    {letter}      {h_with:>11.3f}   {h_without:>9.0f}")
-    print("Reading it: without tanh, four times as much at each step.  With tanh the")
-    print("note stays between -1 and 1, however long the sequence.")
+    print(
+        "Reading it: without tanh, from B on four times as much at each step.  The sign"
+    )
+    print("is still right here, but after 100 letters the state has 60 digits, and no")
+    print("training works with that.  With tanh the note stays between -1 and 1.")
 
 
 # Several units.  With H = 2, each unit has its own row of W_ih and its own row of W_hh,
@@ -1146,6 +1149,12 @@ def show_states(rnn, source, args):
         print(f"  after step {step:>3} they differ by {gap[step - 1]:.3f}")
     print("Reading it: the same until the first of A and B has been read.  The answer")
     print("is made from the last state alone: the difference left there is all it has.")
+    print(
+        "In the two pictures compare the last columns.  Unlike our note by hand, most"
+    )
+    print(
+        "units may turn over when the second letter comes: training found its own way."
+    )
     for number, letter in enumerate("AB"):
         utils.plot_matrix(
             args,

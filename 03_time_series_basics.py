@@ -724,8 +724,9 @@ def show_baselines():
 #
 # In numbers: subtract the mean, multiply each value by the one k later, and add up.
 # High times high and low times low are above zero, high times low is below.  Divided by
-# the same sum at lag 0, this is the autocorrelation r_k.  It is 1 for the same again, 0
-# where the one says nothing about the other, and below 0 for the opposite.
+# the same sum at lag 0, this is the autocorrelation r_k.  It is near 1 for the same again
+# (a little less, since k values at the end have no partner), 0 where the one says nothing
+# about the other, and below 0 for the opposite.
 #
 # utils.find_season takes the highest peak after r_k first fell below 0, where high met
 # low.  It must be higher than chance would make it (above 4 / sqrt(n1)), and fit three
@@ -1004,7 +1005,10 @@ def report_lengths(values, longest, horizon):
         lines, _ = utils.autoregression(values, n1, n2, length, horizon)
         forecast = lines[: len(targets), horizon - 1]  # (M,)
         print(f"  {length:>5}   {rmse(forecast - values[targets]):.4g}")
-    print("Reading it: where it hardly falls any more, a longer window buys nothing.")
+    print(
+        "Reading it: where it hardly falls any more, a longer window buys nothing.  (It"
+    )
+    print("cannot rise much: who may read more values may also use fewer.)")
 
 
 def report_forecasts(series, targets, forecast, best, fitted, horizon):
@@ -1087,8 +1091,13 @@ def report_shuffled(values, length, horizon):
     p = by_chance(errors["by time"], errors["shuffled"], horizon)
     if p < 0.05:
         print(f"{as_text_p(p)}: the same rule, with as many windows to look into.  But")
-        print("the second time there are windows from around each answer, which nobody")
-        print("has when a forecast is made.")
+        print(
+            "the second time there are windows from around each answer, and from later"
+        )
+        print(
+            "years, which nobody has when a forecast is made.  The rule has not become"
+        )
+        print("better, only its score.")
     else:
         print(f"{as_text_p(p)}: here the difference may be luck.")
     return {name: rmse(error) for name, error in errors.items()}

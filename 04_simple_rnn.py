@@ -33,7 +33,8 @@ You should see  (names [real], seed 0, one thread, half a minute to a minute in 
     the share whose language is among the three likeliest.  macro_f1 lets a rare
     language count as much as a common one (section 4 says how).  "majority" answers
     Russian to everything; "letter_groups" counts groups of one to four letters and
-    pays no heed to where they stand.  It wins, and the lesson says so, and why.
+    knows of their place only whether they begin or end the name.  It wins, and the
+    lesson says so, and what may be the reason.
 
 Try this  (guess first, then run)
     --overfit-one-batch    can the model learn 64 names by heart?  It must.
@@ -415,7 +416,7 @@ class NameClassifier(nn.Module):
 def start_orthogonal(rnn, gain):
     """Let W_hh start as `gain` times an orthogonal matrix (Saxe et al., 2014).
 
-    An orthogonal matrix turns a vector and keeps its length: a rotation.  So at the
+    An orthogonal matrix turns or mirrors a vector and keeps its length.  So at the
     start, handing the state on for many letters neither blows it up nor wipes it out.
     An LSTM or GRU has several such matrices, one below the other.
     """
@@ -534,11 +535,14 @@ def show_gradient_through_time():
     goal = torch.tensor([1.0, 0.0], dtype=torch.double)
     with torch.no_grad():
         d_w_ih, d_w_hh, d_states = bptt_by_hand(x, w_ih, w_hh, bias, goal)
-    print("\nThe gradient back through three letters.  The loss here is simply the")
-    print("first unit of h_3, so dL/dh_3 = [1, 0].  The step from h_3 back to h_2:")
+    print("\nThe gradient back through three letters, from h_0 = [0, 0].  The loss is")
+    print("simply the first unit of h_3, so dL/dh_3 = [1, 0].  From h_3 back to h_2:")
     h0 = torch.zeros(1, 2, dtype=torch.double)
     nothing = torch.zeros_like(bias)
     states = rnn_by_hand(x.unsqueeze(0), h0, w_ih, w_hh, bias, nothing)  # (1, 3, 2)
+    for t in (1, 2):  # needed on the way back from h_2, and for dL/dW_hh
+        h = states[0, t - 1].tolist()
+        print(f"  h_{t} = [{h[0]:.3f}, {h[1]:.3f}]")
     h_3 = states[0, 2].tolist()
     slope = 1 - h_3[0] ** 2
     print(f"  h_3 = [{h_3[0]:.3f}, {h_3[1]:.3f}], so tanh' of its first unit is")
@@ -576,9 +580,11 @@ def show_clipping():
     print(
         "Adam, which trains below, adapts the size of its steps by itself, but slowly:"
     )
+    print("it would remember one huge gradient for many steps.  So one clips too.")
     print(
-        "it would remember one huge gradient for many steps.  So one clips there too."
+        "In the training below nothing explodes: gradients are about as long as --clip"
     )
+    print("(grad_norm), so clipping acts often, and gently.")
 
 
 # That is all that training needs.  A lesson hands out one function, `measure`: what it
@@ -661,6 +667,7 @@ def train_by_hand(model, train, val, args):
 
 def show_the_loop_is_fit(config, data, args):
     """One epoch by `train_by_hand`, one by `utils.fit`, from the same start: compare."""
+    # What further flags of `fit` ask for is switched off: the loop above has it not.
     fixed = {"epochs": 1, "optimizer": "adam", "clip": 1.0, "accumulate": 1}
     fixed |= {"precision": "fp32", "patience": 0}
     one_epoch = Namespace(**{**vars(args), **fixed})
@@ -697,6 +704,7 @@ def overfit_one_batch(config, data, args, steps=201):
     The first thing to try when training does not work: it takes seconds, and tells a
     fault in the model from one in the data or the settings.
     """
+    # Dropout would disturb what is to be learned by heart, so it is off.
     print("One batch again and again: its loss must fall to 0.")
     utils.set_seed(args.seed)
     model = NameClassifier(**{**config, "dropout": 0.0}).to(args.device)
@@ -777,6 +785,7 @@ def show_letter_by_letter(model, name, data, args):
         print(f"  {name[: t + 1]:<{len(name)}}  {likeliest(chances[t], data.labels)}")
     print("Reading it: each line is the answer if the name ended there.  A letter can")
     print("turn it round: the state holds what was read, and a new letter changes it.")
+    print("(It learned from whole names alone: a lone s is taken for a name in -s.)")
 
 
 def show_answers(scores, data):
@@ -1007,14 +1016,11 @@ def draw(model, config, records, data, args):
     utils.plot_records(args, "training", title, {about: records}, panels)
     print("  Reading it: where loss falls on and val_loss does not, names are learned")
     print(
-        "  by heart; the weights of the lowest val_loss were kept.  loss is taken with"
+        "  by heart; the weights of the lowest val_loss were kept.  loss is the mean over"
     )
-    print(
-        "  dropout on, val_loss with dropout off: so at first it may be the lower one."
-    )
-    print(
-        "  grad_norm: the gradient's length before clipping, mean and largest of an epoch."
-    )
+    print("  an epoch in which the weights still improve, with dropout on; val_loss is")
+    print("  taken at its end, with dropout off: so at first it may be the lower one.")
+    print("  grad_norm: the gradient's length before clipping, mean and largest.")
 
     answers = utils.collect(model, forward, data.test, args).argmax(1)  # (N,)
     truth = data.test.data["label"].cpu()

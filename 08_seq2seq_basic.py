@@ -113,12 +113,18 @@ def make_digits(args):
     lengths = torch.randint(
         SHORTEST, args.max_length + 1, (count,), generator=generator
     )
-    train, val, test = [], [], []
+    train = []
+    val = []
+    test = []
     for source, target in draw_pairs(lengths.tolist(), generator):
         # A checksum of the digits, 0 ... 19: a twentieth each to test and validation.
         number = zlib.crc32(source.encode()) % 20
-        part = {0: test, 1: val}.get(number, train)
-        part.append((source, target))
+        if number == 0:
+            test.append((source, target))
+        elif number == 1:
+            val.append((source, target))
+        else:
+            train.append((source, target))
     return [
         utils.capped(args, train, 960),
         utils.capped(args, val, 60),
@@ -231,6 +237,7 @@ def show_one_pair(data):
 
 def show_chain_rule():
     """Print the probability of one answer, its log, the loss, and the perplexity."""
+    # Each is the probability of the word after the words before it.
     chances = {"4": 0.9, "1": 0.5, "3": 0.8, "<eos>": 1.0}
     print("\nThe probability of an answer, with made-up probabilities of its words:")
     product = 1.0
@@ -575,7 +582,9 @@ def show_beam_on_one_source(model, data, args):
     source, lengths = utils.pad([data.vocabularies[0].encode(utils.split_pair(text))])
     state = model.encode(source.to(args.device), lengths)
     advance_rows = make_advance(model)
-    limit = min(args.max_length, 8) + 1
+    limit = min(args.max_length, 8) + 1  # a few steps are enough to see it
+
+    # The by-hand search asks about one word at a time: a batch of one row.
 
     def advance_one(word, state):
         log_p, state = advance_rows(torch.tensor([word], device=args.device), state)

@@ -221,7 +221,7 @@ class Streams:
 
 def show_streams():
     """Thirteen letters as two streams, three steps at a time, with their targets."""
-    letters = "abcdefghijklm"
+    letters = "abcdefghijklm"  # the thirteenth is only a target
     ids = torch.arange(len(letters))
     print(f"\nThe text {letters} as B = 2 streams, T = 3 steps at a time:")
     for k, batch in enumerate(Streams(ids, streams=2, steps=3), start=1):
@@ -388,6 +388,7 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
 
 def show_scan():
     """The scan on three steps by hand, and its distance from the loop."""
+    # In a loop as it is defined, and by the running sum of new / K, times K.
     keep = torch.tensor([0.5, 0.8, 0.5])
     new = torch.tensor([1.0, 0.2, 0.6])
     start = 2.0
@@ -502,6 +503,7 @@ def small_model(corpus):
 
 def show_truncated_steps(corpus, args):
     """The step in the open against utils.fit; and what happens without detach."""
+    # A small network and 3,000 characters, so that it takes no time.
     fixed = {"epochs": 1, "optimizer": "adam", "clip": 1.0, "accumulate": 1}
     fixed |= {"precision": "fp32", "patience": 0, "device": "cpu"}
     one_epoch = Namespace(**{**vars(args), **fixed})
@@ -939,6 +941,7 @@ def show_ways(model, corpus, args):
 
 def show_speed(args):
     """Seconds of minGRU's states at once and in a loop, for longer and longer texts."""
+    # The best of three: other programs can only make it slower.
     lengths = [16, 64, 256] if args.quick else [16, 64, 256, 1024]
     torch.manual_seed(10)
     seconds = {"in a loop": [], "at once (scan)": []}
