@@ -489,7 +489,10 @@ def test_corrected_band_holds_80_percent_of_validation(target, tmp_path):
     for place in range(3):
         there = np.isfinite(truth[:, place])
         low, _, high = band[there, place].T
-        inside = (low <= truth[there, place]) & (truth[there, place] <= high)
+        # The outermost value kept lies on the band's edge, up to rounding.
+        slack = 1e-6 * np.abs(truth[there, place])
+        inside = truth[there, place] >= low - slack
+        inside &= truth[there, place] <= high + slack
         assert 0.8 <= inside.mean() < 0.84
     means = lesson.network_forecasts(model, data, known, args)[:, :, lesson.MEAN]
     expected = np.exp(means) if target == "return" else means
@@ -581,11 +584,13 @@ def test_the_future_goes_on_from_the_end(target, tmp_path, monkeypatch):
     assert np.isnan([low[3:], high[3:]]).all()
 
 
+# Nine years in whole seconds: pandas 2 knows the year 9498 in no other unit.
+FAR = np.arange("9498", "9507", dtype="datetime64[Y]").astype("datetime64[s]")
 DATES = {
     "months": (pd.date_range("2000-01-01", periods=9, freq="MS"), "2000-11-01"),
     "weekdays": (pd.bdate_range("2000-01-03", periods=10), "2000-01-18"),
     "uneven": (pd.DatetimeIndex(["2000-01-01", "2000-01-02", "2000-02-05"]), 2),
-    "the end of time": (pd.date_range("9498-01-01", periods=9, freq="YS"), 2),
+    "the end of time": (pd.DatetimeIndex(FAR), 2),
 }
 
 
