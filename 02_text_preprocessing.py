@@ -197,25 +197,26 @@ def show_one_sentence():
 #     \n     another line end
 # (A regular expression is a pattern for text; `re.split` cuts wherever it fits.)
 EMPTY_LINE = re.compile(r"\n\s*\n")
+# After the end of a sentence: (?<=[.!?。]) looks back at a full stop or the like without
+# taking it away; \s* is the white space after it, if any.
+SENTENCE_END = re.compile(r"(?<=[.!?。])\s*")
 
 
-def read_documents(path, column="text"):
+def read_documents(path, column=None):
     """The documents of a file: a list of str.  UserError if it cannot be read."""
-    if path.suffix.lower() == ".csv":
-        # dtype, keep_default_na: the word "null" is a text like any other.
-        frame = utils.read_csv(path, [], dtype=str, keep_default_na=False)
-        if column not in frame.columns:
-            have = ", ".join(frame.columns[:20])
-            raise utils.UserError(
-                f"{path} has no column '{column}'; name one of its columns with "
-                f"--text-column: {have}"
-            )
-        return frame[column].fillna("").tolist()
+    if path.suffix.lower() in (".csv", ".tsv"):
+        frame, said = utils.read_table(path)
+        utils.say_all(said)
+        names = utils.TEXT_NAMES
+        text = utils.find_column(path, frame, column, names, "--text-column", "texts")
+        return frame[text].tolist()
     text = utils.read_text(path)
-    paragraphs = EMPTY_LINE.split(text)
-    if len(paragraphs) < 10:  # a file without empty lines: every line is a document
-        return text.split("\n")
-    return paragraphs
+    documents = EMPTY_LINE.split(text)
+    if len(documents) < 10:  # a file without empty lines: every line is a document
+        documents = text.split("\n")
+    if len(text.strip().split("\n")) == 1:  # one long line: every sentence is
+        documents = SENTENCE_END.split(text)
+    return documents
 
 
 # Documents are split in two before anything is counted.  All that is learnt from text
@@ -1358,8 +1359,9 @@ def make_flags():
     add("--min-freq", type=whole(1), default=2, help="rarer is unknown (default 2)")
     add("--max-length", type=whole(3), default=100, help="longest row (default 100)")
     add("--merges", type=whole(0), default=500, help="of bpe, at most (default 500)")
-    add("--text-column", default="text", help="of a CSV file (default text)")
-    utils.add_data_flags(parser, ["shakespeare", "sample"], "a text, or a CSV file")
+    utils.add_data_flags(
+        parser, ["shakespeare", "sample"], "a text, or a CSV file", columns=["text"]
+    )
     utils.add_common_flags(parser)
     return parser
 

@@ -25,12 +25,14 @@ them: `python 01_sequence_basics.py` should start at once.
 
 import argparse
 import contextlib
+import csv
 import ctypes
 import datetime
 import functools
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -42,6 +44,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import unicodedata
 import warnings
 import zlib
 from collections import Counter
@@ -49,6 +52,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import regex
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -398,61 +402,320 @@ def choose_dataset(args, real, offline):
     return Source(name, path, real=True)
 
 
-def read_text(path):
-    """A whole text file as one string, line ends as \\n.
+# --- the reader's own files -----------------------------------------------------------
+#
+# People have files in many forms.  The rule: what is unambiguous is taken, and said in a
+# sentence; what is ambiguous is refused with a sentence that names the way out; nothing
+# is read wrongly in silence.  A file becomes text (`read_text`), text becomes rows of
+# cells (`read_table`), and cells become numbers (`to_numbers`) or dates (`to_dates`).
 
-    Raises UserError if it cannot be read, is empty or is not UTF-8.
+# How files begin that are no text, and what to do about them.
+NO_TEXT = {
+    b"PK\x03\x04": "a zip or Excel file; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV",
+    b"\x1f\x8b": "packed with gzip; unpack it first (gunzip)",
+    b"%PDF": "a PDF file; save its text as a plain text file",
+}
+# Cells that stand for "no value here"; in lower case.
+NO_VALUE = {"", "-", "--", ".", "?", "na", "n/a", "nan", "none", "null", "#n/a", "inf"}
+NO_VALUE |= {"-inf", "infinity", "-infinity", "nat", "missing"}
+
+
+def read_text(path):
+    """A whole text file as one string: line ends as \\n, letters composed (NFC).
+
+    UTF-8, or UTF-16 that says so in its first two bytes.  NFC writes an é as one code
+    point; as e and an accent after it, a search for words would cut it in two.
+    Raises UserError if the file cannot be read, is empty or is no such text.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    for start, what in NO_TEXT.items():
+        if content.startswith(start):
+            raise UserError(f"{path} is {what}")
+    encoding = "utf-8-sig"  # -sig: Windows marks the beginning of a file
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    try:
+        text = content.decode(encoding)
     except UnicodeDecodeError:
         raise UserError(
             f"{path} is not UTF-8 text; save it as UTF-8 and try again"
         ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if "\0" in text:
+        raise UserError(f"{path} holds NUL characters: it is no text; save it as UTF-8")
     if not text.strip():
         raise UserError(f"{path} is empty")
-    return text
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", text)
 
 
-def read_csv(path, columns, **options):
-    """The named columns of a CSV file as a DataFrame.  UserError names what is missing.
+def read_table(path):
+    """A file of rows and columns: (pandas.DataFrame of strings, sentences).
 
-    options: further arguments of pandas.read_csv.
+    Finds the separator, and whether the first row names the columns; without names the
+    columns are called "1", "2", ...  Sentences say what was found where it is not a
+    plain CSV file with a header.  Raises UserError if the rows are no table.
     """
     import pandas as pd
 
     text = read_text(path)
-    if "\0" in text:  # pandas would end a row there, and read the rest as another
-        raise UserError(f"{path} holds NUL characters: it is no text; save it as UTF-8")
-    try:
-        frame = pd.read_csv(io.StringIO(text), skipinitialspace=True, **options)
-    except ValueError as error:  # pandas' own errors are ValueErrors too
-        why = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as a CSV file: {why}") from None
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas shifted the columns
-        raise UserError(
-            f"{path} has rows with more cells than its header; "
-            'put "quotes" around a text that holds a comma'
-        )
-    for column in columns:
-        if column not in frame.columns:
-            have = ", ".join(map(str, frame.columns[:20]))
-            raise UserError(f"{path} has no column '{column}'; it has: {have}")
-    if frame.empty:
+    separator = _find_separator(text)
+    rows = _cut_rows(path, text, separator)
+    names = SEPARATORS[separator]
+    said = [f"the cells are separated by {names}"] if separator != "," else []
+    width = len(rows[0])
+    if _first_row_is_data(rows):
+        header = [str(k + 1) for k in range(width)]
+        said.append(f"no header: the columns are called {', '.join(header)}")
+    else:
+        while width > 1 and not any(len(r) >= width and r[width - 1] for r in rows):
+            width -= 1  # a separator at every line's end makes an empty last column
+        header = []
+        for k, name in enumerate(rows.pop(0)[:width]):
+            name = name or f"column {k + 1}"
+            again = sum(known.split(" (")[0] == name for known in header)
+            header.append(f"{name} ({again + 1})" if again else name)
+    if not rows:
         raise UserError(f"{path} has a header but no rows")
-    return frame[list(columns)] if columns else frame
+    for number, row in enumerate(rows, start=1):
+        if any(row[width:]):
+            raise UserError(
+                f"{path}, row {number} below the header, has more cells than its "
+                'header; put "quotes" around a text that holds the separator'
+            )
+    cells = [(row + [""] * width)[:width] for row in rows]
+    return pd.DataFrame(cells, columns=header, dtype=str), said
+
+
+# The names by which people call columns: the first is looked for first.
+TEXT_NAMES = ("text", "review", "sentence", "comment", "tweet", "content", "message")
+LABEL_NAMES = ("label", "sentiment", "category", "target", "class", "rating", "stars")
+KNOWN_COLUMNS = {*TEXT_NAMES, *LABEL_NAMES, "date", "time", "year", "month", "value"}
+SEPARATORS = {"\t": "tabs", ";": "';'", ",": "','", "|": "'|'"}
+
+
+def _find_separator(text):
+    """The separator that cuts the first lines into equally many cells, two or more."""
+    start = text[:100_000]
+    best, most = ",", 0.0
+    for separator in SEPARATORS:  # of equals the first wins
+        rows = csv.reader(io.StringIO(start), delimiter=separator)
+        widths = [len(row) for row, _ in zip(rows, range(100), strict=False) if row]
+        share = widths.count(widths[0]) / len(widths)
+        if widths[0] > 1 and share > most:
+            best, most = separator, share
+    return best
+
+
+def _cut_rows(path, text, separator):
+    """The rows as lists of cells, blanks around a cell and empty rows left out."""
+    csv.field_size_limit(10**9)
+    layout = {"delimiter": separator, "skipinitialspace": True, "strict": True}
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), **layout))
+    except csv.Error as error:
+        if separator != "\t":
+            raise UserError(
+                f"{path} cannot be read as a CSV file: {error} (a quotation mark that "
+                "opens and does not close?)"
+            ) from None
+        # Between tabs, a quotation mark is mostly just one.
+        rows = [line.split("\t") for line in text.split("\n")]
+    rows = [[cell.strip() for cell in row] for row in rows]
+    return [row for row in rows if any(row)]
+
+
+def _first_row_is_data(rows):
+    """True if the first row holds a number or a date where the second holds one too."""
+    if len(rows) < 2 or {cell.lower() for cell in rows[0]} & KNOWN_COLUMNS:
+        return False
+    kinds = [[_kind(cell) for cell in row] for row in rows[:2]]
+    return kinds[0] == kinds[1] and kinds[0] != ["text"] * len(kinds[0])
+
+
+def _kind(cell):
+    """What a cell looks like: "date", "number" or "text"."""
+    if re.fullmatch(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T].*)?", cell):
+        return "number" if re.fullmatch(r"\d+\.\d+", cell) else "date"
+    return (
+        "number"
+        if re.fullmatch(r"[-+]?[\d.,]*\d[\d.,]*(e[-+]?\d+)?%?", cell)
+        else "text"
+    )
+
+
+def find_column(path, frame, wanted, names, flag, what):
+    """Name of the column that is `wanted`, else of the only one called as in `names`.
+
+    Case and blanks do not matter.  flag, what: for the sentence of the UserError, such
+    as "--text-column" and "texts", if none or several fit.
+    """
+    plain = {column: " ".join(column.lower().split()) for column in frame.columns}
+    have = ", ".join(map(str, frame.columns[:20]))
+    if wanted is not None:
+        if wanted in plain:
+            return wanted
+        fit = [
+            c for c, name in plain.items() if name == " ".join(wanted.lower().split())
+        ]
+        if len(fit) == 1:
+            return fit[0]
+        raise UserError(
+            f"{path} has no column '{wanted}'; it has: {have}.  Name one by {flag}"
+        )
+    fit = [column for column, name in plain.items() if name == names[0]]
+    if len(fit) != 1:
+        fit = [column for column, name in plain.items() if name in names]
+    if len(fit) != 1:
+        why = "no column" if not fit else "more than one column"
+        raise UserError(
+            f"{path} has {why} '{names[0]}' (or a like name); it has: {have}.  Name "
+            f"the one with the {what} by {flag}"
+        )
+    return fit[0]
 
 
 def refuse_cells(path, cells, bad, what):
     """UserError about the first cell (a row of the column `cells`) that `bad` marks."""
     if bad.any():
-        row = int(bad.to_numpy().argmax())
+        row = int(np.asarray(bad).argmax())
         raise UserError(
             f"{path}, column '{cells.name}', row {row + 1} below the header: "
             f"'{cells.iloc[row]}' is not {what}"
         )
+
+
+def to_numbers(cells, path="the file"):
+    """A column of strings as floats: (Series, NaN where there is none; what is strange).
+
+    Takes 3,000.50 and 3.000,50, 20%, $20 and the words in NO_VALUE.  The second result
+    marks cells that are neither a number nor one of these.  Raises UserError if commas
+    in the column may be decimal or may be thousands (only "1,234" and the like).
+    """
+    plain = cells.str.strip(" \u00a0\u202f$€£¥%").str.replace(
+        "\u2212", "-", regex=False
+    )
+    plain = plain.str.replace("[ \u00a0\u202f'](?=\\d{3})", "", regex=True)
+    none = plain.str.lower().isin(NO_VALUE)
+    commas = plain[plain.str.contains(",", regex=False) & ~none]
+    if len(commas):
+        thousands = commas.str.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?").all()
+        decimal = commas.str.fullmatch(r"[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+").all()
+        decimal = decimal and (
+            not plain[~none].str.fullmatch(r"[-+]?\d+\.\d+").any()
+            or commas.str.contains(".", regex=False).any()
+        )
+        if thousands and decimal:
+            raise UserError(
+                f"{path}, column '{cells.name}': '{commas.iloc[0]}' may be a decimal "
+                "comma or a thousands separator; write 1234 or 1.234"
+            )
+        if thousands:
+            plain = plain.str.replace(",", "", regex=False)
+        elif decimal:
+            plain = plain.str.replace(".", "", regex=False)
+            plain = plain.str.replace(",", ".", regex=False)
+    plain = plain.where(~none, "nan")
+    strange = ~plain.str.fullmatch(
+        r"(nan|[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)", case=False
+    )
+    return plain.where(~strange, "nan").map(float).astype(float), strange
+
+
+# Ways to write a date beside ISO 8601 (2000-12-31, 2000-12, 2000, each with a time).
+DATE_FORMATS = (
+    "%Y/%m/%d",
+    "%Y.%m.%d",
+    "%Y/%m",
+    "%Y.%m",
+    "%d.%m.%Y",
+    "%m/%Y",
+    "%b %d, %Y",
+)
+DATE_FORMATS += ("%B %d, %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %Y", "%B %Y")
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+# What may stand behind a time of day: the offset of a time zone.
+ZONE = r"(?<=:\d\d)(\.\d+)?\s*(Z|UTC|GMT|[-+]\d\d:?\d\d)$"
+
+
+def to_dates(cells, path="the file"):
+    """A column of strings as dates: (Series of datetimes, NaT where none; sentences).
+
+    Of all forms the one counts that fits most cells.  A time zone is dropped: what the
+    reader's own clock said counts, and Monday stays Monday.  Raises UserError where day
+    and month cannot be told apart (01/02/2000 in every row).
+    """
+    import pandas as pd
+
+    said = []
+    zones = cells.str.extract(ZONE)[1].dropna()
+    if (~zones.isin(["Z", "UTC", "GMT", "+00:00", "+0000"])).any():
+        said.append(
+            f"dates carry a time zone ({zones.iloc[0]}): their clock time is kept"
+        )
+    plain = cells.str.replace(ZONE, r"\1", regex=True)
+    usual = plain[plain != ""].head(500)  # enough to know the form
+    if usual.str.fullmatch(r"[12]\d{9}").mean() > 0.9:
+        seconds = pd.to_numeric(plain, errors="coerce")
+        said.append("dates are numbers: seconds since 1970")
+        return pd.to_datetime(seconds, unit="s"), said
+    months = usual.str.fullmatch(r"[12]\d{3}\.(0[1-9]|1[0-2])").mean()  # 2000.12
+    if usual.str.fullmatch(r"[12]\d{3}\.\d+").mean() > 0.9 and months < 0.9:
+        said.append("dates are numbers: years with a fraction")
+        return _decimal_years(pd.to_numeric(plain, errors="coerce")), said
+    if usual.str.fullmatch(r"\d{1,2}[-/]\d{1,2}[-/]\d{4}\b.*").mean() > 0.5:
+        dates, order = _slashed_dates(plain, cells.name, path)
+        said.append(f"dates are written {order}, as some row settles")
+        return dates, said
+    best, most = (
+        "ISO8601",
+        pd.to_datetime(usual, format="ISO8601", errors="coerce").count(),
+    )
+    for form in DATE_FORMATS if most < len(usual) else ():
+        for clock in CLOCKS:
+            dates = pd.to_datetime(usual, format=form + clock, errors="coerce")
+            if dates.count() > most:
+                best, most = form + clock, dates.count()
+    dates = pd.to_datetime(plain, format=best, errors="coerce")
+    if best != "ISO8601":
+        said.append(f"dates are written as '{cells[dates.notna()].iloc[0]}'")
+    return dates, said
+
+
+def _slashed_dates(plain, column, path):
+    """Dates such as 31/12/2000, by the order of day and month that fits all of them."""
+    import pandas as pd
+
+    parts = plain.str.extract(r"^(\d{1,2})[-/](\d{1,2})[-/](\d{4})\b,?\s*(.*)$")
+    first, second = parts[0].astype(float), parts[1].astype(float)
+    day_first = bool((first > 12).any())
+    month_first = bool((second > 12).any())
+    if day_first == month_first:
+        example = plain[first.notna()].iloc[0]
+        why = "rows disagree on" if day_first else "no row settles"
+        raise UserError(
+            f"{path}, column '{column}': '{example}' is not a date that is beyond doubt: "
+            f"{why} which number is the day and which the month; write 2000-12-31"
+        )
+    day, month = (parts[0], parts[1]) if day_first else (parts[1], parts[0])
+    iso = parts[2] + "-" + month.str.zfill(2) + "-" + day.str.zfill(2) + " " + parts[3]
+    order = "day/month/year" if day_first else "month/day/year"
+    return pd.to_datetime(iso.str.strip(), format="mixed", errors="coerce"), order
+
+
+def _decimal_years(years):
+    """1749.042 as a date: the fraction is the share of the year that is over."""
+    import pandas as pd
+
+    begin = np.floor(years)
+    january = pd.to_datetime(
+        begin.astype("Int64").astype("string"), format="%Y", errors="coerce"
+    )
+    days = 365 + january.dt.is_leap_year.astype(int)
+    return january + pd.to_timedelta(((years - begin) * days).round(), unit="D")
 
 
 # --- splits -------------------------------------------------------------------------
@@ -484,7 +747,25 @@ def three_parts(rows, keys, path):
             f"{path} has too few different examples to split into training, validation "
             f"and test: {len(part_of)}; give 10 or more"
         )
+    if len(parts[2]) < 30:
+        print(
+            f"The test part holds {len(parts[2])} examples: too few to tell one model "
+            "from another."
+        )
     return parts
+
+
+def say_all(sentences):
+    """Print what was found in a file, a line each."""
+    for sentence in sentences:
+        print(f"  found: {sentence}")
+
+
+def about_script(texts):
+    """A sentence if texts hold writing without spaces between its words."""
+    if any(UNSPACED.search(text) for text in itertools.islice(texts, 1000)):
+        return ["writing without spaces between words: each character is a word"]
+    return []
 
 
 def split_by_time(n):
@@ -500,7 +781,16 @@ def capped(args, items, most):
 # --- series (lessons 03, 06); lesson 03 repairs ten rows by hand ----------------------
 
 OBVIOUS_COLUMN = {"sunspots": "Sunspots", "stock": "close"}
-DATE_COLUMNS = {"date", "datetime", "timestamp", "time", "day", "month", "year"}
+DATE_COLUMNS = {
+    "date",
+    "datetime",
+    "date time",
+    "date_time",
+    "timestamp",
+    "time",
+    "day",
+}
+DATE_COLUMNS |= {"month", "year", "ds", "week", "hour"}
 FIRST_YEAR, LAST_YEAR = 1000, 9000  # a picture of others would not fit its axis
 
 
@@ -540,7 +830,8 @@ def load_series(args, source):
         series = simulated_prices()
     else:
         column = args.column or OBVIOUS_COLUMN.get(source.name)
-        return repair_series(read_series(source.path, column))
+        dates = getattr(args, "date_column", None)
+        return repair_series(read_series(source.path, column, dates))
     if args.column not in (None, series.name):
         raise UserError(
             f"data set '{source.name}' has one column, '{series.name}'; drop --column"
@@ -548,57 +839,128 @@ def load_series(args, source):
     return repair_series(series)
 
 
-def read_series(path, column=None):
+def read_series(path, column=None, date_column=None):
     """One column of a CSV file by its dates, in file order and unrepaired.
 
-    The dates are the column with such a name, else the first that is not numbers,
-    written as 2000-12-31, 2000-12 or 2000 (ISO 8601: day and month cannot be mixed up).
-    column: None takes the only column of numbers.  An empty cell, or inf, becomes NaN.
-    Returns a pandas.Series.  Raises UserError about the first cell that does not fit.
+    The dates are date_column, else found by `find_dates`; column: None takes the only
+    column of numbers.  An empty cell, or inf, becomes NaN.  Rows at the top or the end
+    that hold neither a date nor a number (titles, footers) are left out.  Returns a
+    pandas.Series; its attrs["said"] are sentences on how the file was read.  Raises
+    UserError about the first cell that does not fit, or where a choice is open.
     """
     import pandas as pd
 
-    with warnings.catch_warnings(action="ignore"):  # pandas 4 will always be exact
-        # Without "round_trip", pandas may miss the last digit of a number.
-        columns = [column] if column else []
-        read_csv(path, columns)
-        frame = read_csv(path, [], float_precision="round_trip")
-    dates = _find_dates(path, frame)
-    column = column or _find_numbers(path, frame.drop(columns=dates))
-    if column == dates:
-        raise UserError(
-            f"{path}: '{column}' holds the dates; name another with --column"
-        )
-    cells = frame[dates].convert_dtypes().astype(str)  # else 1900.0, if one is empty
-    cells = cells.where(frame[dates].notna(), "")
-    index = pd.to_datetime(cells, format="ISO8601", errors="coerce", utc=True)
-    index = index.dt.tz_localize(None)
-    refuse_cells(path, cells, index.isna(), "a date; write it as 2000-12-31")
-    outside = (index.dt.year < FIRST_YEAR) | (index.dt.year > LAST_YEAR)
+    frame, said = read_table(path)
+    cells, used, obvious = find_dates(path, frame, date_column)
+    if len(used) > 1:
+        said.append(f"the dates are put together from {', '.join(used)}")
+    choices = frame.drop(columns=used)
+    name = _find_numbers(path, frame, choices, column or obvious)
+    if name in used:
+        raise UserError(f"{path}: '{name}' holds the dates; name another with --column")
+    dates, about_dates = to_dates(cells, path)
+    said += about_dates
+    numbers, strange = to_numbers(frame[name], path)
+    commas = frame[name][frame[name].str.contains(r"[,%$€£]", regex=True) & ~strange]
+    if len(commas):
+        example = f"'{commas.iloc[0]}' is read as {numbers[commas.index[0]]:g}"
+        said.append(f"numbers: {example}")
+    no_row = dates.isna() & numbers.isna() & (strange | frame[name].eq(""))
+    inside = np.flatnonzero(~no_row)  # from the first real row to the last
+    if len(inside) == 0:
+        raise UserError(f"{path} has no row with a date and a number")
+    real = slice(inside[0], inside[-1] + 1)
+    if real.stop - real.start < len(frame):
+        left_out = len(frame) - (real.stop - real.start)
+        said.append(f"rows without a date and a number, left out: {left_out}")
+    refuse_cells(
+        path, cells[real], dates[real].isna(), "a date; write it as 2000-12-31"
+    )
+    outside = (dates.dt.year < FIRST_YEAR) | (dates.dt.year > LAST_YEAR)
     years = f"a date of the years {FIRST_YEAR} to {LAST_YEAR}; correct it"
-    refuse_cells(path, cells, outside, years)
-    numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
-    strange = numbers.isna() & frame[column].notna()
-    refuse_cells(path, frame[column], strange, "a number")
-    finite = numbers.where(np.isfinite(numbers)).to_numpy()
-    return pd.Series(finite, pd.DatetimeIndex(index, name="date"), name=column)
+    refuse_cells(path, cells[real], outside[real], years)
+    refuse_cells(path, frame[name][real], strange[real], "a number")
+    index = pd.DatetimeIndex(dates[real], name="date")
+    series = pd.Series(numbers[real].to_numpy(), index, name=name)
+    _refuse_several_series(path, series, choices.drop(columns=[name]))
+    series.attrs["said"] = said + _about_codes(series)
+    return series
 
 
-def _find_dates(path, frame):
-    """Name of the column that holds the dates."""
-    for name in frame:
-        if str(name).strip().lower() in DATE_COLUMNS:
-            return name
-    others = frame.select_dtypes(exclude="number").columns
-    if not len(others):
-        raise UserError(f"{path} has no column of dates; add one named 'date'")
-    return others[0]
+CLOCK_COLUMNS = {"time", "hour"}
+PARTS = {"year": "year", "yyyy": "year", "yr": "year", "month": "month", "mo": "month"}
+PARTS |= {"mm": "month", "day": "day", "dd": "day", "hour": "hour", "hr": "hour"}
+PARTS |= {"minute": "minute", "min": "minute"}
 
 
-def _find_numbers(path, frame):
-    """Name of the only column of numbers; UserError, naming the choices, if unclear."""
-    filled = frame.select_dtypes("number").dropna(axis="columns", how="all")
-    numeric = list(frame.columns) if len(frame.columns) == 1 else list(filled.columns)
+def find_dates(path, frame, wanted=None):
+    """Where the dates stand: (Series of strings, the columns used, obvious numbers).
+
+    In this order: the column that is `wanted`; Year, Month, Day, Hour in columns of
+    their own; a column with such a name, with a clock time beside it or not; numbers
+    that can only be year and month (the official file of sunspots, whose fourth column
+    is then the obvious one to forecast); the first column that looks like dates.
+    """
+    names = {column: column.strip().lower() for column in frame.columns}
+    if wanted is not None:
+        column = find_column(path, frame, wanted, (), "--date-column", "dates")
+        return frame[column], [column], None
+    parts = {PARTS[name]: column for column, name in names.items() if name in PARTS}
+    if {"year", "month"} <= set(parts) and _looks_like(frame[parts["month"]], "number"):
+        return *_join_parts(frame, parts), None
+    dated = [c for c, name in names.items() if name in DATE_COLUMNS - CLOCK_COLUMNS]
+    clocks = [c for c, name in names.items() if name in CLOCK_COLUMNS]
+    clock = r"\d{1,2}(:\d{2}){0,2}( ?[AaPp][Mm])?"
+    clocks = [c for c in clocks if frame[c].str.fullmatch(clock).mean() > 0.9]
+    if dated and len(clocks) == 1 and not frame[dated[0]].str.contains(":").any():
+        hours = frame[clocks[0]].str.replace(r"^(\d{1,2})$", r"\1:00", regex=True)
+        return frame[dated[0]] + " " + hours.str.zfill(5), [dated[0], clocks[0]], None
+    others = [c for c, name in names.items() if name in DATE_COLUMNS]
+    for column in dated + others:
+        return frame[column], [column], None
+    if list(frame.columns[:3]) == ["1", "2", "3"] and len(frame.columns) > 3:
+        year, month, fraction = (to_numbers(frame[c])[0] for c in ("1", "2", "3"))
+        if month.between(1, 12).all() and ((fraction - year).between(0, 1)).all():
+            cells, used = _join_parts(frame, {"year": "1", "month": "2"})
+            return cells, [*used, "3"], "4"
+    for column in frame.columns:
+        if _looks_like(frame[column], "date"):
+            return frame[column], [column], None
+    for column in frame.columns:
+        if not _looks_like(frame[column], "number"):
+            return frame[column], [column], None
+    raise UserError(
+        f"{path} has no column of dates; add one named 'date', or name it with "
+        "--date-column"
+    )
+
+
+def _join_parts(frame, parts):
+    """(2000-12-31 23:00 and the like from columns of numbers, the columns used)."""
+    used = [parts[p] for p in ("year", "month", "day", "hour", "minute") if p in parts]
+    text = {p: frame[c].str.replace(r"\.0$", "", regex=True) for p, c in parts.items()}
+    cells = text["year"] + "-" + text["month"].str.zfill(2)
+    if "day" in parts:
+        cells += "-" + text["day"].str.zfill(2)
+        if "hour" in parts:
+            minute = text["minute"].str.zfill(2) if "minute" in parts else "00"
+            cells += " " + text["hour"].str.zfill(2) + ":" + minute
+    return cells.rename(parts["year"]), used
+
+
+def _looks_like(cells, kind):
+    """True if most of the filled cells are of this kind, "date" or "number"."""
+    filled = cells[cells != ""].head(1000)
+    return len(filled) > 0 and np.mean([_kind(cell) == kind for cell in filled]) > 0.5
+
+
+def _find_numbers(path, frame, choices, wanted):
+    """Name of the column to forecast; UserError, naming the choices, if unclear."""
+    if wanted is not None:
+        return find_column(path, frame, wanted, (), "--column", "numbers")
+    numeric = list(choices.columns)
+    if len(numeric) != 1:
+        numeric = [name for name in numeric if _looks_like(choices[name], "number")]
     if len(numeric) != 1:
         have = ", ".join(map(str, numeric[:20])) or "none"
         raise UserError(
@@ -608,13 +970,56 @@ def _find_numbers(path, frame):
     return numeric[0]
 
 
+def _refuse_several_series(path, series, others):
+    """UserError if many rows share a date and differ: that is more than one series."""
+    shared = series.index.duplicated(keep=False)
+    differ = series[shared].groupby(level=0).nunique() > 1
+    if len(series) and series.index.isin(differ.index[differ]).mean() > 1 / 3:
+        have = ", ".join(f"'{name}'" for name in others.columns[:20]) or "none"
+        raise UserError(
+            f"{path}: many rows share a date and differ, such as those of "
+            f"{differ.index[differ][0]}; other columns: {have}.  If one of them tells "
+            "series apart, keep the rows of one series alone; if one holds the time of "
+            "day, call it 'time'"
+        )
+
+
+def _about_codes(series):
+    """A sentence if a number such as -9999 stands far outside: it may mean "missing"."""
+    said = []
+    for code in (
+        -99.0,
+        -999.0,
+        -9999.0,
+        -99999.0,
+        999.0,
+        9999.0,
+        99999.0,
+        -999.9,
+        -99.9,
+    ):
+        count = int((series == code).sum())
+        rest = series[series != code].dropna()
+        if not count or rest.empty:
+            continue
+        reach = max(rest.max() - rest.min(), 1e-9)
+        if code < rest.min() - reach or code > rest.max() + 2 * reach:
+            said.append(
+                f"{code:g} stands in {count} rows, far outside the others "
+                f"({rest.min():g} to {rest.max():g}): if it means 'missing', empty these "
+                "cells; now it counts as a number"
+            )
+    return said
+
+
 def repair_series(series):
     """Sort by date, merge repeats, add missing dates, fill gaps: (series, sentences).
 
     A gap takes the last value before it: a line to the next value would tell the past
     about the future.
     """
-    said = []
+    said = list(series.attrs.get("said", []))  # how the file was read
+    series.attrs = {}
     if not series.index.is_monotonic_increasing:
         said.append("the dates were not in order: sorted")
     repeats = int(series.index.duplicated().sum())
@@ -743,8 +1148,8 @@ def load_reviews(args, source):
     """Labelled texts of `imdb`, of the sample or of the reader's CSV file -> Reviews.
 
     imdb: its own test half; a tenth of its training half, by digest of the text, is
-    validation.  CSV: 80/10/10 by digest, so that no text stands in two parts.  --quick
-    leaves 600 texts.  Raises UserError for a damaged archive, and for a CSV file that
+    validation.  CSV: 80/10/10 by digest of the words, so that no text stands in two
+    parts, not even in other capitals.  --quick leaves 600 texts.  Raises UserError for a damaged archive, and for a CSV file that
     `read_reviews` refuses or that has too few texts.
     """
     if source.name == "imdb":
@@ -755,8 +1160,13 @@ def load_reviews(args, source):
             return reviews
         parts = [list(zip(p.texts, p.labels, strict=True)) for p in reviews.parts]
     else:
-        rows = read_reviews(source.path)
-        parts = three_parts(rows, [text for text, _ in rows], source.path)
+        columns = (getattr(args, f"{name}_column", None) for name in ("text", "label"))
+        rows, said = read_reviews(source.path, *columns)
+        if source.name != "sample":
+            say_all(said + about_script(text for text, _ in rows))
+        # Texts that are the same to the model must not stand in two parts.
+        keys = [" ".join(split_words(text)) for text, _ in rows]
+        parts = three_parts(rows, keys, source.path)
         if len({label for _, label in parts[0]}) < 2:
             raise UserError(f"{source.path} has too few texts of some label; give more")
     if args.quick:
@@ -789,22 +1199,41 @@ def number_imdb(path, key, digest):
     return number_words(read_imdb(path))
 
 
-def read_reviews(path):
-    """A CSV file with columns `text` and `label` -> list of (text, label), both str.
+def read_reviews(path, text_column=None, label_column=None):
+    """A CSV file of texts and labels: (list of (text, label), both str; sentences).
 
-    UserError, with the row's number, where a cell is empty; also for one label only.
+    The columns are those named, else the only ones called as in TEXT_NAMES and
+    LABEL_NAMES.  Rows without a text or a label are left out and counted.  UserError if
+    a column is open, if most rows are not filled in, and for one label only.
     """
-    frame = read_csv(path, ["text", "label"], dtype=str, keep_default_na=False)
-    for name in frame:
-        frame[name] = frame[name].str.strip()
-        empty = frame[name] == ""
-        refuse_cells(path, frame[name], empty, "filled in; fill it, or delete the row")
-    if frame["label"].nunique() < 2:
+    frame, said = read_table(path)
+    text = find_column(path, frame, text_column, TEXT_NAMES, "--text-column", "texts")
+    label = find_column(
+        path, frame, label_column, LABEL_NAMES, "--label-column", "labels"
+    )
+    if text == label:
+        raise UserError(f"{path}: '{text}' cannot hold the texts and the labels")
+    if (text, label) != ("text", "label"):
+        said.append(f"texts are in column '{text}', labels in column '{label}'")
+    filled = (frame[text] != "") & (frame[label] != "")
+    if not filled.mean() > 0.5:
+        what = "filled in (nor are most); each row takes a text and a label"
+        cells = frame[text] if (frame[text] == "").any() else frame[label]
+        refuse_cells(path, cells, ~filled, what)
+    if not filled.all():
+        said.append(f"rows without a text or a label, left out: {(~filled).sum()}")
+    frame = frame[filled]
+    counts = Counter(frame[label])
+    if len(counts) < 2:
         raise UserError(
-            f"{path} has one label only, '{frame['label'].iloc[0]}'; it takes two or "
-            "more"
+            f"{path} has one label only, '{frame[label].iloc[0]}'; it takes two or more"
         )
-    return list(zip(frame["text"], frame["label"], strict=True))
+    if len(counts) <= 50:
+        listed = ", ".join(f"{name} {counts[name]:,}" for name in sorted(counts))
+        said.append(f"labels and their counts: {listed}")
+    if len({name.casefold() for name in counts}) < len(counts):
+        said.append("labels that differ only in capitals count as different labels")
+    return list(zip(frame[text], frame[label], strict=True)), said
 
 
 def _some(rows, most):
@@ -900,43 +1329,59 @@ def load_pairs(args, source):
 
     Three lists of (source, target), both str.  multi30k: its own parts.  The sample:
     its last tenth is test, the tenth before it validation, because its test pairs
-    combine words that never met in training.  Else 80/10/10 by digest of the source
-    side.  Raises UserError like read_pairs.
+    combine words that never met in training.  Else 80/10/10 by digest of the words of
+    the source side.  Raises UserError like read_pairs.
     """
     if source.name == "multi30k":
         names = ("train", "val", "test_2016_flickr")
         parts = [_read_two_files(source.path / name) for name in names]
     else:
-        rows = read_pairs(source.path)
+        rows, said = read_pairs(source.path)
         if source.name == "sample":
             first, second = round(0.8 * len(rows)), round(0.9 * len(rows))
             parts = [rows[:first], rows[first:second], rows[second:]]
         else:
-            parts = three_parts(rows, [given for given, _ in rows], source.path)
+            say_all(said + about_script(text for pair in rows for text in pair))
+            keys = [" ".join(split_pair(given)) for given, _ in rows]
+            parts = three_parts(rows, keys, source.path)
     return [
         capped(args, rows, most) for rows, most in zip(parts, QUICK_PARTS, strict=True)
     ]
 
 
 def read_pairs(path):
-    """A file of two columns, a tab between them -> list of (source, target), both str.
+    """Lines of source, tab, target: (list of (source, target), both str; sentences).
 
-    Empty lines are passed over.  UserError names a line with more or fewer columns, or
-    with an empty side.
+    Further columns, where every line has them, are left out (downloads carry licences
+    there), and so are lines with an empty side.  A file that ends in .csv is a table
+    whose first two columns are meant.  UserError names a line with another number of
+    columns than the first.
     """
-    pairs = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split("\t")]
-        if len(cells) != 2 or not all(cells):
-            what = "an empty side" if len(cells) == 2 else f"{len(cells)} column(s)"
+    said = []
+    if Path(path).suffix.lower() == ".csv":
+        frame, said = read_table(path)
+        rows = [list(row) for row in frame.itertuples(index=False)]
+        numbers = range(2, len(rows) + 2)
+    else:
+        lines = enumerate(read_text(path).split("\n"), start=1)
+        lines = [(number, line) for number, line in lines if line.strip()]
+        rows = [[cell.strip() for cell in line.split("\t")] for _, line in lines]
+        numbers = [number for number, _ in lines]
+    width = len(rows[0])
+    for number, row in zip(numbers, rows, strict=True):
+        if len(row) != width or width < 2:
             raise UserError(
-                f"{path}, line {number} has {what}; write a source, one tab, and a "
-                "target"
+                f"{path}, line {number} has {len(row)} column(s); write a source, one "
+                "tab, and a target"
             )
-        pairs.append((cells[0], cells[1]))
-    return pairs
+    if width > 2:
+        said.append(f"columns after the second, left out: {width - 2}")
+    pairs = [(row[0], row[1]) for row in rows if row[0] and row[1]]
+    if not pairs:
+        raise UserError(f"{path} has no line with a source and a target")
+    if len(pairs) < len(rows):
+        said.append(f"lines with an empty side, left out: {len(rows) - len(pairs)}")
+    return pairs, said
 
 
 def _read_two_files(stem):
@@ -1123,8 +1568,16 @@ class Batches:
 
 # --- words of reviews (lessons 05, 07) --------------------------------------------------
 
+# Scripts that put no space between words: here one character is one word.
+_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+UNSPACED = regex.compile(rf"[{_SCRIPTS}]")
+# What words are made of: letters, digits, and the marks that stand on letters (\p{M}),
+# without which a Hindi word would fall to pieces.
+_LETTER = rf"[[\w\p{{M}}\p{{N}}]--[{_SCRIPTS}]]"
+_SINGLE = rf"[{_SCRIPTS}]\p{{M}}*"
+_MARK = r"[^\w\s\p{M}\p{N}]"
 # A word with its apostrophes (don't), or one mark that is neither word nor space.
-_WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
+_WORD = regex.compile(rf"{_SINGLE}|{_LETTER}+(?:'{_LETTER}+)*|{_MARK}", regex.V1)
 
 
 def split_words(text):
@@ -1179,26 +1632,74 @@ def encode_texts(texts, vocabulary, max_length, keep="both"):
 
 # --- words of pairs (lessons 08, 09) ----------------------------------------------------
 
-# A word that ends in an apostrophe (l'), a word, or one mark.
-_PAIR_WORD = re.compile(r"\w+'(?=\w)|\w+|[^\w\s]")
-_TIGHT = (
-    (re.compile(r"(?<=\w') (?=\w)"), ""),  # l' homme -> l'homme
-    (re.compile(r" (?=[.,!?;:)\]%])|(?<=[(\[]) "), ""),  # so . -> so.
-    (re.compile(r"(?<=\w) ([-/]) (?=\w)"), r"\1"),  # arrière - plan -> arrière-plan
+# A word that ends in an apostrophe (l'), a number (1,000.5), a word, or one mark.
+_PAIR_WORD = regex.compile(
+    rf"{_SINGLE}|{_LETTER}+'(?={_LETTER})|\d+(?:[.,]\d+)+|{_LETTER}+|{_MARK}", regex.V1
 )
+_CLOSING = set(".,!?;:)]}%…。，、！？；：）」』》")  # no space before them, as a rule
+_OPENING = set("([{¿¡（「『《")  # no space after them
+# What a word list holds where a text does not follow the rules of `_spaces`.
+GLUE, SPACE = "⁀", "␣"
 
 
 def split_pair(text):
-    """Words in lower case, of a sentence to translate; "l'homme" is two, l' and homme."""
-    return _PAIR_WORD.findall(text.lower().replace("’", "'"))
+    """Words in lower case, of a sentence to translate; "l'homme" is two, l' and homme.
+
+    Where the text has a space, or none, against the rules of `_spaces`, SPACE or GLUE
+    stands in between: so `join_words` can put every text together as it was.
+    """
+    text = text.lower().replace("’", "'").replace(GLUE, " ").replace(SPACE, " ")
+    found = list(_PAIR_WORD.finditer(text))
+    words = [match.group() for match in found]
+    rules = _spaces(words)
+    marked = words[:1]
+    for k in range(1, len(words)):
+        space = found[k - 1].end() < found[k].start()
+        if space != rules[k]:
+            marked.append(SPACE if space else GLUE)
+        marked.append(words[k])
+    return marked
 
 
 def join_words(words):
     """Words of `split_pair` back to plain text, the first letter a capital."""
-    text = " ".join(words)
-    for pattern, tight in _TIGHT:
-        text = pattern.sub(tight, text)
+    real, said = [], {}  # said: place of a word -> whether a space stands before it
+    for word in words:
+        if word in (GLUE, SPACE):
+            said[len(real)] = word == SPACE
+        else:
+            real.append(word)
+    spaces = _spaces(real)
+    text = ""
+    for k, word in enumerate(real):
+        text += " " * (k > 0 and said.get(k, spaces[k])) + word
     return text[:1].upper() + text[1:]
+
+
+def _spaces(words):
+    """For each word whether, as a rule, a space stands before it."""
+    spaces = []
+    for k, word in enumerate(words):
+        before = words[k - 1] if k else ""
+        hyphen = k > 1 and before in "-/" and _both_letters(words[k - 2], word)
+        hyphen = hyphen or (
+            0 < k < len(words) - 1
+            and word in "-/"
+            and _both_letters(before, words[k + 1])
+        )
+        glued = (
+            word in _CLOSING
+            or before in _OPENING
+            or (before.endswith("'") and len(before) > 1)
+            or (UNSPACED.match(word) and UNSPACED.match(before))
+            or hyphen
+        )
+        spaces.append(k > 0 and not glued)
+    return spaces
+
+
+def _both_letters(left, right):
+    return left[-1:].isalnum() and right[:1].isalnum()
 
 
 def pair_vocabularies(train, min_freq=2):
@@ -2192,19 +2693,29 @@ def bleu_scores(answers, references):
 
     answers, references: lists of str, plain text as one would write it (join tokens
     without spaces before full stops, or the figure is not comparable with others').
-    Both figures split words as mteval 13a does: `bleu` after lower-casing, `bleu_13a`
-    with case.  `signature` and `signature_13a` are sacrebleu's own: quote them.
+    Both figures split words as mteval 13a does (writing without spaces: by character):
+    `bleu` after lower-casing, `bleu_13a` with case.  `signature` and `signature_13a` are sacrebleu's own: quote them.
     """
     from sacrebleu.metrics import BLEU
 
-    lower = BLEU(lowercase=True, force=True)
-    cased = BLEU(force=True)
+    lower = BLEU(lowercase=True, **_bleu_options(references))
+    cased = BLEU(**_bleu_options(references))
     return {
         "bleu": lower.corpus_score(answers, [references]).score,
         "bleu_13a": cased.corpus_score(answers, [references]).score,
         "signature": str(lower.get_signature()),
         "signature_13a": str(cased.get_signature()),
     }
+
+
+def _bleu_options(references):
+    """How sacrebleu splits words: as usual (13a), Chinese (zh), or by character."""
+    texts = "".join(references[:1000])
+    letters = sum(map(str.isalpha, texts))
+    if 2 * len(UNSPACED.findall(texts)) <= letters:
+        return {"force": True}
+    chinese = not regex.search(r"[\p{Hiragana}\p{Katakana}\p{Thai}]", texts)
+    return {"force": True, "tokenize": "zh" if chinese else "char"}
 
 
 def bleu_p_value(answers, others, references):
@@ -2220,7 +2731,7 @@ def bleu_p_value(answers, others, references):
     if answers == others:
         return 1.0
     systems = [("others", others), ("answers", answers)]
-    bleu = {"BLEU": BLEU(lowercase=True, force=True)}
+    bleu = {"BLEU": BLEU(lowercase=True, **_bleu_options(references))}
     test = PairedTest(systems, bleu, [references], test_type="bs", n_samples=1000)
     base, ours = test()[1]["BLEU"]
     return float(ours.p_value) if ours.score != base.score else 1.0
@@ -2597,8 +3108,11 @@ def add_common_flags(parser, computes=True):
         add("--threads", type=whole(1, 1024), help="default: as many as are of use")
 
 
-def add_data_flags(parser, datasets, input_help):
-    """The flags of lessons that read data; `datasets` are the names that --dataset takes."""
+def add_data_flags(parser, datasets, input_help, columns=()):
+    """The flags of lessons that read data; `datasets` are the names that --dataset takes.
+
+    columns: what a column of --input may hold, such as "text" for --text-column.
+    """
     add = parser.add_argument_group("data").add_argument
     add("--dataset", choices=["auto", *datasets], default="auto")
     add(
@@ -2607,6 +3121,9 @@ def add_data_flags(parser, datasets, input_help):
         help="where downloads are kept (default: $RNN_DATA_DIR, else data)",
     )
     add("--input", metavar="PATH", help=input_help)
+    for name in columns:
+        what = f"the column of --input that holds the {name}s"
+        add(f"--{name}-column", metavar="NAME", help=what)
 
 
 # (flag, argparse type or choices, help); None among the defaults of a lesson: see there.

@@ -31,7 +31,7 @@ HARD_TEXTS = [
     'It\'s "quoted" (twice)!?',
     "naïve café Łódź 東京 Ελλάδα ☕👩‍👩‍👧",
     "<pad><unk><bos> <eos>",
-    "nul \x00 byte, \x1c separator, \x85 next line, \xa0 hard space, _underscore_",
+    "bell \x07 byte, \x1c separator, \x85 next line, \xa0 hard space, _underscore_",
     "unseen €1,000.00 zzzzqqqq",
 ]
 SIGNS = "aab  c.'’_-\n\t\xa0<>é東☕\u0301"
@@ -417,7 +417,7 @@ def test_csv_files(tmp_path):
     rows = 'text,label\n"good, very good",positive\n,negative\nnull,negative\n'
     path = written(tmp_path, "reviews.csv", rows)
     assert lesson.read_documents(path) == ["good, very good", "", "null"]
-    assert lesson.read_documents(path, "label")[0] == "positive"
+    assert lesson.read_documents(path, "Label")[0] == "positive"
     assert "--text-column" in refusal(lesson.read_documents, path, "title")
 
 
@@ -427,6 +427,8 @@ def test_plain_files_are_cut_at_empty_lines_or_line_ends(tmp_path):
     assert lesson.read_documents(path)[:2] == ["a b\nc", "a b\nc"]
     path = written(tmp_path, "text.txt", "a b\nc\n\n" * 8)
     assert lesson.read_documents(path)[:3] == ["a b", "c", ""]
+    path = written(tmp_path, "text.txt", "One.  Two! Three?四。五。")
+    assert lesson.read_documents(path)[:4] == ["One.", "Two!", "Three?", "四。"]
 
 
 def test_documents_are_normalised_and_empty_ones_left_out(tmp_path):
@@ -434,7 +436,7 @@ def test_documents_are_normalised_and_empty_ones_left_out(tmp_path):
     apart = unicodedata.normalize("NFD", "café")
     path = written(tmp_path, "text.txt", f'{apart}\n\n \n\'"\n"\nb\n')
     args = types.SimpleNamespace(
-        input=path, dataset="auto", text_column="text", quick=False
+        input=path, dataset="auto", text_column=None, quick=False
     )
     _, train, held = lesson.load_documents(args)
     assert [*train, *held] == ["café", "'\"", "b"]
@@ -446,7 +448,7 @@ def test_the_sample_is_the_reviews(tmp_path, monkeypatch):
     written(tmp_path, "reviews.csv", "text,label\n" + rows)
     monkeypatch.setattr(lesson.utils, "SAMPLES", tmp_path)
     args = types.SimpleNamespace(
-        input=None, dataset="sample", text_column="text", quick=False
+        input=None, dataset="sample", text_column=None, quick=False
     )
     source, train, held = lesson.load_documents(args)
     assert (len(train), len(held)) == (45, 5)

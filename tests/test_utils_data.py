@@ -1,6 +1,7 @@
 """rnn_utils sections 2 and 3: downloads, data sets, files, splits, vocabulary, batches."""
 
 import argparse
+import gzip
 import hashlib
 import http.server
 import random
@@ -28,7 +29,7 @@ from rnn_utils import (
     fetch,
     length_mask,
     pad,
-    read_csv,
+    read_table,
     read_text,
     split_by_hash,
 )
@@ -346,11 +347,13 @@ def test_digests_agree_with_the_real_files(real_data):
     [
         (b"\xef\xbb\xbfa\r\nb\r\n", "a\nb\n"),
         ("ключ 鍵\n".encode(), "ключ 鍵\n"),
+        ("text,label\nGrüße,a\n".encode("utf-16"), "text,label\nGrüße,a\n"),
+        ("e\u0301cole".encode(), "école"),
     ],
-    ids=["Windows", "non-ASCII"],
+    ids=["Windows", "non-ASCII", "UTF-16", "accent apart"],
 )
 def test_read_text(tmp_path, content, text):
-    """Files made on Windows must read like any other."""
+    """Files made on Windows or a Mac must read like any other."""
     assert read_text(written(tmp_path, "a.txt", content)) == text
 
 
@@ -360,10 +363,12 @@ def test_read_text(tmp_path, content, text):
         (b"", "is empty"),
         (b"\xef\xbb\xbf \r\n\t\n ", "is empty"),
         ("text,label\nGrüße,a\n".encode("latin-1"), "not UTF-8"),
-        ("text,label\nb,a\n".encode("utf-16"), "not UTF-8"),
+        (b"text,label\na \0 b,x\n", "NUL characters"),
+        (b"PK\x03\x04....", "Excel file"),
+        (gzip.compress(b"text"), "packed with gzip"),
         (None, "cannot be read"),
     ],
-    ids=["empty", "blank", "Latin-1", "UTF-16", "folder"],
+    ids=["empty", "blank", "Latin-1", "NUL", "xlsx", "gz", "folder"],
 )
 def test_hostile_files(tmp_path, content, says):
     """Whatever the file holds, the reader gets one sentence that names it."""
@@ -372,7 +377,7 @@ def test_hostile_files(tmp_path, content, says):
         path.mkdir()
     else:
         path.write_bytes(content)
-    for read in (read_text, lambda path: read_csv(path, ["text", "label"])):
+    for read in (read_text, read_table):
         sentence = refusal(read, path)
         assert says in sentence and str(path) in sentence
 
@@ -382,33 +387,33 @@ def test_hostile_files(tmp_path, content, says):
     [
         b"text,label\na,b\nc,d\n",
         b"\xef\xbb\xbftext,label\r\na,b\r\nc,d\r\n",
-        b"more,label,text\n1,b,a\n2,d,c\n",
-        b'text, label\n"a", b\nc, d',
+        b'text, label\n"a", b\n\nc, d',
+        b"text;label\na;b\nc;d\n",
+        b"text\tlabel\na\tb\nc\td\n",
+        b"text,label,\na,b,\nc,d,\n",
     ],
-    ids=["plain", "BOM and CRLF", "other order", "blanks"],
+    ids=["plain", "BOM and CRLF", "blanks", "semicolons", "tabs", "trailing commas"],
 )
-def test_read_csv(tmp_path, content):
-    """The columns asked for, in the order asked for, whatever wrote the file."""
-    frame = read_csv(written(tmp_path, "a.csv", content), ["text", "label"])
+def test_read_table(tmp_path, content):
+    """The same cells, whatever wrote the file."""
+    frame, said = read_table(written(tmp_path, "a.csv", content))
     assert list(frame.columns) == ["text", "label"]
     assert frame.to_numpy().tolist() == [["a", "b"], ["c", "d"]]
+    assert len(said) == (b";" in content or b"\t" in content)
 
 
 @pytest.mark.parametrize(
     "content, says",
     [
         (b"text,label\n", "no rows"),
-        (b"text,Label\na,b\n", "no column 'label'; it has: text, Label"),
         (b'text,label\n"a,b\n', "cannot be read"),
-        (b"text,label\nwell, yes,b\nc,d\n", ""),
+        (b"text,label\nwell, yes,b\nc,d\n", "row 1 below the header"),
         (b"text,label\nc,d,e\nf,g,h\n", "more cells"),
-        (b"text,label\na \0 b,x\n", "NUL characters"),
     ],
 )
-def test_malformed_csv(tmp_path, content, says):
+def test_malformed_table(tmp_path, content, says):
     """A comma without quotes must not shift a column unnoticed."""
-    path = written(tmp_path, "a.csv", content)
-    assert says in refusal(read_csv, path, ["text", "label"])
+    assert says in refusal(read_table, written(tmp_path, "a.csv", content))
 
 
 # ---------------------------------------------------------------- splits

@@ -320,10 +320,9 @@ def test_quick_reviews_are_of_all_classes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ('text,label\ngood,1\nbad,0\n"   ",0\n', "row 3"),
-        ("text,label\ngood\nbad,0\n", "row 1"),
+        ('text,label\ngood,1\n"",0\n"   ",0\n,1\n', "row 2"),
         ("text,label\ngood,1\nfine,1\n", "one label"),
-        ("text,mark\ngood,1\n", "no column 'label'"),
+        ("text,mark\ngood,1\n", "no column 'label' (or a like name)"),
     ],
 )
 def test_malformed_reviews(tmp_path, text, says):
@@ -408,7 +407,8 @@ def test_read_pairs(tmp_path):
     """Two columns; outer spaces and empty lines do not count; a long line is read."""
     long = " ".join(["word"] * 10_000)
     text = f"a man\tun homme\n\n  hi \t salut  \n{long}\tlong\n"
-    pairs = read_pairs(written(tmp_path, "x.tsv", text))
+    pairs, said = read_pairs(written(tmp_path, "x.tsv", text))
+    assert said == []
     assert pairs == [("a man", "un homme"), ("hi", "salut"), (long, "long")]
 
 
@@ -417,7 +417,7 @@ def test_read_pairs(tmp_path):
     [
         ("a\tb\nc\td\te\n", "line 2 has 3 column(s)"),
         ("a\tb\n\nc d\n", "line 3 has 1 column(s)"),
-        ("a\tb\nc\t\n", "line 2 has an empty side"),
+        ("a\t\n\tc\n", "no line with a source and a target"),
         ("\n\n", "is empty"),
     ],
 )
@@ -485,16 +485,48 @@ def test_real_pairs(real_data):
     assert [len(part) for part in parts] == [29_000, 1_014, 1_000]
 
 
+# Marks of ten languages, with and without the spaces that the usual rules expect.
+PAGE = (
+    "L'homme d'anne (le grand) sourit, et s'en va.",
+    "L'arrière-plan coûte 30 % de plus ?  Oui : « c'est ça » !",
+    "¿El viejo quiere una casa hoy? ¡Sí!",
+    'Er sagte: „Nein“, und ging; "so" etwas...',
+    "It costs $3.50, not 1,000 (or 1/2) - and/or x-ray e-mails.",
+    "Où est-il ?Là-bas.",
+    "Он сказал: «да» — и ушёл.",
+    "वह घर जाता है।",
+    "هذا كِتَابٌ، وذلك قلم؟",
+    "他说：「你好」。我有3本book 。",
+    "彼は学校へ行きます。",
+    "ฉันไปโรงเรียน วันนี้",
+    "a , b .c - d 's' ' t",
+    "don't  'quote' rock'n'roll'",
+)
+
+
 def test_words_of_pairs_and_back():
-    """What join_words writes of a right answer has to be the text it is compared with."""
+    """A right answer, split and joined, has to be the text that it is compared with."""
     split, join = rnn_utils.split_pair, rnn_utils.join_words
     assert split("L’homme d'Anne.") == ["l'", "homme", "d'", "anne", "."]
-    for text in (
-        "L'homme d'anne (le grand) sourit, et s'en va.",
-        "L'arrière-plan coûte 30 % de plus ?",
-    ):
-        assert join(split(text)) == text.replace(" %", "%").replace(" ?", "?")
-    assert join([]) == ""
+    assert split("3.5 % ?") == ["3.5", rnn_utils.SPACE, "%", rnn_utils.SPACE, "?"]
+    assert split("वह घर है।")[:3] == ["वह", "घर", "है"]
+    assert split("我有书。") == ["我", "有", "书", "。"]
+    rng = random.Random(0)
+    noise = ["".join(rng.choices("ab l'.,-/?!\"()«» 3é我", k=12)) for _ in range(500)]
+    for text in (*PAGE, *noise):
+        text = " ".join(text.split())
+        assert join(split(text)).lower() == text.lower()
+    wanted = [" ".join(text.split()) for text in PAGE]
+    made = [join(split(text)) for text in wanted]
+    assert rnn_utils.bleu_scores(made, wanted)["bleu"] == pytest.approx(100)
+
+
+def test_bleu_of_writing_without_spaces():
+    """Split by character, as sacrebleu does it: 13a would see one word a sentence."""
+    wanted, made = ["我有三本书在家里。"] * 2, ["我有三本书在学校。"] * 2
+    found = rnn_utils.bleu_scores(made, wanted)
+    assert "tok:zh" in found["signature"]
+    assert 40 < found["bleu"] < 80
 
 
 def test_pairs_by_hand():
