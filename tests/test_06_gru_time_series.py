@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, load_lesson, metrics, one_sentence, refusal, run_main
-from scipy.stats import ttest_1samp
+from scipy.stats import betabinom, ttest_1samp
 from torch import nn
 
 import rnn_utils as utils
@@ -95,39 +95,59 @@ def test_gates_at_their_limits(r, z):
     torch.testing.assert_close(new, h if z else n)
 
 
-def test_cell_of_the_paper_against_a_naive_loop():
-    """Unit by unit: the candidate sees W (r h) + b, not r (W h + b)."""
-    layer, x, h = random_layer(features=2, hidden=3)
-    w_ih, w_hh, b_ih, b_hh = (weight.tolist() for weight in layer.parameters())
-    inputs = x.tolist()
-    made = lesson.gru_of_the_paper(x, h, *layer.parameters())
-    for row in range(4):
-        state = h[row].tolist()
-        for t in range(5):
-
-            def total(block, unit, seen, row=row, t=t):
-                k = 3 * block + unit
-                value = b_ih[k] + b_hh[k]
-                value += sum(
-                    w * v for w, v in zip(w_ih[k], inputs[row][t], strict=True)
-                )
-                return value + sum(w * v for w, v in zip(w_hh[k], seen, strict=True))
-
-            r = [1 / (1 + math.exp(-total(0, unit, state))) for unit in range(3)]
-            z = [1 / (1 + math.exp(-total(1, unit, state))) for unit in range(3)]
-            seen = [r[unit] * state[unit] for unit in range(3)]
-            n = [math.tanh(total(2, unit, seen)) for unit in range(3)]
-            state = [(1 - z[i]) * n[i] + z[i] * state[i] for i in range(3)]
-            assert made[row, t].tolist() == pytest.approx(state)
-
-
-def test_both_cells_agree_where_the_reset_gate_is_open():
-    layer, x, h = random_layer()
-    weights = [weight.detach().clone() for weight in layer.parameters()]
-    weights[2][:7] = 500  # r = 1
+def test_the_two_cells_against_a_naive_loop():
+    """Unit by unit: r chooses who listens (PyTorch) or who is read (the paper)."""
+    torch.manual_seed(3)
+    w_hn = torch.randn(3, 3, dtype=torch.double)
+    h = torch.randn(3, dtype=torch.double)
+    r = torch.rand(3, dtype=torch.double)
+    weights = w_hn.tolist()
+    state = h.tolist()
+    gate = r.tolist()
+    for unit in range(3):
+        products = [weights[unit][k] * state[k] for k in range(3)]
+        theirs = gate[unit] * sum(products)
+        paper = sum(gate[k] * products[k] for k in range(3))
+        assert lesson.state_part(w_hn, h, r)[unit].item() == pytest.approx(theirs)
+        found = lesson.state_part_of_the_paper(w_hn, h, r)[unit].item()
+        assert found == pytest.approx(paper)
+    ones = torch.ones(3, dtype=torch.double)
     torch.testing.assert_close(
-        lesson.gru_of_the_paper(x, h, *weights), lesson.gru_by_hand(x, h, *weights)
+        lesson.state_part(w_hn, h, ones), lesson.state_part_of_the_paper(w_hn, h, ones)
     )
+
+
+def test_the_three_ways_sum_to_autograds_gradient(capsys):
+    """What the lesson prints: z, through n, through z; and what PyTorch finds."""
+    lesson.show_gradient()
+    lines = capsys.readouterr().out.splitlines()
+    table = {}
+    for line in lines:
+        for name in ("kept", "through n", "through z", "sum", "PyTorch"):
+            if line.startswith(f"  {name}"):
+                table[name] = [float(cell) for cell in line.split()[-2:]]
+    for column in (0, 1):
+        ways = [table[name][column] for name in ("kept", "through n", "through z")]
+        assert sum(ways) == pytest.approx(table["sum"][column], abs=0.0016)
+        assert table["PyTorch"][column] == table["sum"][column]
+
+
+def test_gates_of_against_a_loop():
+    """Mean z, and the product of the last four: unit by unit, window by window."""
+    torch.manual_seed(2)
+    rnn = nn.GRU(1, 5, batch_first=True)
+    x = torch.randn(6, 7, 1)
+    z_all = []
+    with torch.no_grad():
+        h = torch.zeros(6, 5)
+        for t in range(7):
+            h, _, z = lesson.gru_step(x[:, t], h, *rnn.parameters())
+            z_all.append(z)
+        means, left = lesson.gates_of(rnn, x, 4)
+    z_all = torch.stack(z_all)
+    torch.testing.assert_close(means, z_all.mean((0, 1)))
+    expected = (z_all[3] * z_all[4] * z_all[5] * z_all[6]).mean(0)
+    torch.testing.assert_close(left, expected)
 
 
 # ---------------------------------------------------------------- the network
@@ -383,7 +403,7 @@ def test_model_overfits_a_tiny_batch():
 def test_errors_end_where_the_truth_ends():
     """Truth 2 3 | 3 4 | 4 ?, forecasts 0: one error fewer for each step further."""
     truth = utils.values_ahead(np.array([1.0, 2.0, 3.0, 4.0]), 1, 4, 2)
-    found = lesson.Findings(truth, {"zero": np.zeros((3, 2))}, "GRU", "fed", 1)
+    found = lesson.Findings(truth, {"zero": np.zeros((3, 2))}, "GRU", "fed", {})
     assert lesson.errors_of(found, "zero", 1).tolist() == [-2, -3, -4]
     assert lesson.errors_of(found, "zero", 2).tolist() == [-3, -4]
     assert lesson.rmse_of(found, "zero", 2) == pytest.approx(12.5**0.5)
@@ -457,11 +477,30 @@ def test_the_answer_follows_the_test(kind):
     }
     forecasts["GRU fed back"] = forecasts["GRU"]
     data = data_of(walk())
-    found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", 1)
+    found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", {})
     rows = lesson.score_one_step(found, data)
-    sentence = lesson.answer_to_title(found, rows, data)
     word = {"ours": lesson.YES, "linear": lesson.OTHERS, "none": lesson.NO}[kind]
-    assert f": {word};" in sentence
+    assert lesson.answer_to_title(found, rows) == word
+
+
+@pytest.mark.parametrize("kind", ["better", "like one rival"])
+def test_worth_its_cost_where_it_beats_every_rival(kind, capsys):
+    """And not where one of them cannot be told from it."""
+    rng = np.random.default_rng(0)
+    truth, one, two, three = rng.standard_normal((4, 80, 1))
+    forecasts = {
+        "persistence": truth + one,
+        "autoregression": truth + (two if kind == "better" else 0.3 * two),
+        "GRU": truth + 0.3 * three,
+    }
+    found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", {"order": 4})
+    rows = lesson.score_one_step(found, data_of(walk()))
+    lesson.report_cost(found, rows, untrained())
+    said = " ".join(capsys.readouterr().out.split())  # its lines are broken anywhere
+    assert ("Here it is:" in said) == (kind == "better")
+    assert ("does not beat autoregression" in said) == (kind != "better")
+    near = sum(weight.numel() for weight in untrained().near.parameters())
+    assert f"{near} weights, the autoregression 5." in said
 
 
 # ---------------------------------------------------------------- the band
@@ -510,18 +549,22 @@ def test_coverage_is_of_the_next_step_in_the_test_part():
     assert found["test_coverage"] == 0.75
 
 
-def test_expected_shares_against_a_simulation():
-    """Margins found on 30 values, hits counted among 50 others, many times."""
-    rng = np.random.default_rng(0)
-    shares = []
-    for _ in range(4000):
-        values = rng.standard_normal(80)
-        margin = lesson.margin_of(values[:30])
-        shares.append(np.mean(values[30:] <= margin))
-    least, most = lesson.expected_shares(30, 50)
-    assert np.quantile(shares, [0.025, 0.975]) == pytest.approx(
-        [least, most], abs=0.021
-    )
+def test_is_inside_counts_where_the_truth_is_known():
+    """Two steps ahead: in, under, over the band; the fourth truth lies past the end."""
+    truth = np.array([[0.0, 1.0], [0.0, -3.0], [0.0, 9.0], [0.0, np.nan]])
+    band = np.tile([-2.0, 0.0, 2.0], (4, 2, 1))
+    assert lesson.is_inside(band, truth, 2).tolist() == [True, False, False]
+    assert lesson.is_inside(band, truth, 1).tolist() == [True] * 4
+
+
+@pytest.mark.parametrize(("found_on", "count"), [(10, 10), (30, 50), (423, 423)])
+def test_expected_shares_against_their_distribution(found_on, count):
+    """Margins found on some values, hits counted among others: beta-binomial."""
+    rank = lesson.rank_of(found_on)
+    hits = betabinom(count, rank, found_on + 1 - rank)
+    exact = [hits.ppf(0.025) / count, hits.ppf(0.975) / count]
+    slack = max(0.006, 1.05 / count)  # of a game played 2,000 times; or one hit
+    assert lesson.expected_shares(found_on, count) == pytest.approx(exact, abs=slack)
 
 
 # ---------------------------------------------------------------- several steps
