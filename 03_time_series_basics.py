@@ -3,24 +3,26 @@
 A series is one long row of numbers, each with its date: sunspots by month, a price by
 day.  A network cannot learn from one row.  It learns from many examples, and an example
 is a pair: what the network may read (the input) and what it should answer (the target).
-This lesson makes the pairs, first by hand on ten numbers, then fast on a real series:
+This lesson makes the pairs, first by hand on ten numbers, then on a real series:
 
-    dated rows -> repaired -> windows -> split by time -> scaled -> tensors
+    dated rows -> repaired -> split by time -> scaled -> windows -> a fitted line
 
-Each arrow can spoil every later result without an error message, and this lesson
-measures by how much.  It trains no network.  It ends with five forecasts that need
-none, which the network of lesson 06 has to beat.
+The last arrow is the proof that the examples are good for something.  No network is
+trained yet: the model is the plainest that can read a window, a weighted sum of its
+values.  By then the title is answered (sections 1 to 3).  Section 4 asks two more
+questions.  Is the error small, beside rules that learn nothing?  And may one believe
+it?  Four common mistakes are made on purpose, and what each hides is measured.
 
 What you will learn
     - to repair dates that are out of order, written twice, or missing
+    - to split by time, to scale by the training part alone, and why
     - to cut a series into windows: T values to read, and one to answer with, h steps
-      later (the horizon)
-    - to split windows by time, and what a shuffled split gives away
-    - to scale by the training span alone, and how large the lie is otherwise
-    - to see memory and season in a series, by laying it beside itself
-    - five baselines (forecasts by a rule of one line), three measures of their errors
-    - three traps: shuffled windows know the answers, a smoothed series knows its
-      future, and a copied price looks like skill
+      later (the horizon); and to hand them out in batches
+    - to fit a line to the windows, and to bring its answers back to sunspots
+    - four rules of one line that a network has to beat, and three measures of error
+    - to see memory and a season in a series (autocorrelation)
+    - four traps: a ruler that has seen the test, shuffled windows, a smoothed series,
+      and prices that are not judged by their returns
 
 You need lesson 01 (a batch of sequences has the shape (B, T, F)), and arrays in NumPy.
 
@@ -29,27 +31,25 @@ Run it
     python 03_time_series_basics.py --dataset stock
     python 03_time_series_basics.py --dataset sine --horizon 12
 
-You should see  (sunspots [real], one thread, about 5 seconds in all)
-      baseline         test RMSE   test MASE
-      persistence        19.7322      1.2750     the last value again
-      moving average     19.4889      1.2541     the mean of the last 2
-      drift              19.7319      1.2749     on along a straight line
-      seasonal naive     44.8352      2.9008     the value 127 months ago
-      autoregression     17.9852      1.1599     a weighted sum of the last 36
-    RMSE is the typical size of an error; MASE is 1 for as good as copying the last
-    value was in the training years.  The autoregression is best on validation, the part
-    of the data that one chooses by, and on test it is better than persistence by more
-    than luck (p = 0.001).  Then the ways to be fooled:
+You should see  (sunspots [real], one thread, about 6 seconds in all)
+    The line, fitted to 1,938 windows of 36 months, is off by 17.9855 sunspots in the test
+    years.  Then the same years by rules of one line:
+                         test RMSE   test MASE
+      persistence          19.7322      1.2750     the last value again
+      moving average       19.4889      1.2541     the mean of the last 2
+      drift                19.7319      1.2749     on along a straight line
+      seasonal naive       44.8352      2.9008     the value 127 months ago
+      autoregression       17.9852      1.1599     the line once more (see section 4)
+    RMSE is the typical size of an error; MASE is 1 for as good as persistence was in
+    the training years.  The line's lead over persistence is more than luck (p = 0.001).
+    Then the traps:
       scaled by everything    the same forecast seems 12.8 % better
       shuffled windows        a mere look-up seems to err by 22.39, not by 29.06
       smoothed series         an error of 1.6 that is honestly 10.0
-    --dataset sine [sample]: autoregression 0.2101, where the noise alone is 0.2042.
-    --dataset stock [real]: the scaling's lie is 63.3 %.  Prices have R2 0.98 (1 is
-    perfect), their returns 0.00 by persistence and 0.04 by the moving average
-    (correlation 0.29); before the crash of February 2020, -0.22 and 0.04.
+      prices                  good as prices, worthless as returns
 
-Try this  (guess first, then run)
-    --horizon 12, then 60        on the sunspots: which baseline is the best then?
+Try this  (guess first, then run; docs/exercises.md answers two of them)
+    --horizon 60                 on the sunspots: which rule is the best then?
     --dataset sine --horizon 25  half a period: which one is the worst, and why?
     --sequence-length 6          which lines of the output change, and which cannot?
     --input my.csv --column NAME
@@ -58,7 +58,7 @@ Try this  (guess first, then run)
 
 # Sizes
 #     n  values in the series        T  values in one window (--sequence-length)
-#     N  windows, that is examples   h  steps from a window's end to its target
+#     N  windows, that is examples   h  steps from a window's last value to its target
 #     B  batch (windows)                (--horizon; 1 is the very next value)
 #     M  forecasts of one part       n1, n2  places where validation and test start
 # Words
@@ -72,6 +72,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import rnn_utils as utils
 
@@ -79,12 +81,13 @@ import rnn_utils as utils
 # 1. Data
 # ====================================================================================
 #
-# Four things happen to a series before a network sees it, in this order:
+# Five things happen to a series before a model sees it, in this order:
 #
 #   repair   one value for each date, dates in order, none left out
-#   window   many short pieces, each with the value that came after it: the examples
-#   split    training examples from the early years, test examples from the last ones
+#   split    two borders in time: early years to learn from, the last ones to test
 #   scale    numbers of a size that a network can learn from
+#   window   many short pieces, each with the value that came after it: the examples
+#   deal     each window to the part of the data in which its target lies
 #
 # Each is done by hand on a toy first (the functions called show_...), then on the
 # series that --dataset names (report_...).
@@ -124,7 +127,11 @@ def read_rows(text):
 
 
 def sort_rows(rows):
-    """By date.  Rows of the same date stay in the order of the file."""
+    """By date.  Rows of the same date stay in the order of the file.
+
+    The dates are texts, and texts are sorted letter by letter.  That is the order in
+    time only because the year comes first and May is 05: "2001-05", never "2001-5".
+    """
     return sorted(rows, key=lambda row: row[0])
 
 
@@ -160,13 +167,22 @@ def fill_gaps(rows):
     date = rows[0][0]
     known = None
     filled = []
-    while date <= rows[-1][0]:
-        if values.get(date) is not None:  # get: None too where there is no such row
-            known = values[date]
+    while date <= rows[-1][0]:  # texts again; see sort_rows
+        value = values.get(date)  # None for an empty cell, and for a missing row
+        if value is not None:
+            known = value
         if known is not None:  # before the first value there is nothing to say
             filled.append((date, known))
         date = next_month(date)
     return filled
+
+
+# Two limits of this repair.  A long gap becomes a flat line, which every rule forecasts
+# without an error; so look at the longest gap before you believe a score.  And not each
+# missing date is a fault: markets are closed at weekends.  `utils.load_series` takes the
+# most common step between two dates as the step of the series.  If that is one day, and
+# Saturdays and Sundays are (nearly) all missing, it fills nothing: the step is then one
+# day of trading, and Monday follows Friday.
 
 
 def as_text(rows):
@@ -248,9 +264,103 @@ def report_series(series, repairs, source):
         print("Nothing to repair: one value for each date, in order.")
 
 
+# --- split --------------------------------------------------------------------------
+#
+# A model is fitted on one part of the data (train), choices are made by a second (val,
+# for validation), and the third is opened once, to tell how good it all is (test).  A
+# forecast is used on days that come after all that we know.  So test comes last:
+#
+#     |------------- train 70 % -------------|-- val 15 % --|-- test 15 % --|
+#     0                                      n1             n2              n   places
+#
+# The borders come before anything is learned from the data: whatever is learned (a mean,
+# a weight, a season) is learned from train.  Here it is learned once, and stays as it is
+# while the test years go by.  In use one would fit anew every year, with all that is
+# known by then, and score each year's forecasts; that is called walk-forward.
+
+
+def show_split():
+    """Where utils.split_by_time puts the borders among the numbers 1 to 10."""
+    numbers = list(range(1, 11))
+    n1, n2 = utils.split_by_time(len(numbers))
+    print("\nSplit by hand: the numbers 1 to 10")
+    print(f"  utils.split_by_time puts the borders at n1 = {n1} and n2 = {n2}")
+    print(f"  train  {numbers[:n1]}")
+    print(f"  val    {numbers[n1:n2]}")
+    print(f"  test   {numbers[n2:]}")
+
+
+# --- scale --------------------------------------------------------------------------
+#
+# A recurrent network squeezes its sums by tanh, which is nearly 1 for everything above
+# 3.  Its weights start small, and one learning rate serves them all.  So inputs should
+# be numbers around 0, about as large as 1.  We subtract the mean and divide by the
+# standard deviation (std), which is the typical distance from the mean:
+#
+#     std = square root of the mean of (value - mean)^2
+#     scaled = (value - mean) / std            value = scaled * std + mean
+#
+# The right half leads back: a network's answers are scaled numbers too.  (This is the
+# std of NumPy, which divides by the number of values.  torch.std and pandas divide by
+# one less, and give a slightly larger number.)
+#
+# Mean and std are learned from data, like weights.  So they come from the training part
+# alone.  Whoever takes them from the whole series has looked at the test years; section
+# 4 measures by how much that flatters.
+
+
+def show_scaling():
+    """Scale the numbers 1 to 10 by hand; show what tanh makes of large numbers."""
+    print("\nScaling by hand.  Why at all?  Of 20, 80 and 150 sunspots tanh makes")
+    counts = torch.tensor([20.0, 80.0, 150.0])  # (3,)
+    scaled = (counts - 45) / 38  # (3,), about the mean and std of the sunspots
+    print("  tanh(x)              ", as_row(torch.tanh(counts), "6.3f"))
+    print("  tanh((x - 45) / 38)  ", as_row(torch.tanh(scaled), "6.3f"))
+    print("Without scaling, few and many look the same to it.")
+
+    numbers = np.arange(1.0, 11.0)  # (10,)
+    train = numbers[:7]  # (7,)
+    mean = sum(train) / 7
+    squares = [(value - mean) ** 2 for value in train]
+    std = (sum(squares) / 7) ** 0.5
+    scaled = (numbers - mean) / std  # (10,)
+    back = 1.5 * std + mean
+    print("The numbers 1 to 10, scaled by their training part 1 to 7")
+    print(f"  mean of 1 to 7          {mean:g}")
+    print(f"  squared distances       {as_row(squares)}")
+    print(f"  std                     root of their mean, {std**2:g}, is {std:g}")
+    print(f"  scaled                  {as_row(scaled)}")
+    print(f"  back: an answer of 1.5  1.5 * {std:g} + {mean:g} = {back:g}")
+    print("The values of val and test, 2 to 3, lie above all of train: the series")
+    print("climbs, and a network would be asked about numbers it has never met.")
+
+
+def as_row(numbers, form="g"):
+    """Numbers as one text, such as 1 2.5 3."""
+    return " ".join(f"{float(number):{form}}" for number in numbers)
+
+
+# What can be done about a climb?  Learn the changes instead of the values.  A series
+# whose mean and spread stay the same all along is called stationary.  A climbing series
+# is not, but its changes often are.  (Sunspots rise and fall and do not climb away, so
+# this lesson keeps their values.  Prices do climb away: lesson 06 offers to learn their
+# changes, with --target return.)
+
+
+def show_differences():
+    """A climbing series as changes from step to step, and the way back."""
+    climb = np.array([2.0, 3.0, 5.0, 6.0, 8.0, 9.0, 11.0, 12.0])  # (8,)
+    changes = np.diff(climb)  # (7,): each value minus the one before
+    back = climb[0] + np.cumsum(changes)  # (7,): add the changes up again
+    print("\nA climb by hand: take the changes")
+    print(f"  values    {as_row(climb)}   the late ones are not like the early ones")
+    print(f"  changes     {as_row(changes)}     late ones and early ones are alike")
+    print(f"  back      2 + 1 = 3, 3 + 2 = 5, ...: {as_row(back)}")
+
+
 # --- windows ------------------------------------------------------------------------
 #
-# A window of T values is laid on the series; the value h steps behind its end is the
+# A window of T values is laid on the series; the value h steps after its last one is the
 # target.  Then the window moves on by one place, and that is the next example.  With
 # T = 3 and h = 2 on the numbers 1 to 10 (a dot is a value in between, not used):
 #
@@ -270,10 +380,10 @@ def windows_by_loop(values, length, horizon):
     """A list of values -> list of inputs, list of targets: the plain way."""
     inputs = []
     targets = []
-    for start in range(len(values) - length - horizon + 1):
-        end = start + length  # the first place behind the window
-        inputs.append(values[start:end])
-        targets.append(values[end - 1 + horizon])  # end - 1: the window's last place
+    for first in range(len(values) - length - horizon + 1):
+        last = first + length - 1  # the place of the window's last value
+        inputs.append(values[first : last + 1])
+        targets.append(values[last + horizon])
     return inputs, targets
 
 
@@ -286,7 +396,12 @@ def windows_by_loop(values, length, horizon):
 #     targets: without the first T + h - 1 values           4 5
 #
 # A recurrent network reads (B, T, F): batch, time, features.  A feature is a number
-# that belongs to one step, and we have one, so an axis of size 1 is added at the end.
+# that belongs to one step.  We have one, so an axis of size 1 is added at the end.
+# (With two numbers a month, say sunspots and radio noise, F is 2.  All else stays.)
+#
+# One target or several?  Here each window has one, h steps ahead.  Lesson 06 asks for
+# all of the next h at once; then a target is a row of h values, and an example may only
+# be used where the whole row lies in one part.
 
 
 def make_windows(values, length, horizon):
@@ -304,9 +419,9 @@ def show_windows():
     print("\nWindows by hand: the numbers 1 to 10, T = 3, h = 2")
     numbers = [float(number) for number in range(1, 11)]
     loop_inputs, loop_targets = windows_by_loop(numbers, 3, 2)
-    for k in range(len(loop_inputs)):
-        window = " ".join(f"{value:2g}" for value in loop_inputs[k])
-        print(f"  window {k}   {'   ' * k}[{window}]  . {loop_targets[k]:2g}")
+    for i in range(len(loop_inputs)):
+        window = as_row(loop_inputs[i], "2g")
+        print(f"  window {i}   {'   ' * i}[{window}]  . {loop_targets[i]:2g}")
     print("n - T - h + 1 = 10 - 3 - 2 + 1 = 6 windows.")
 
     values = torch.tensor(numbers)  # (10,)
@@ -325,37 +440,16 @@ def show_windows():
     print("are the same numbers in memory.  So never write into a window.")
 
 
-def report_windows(values, length, horizon):
-    """Print how many windows the series gives, and the memory that a view saves."""
-    inputs, targets = make_windows(values, length, horizon)  # (N, T, 1), (N,)
-    shared = inputs.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
-    print(f"\nWindows of the series, T = {length}, h = {horizon}")
-    print(f"  {len(values):,} - {length} - {horizon} + 1 = {len(inputs):,} of them")
-    print(f"  inputs {tuple(inputs.shape)}, targets {tuple(targets.shape)}")
-    print(f"The series takes {values.nbytes:,} bytes, and the windows lie in the same")
-    print(f"memory: {shared}.  Copied, they would take {inputs.nbytes:,} bytes.")
-
-
-# --- split --------------------------------------------------------------------------
+# --- each window to its part --------------------------------------------------------
 #
-# A model is fitted on one part of the data (train), choices are made by a second (val,
-# for validation), and the third is opened once, to tell how good it all is (test).  A
-# forecast is used on days that come after all that we know.  So test comes last:
-#
-#     |------------- train 70 % -------------|-- val 15 % --|-- test 15 % --|
-#     0                                      n1             n2              n   places
-#
-# Windows do not care about these borders.  Which part is a window in that lies across
-# one?  Two rules settle it:
+# Windows do not care about the two borders.  To which part does one belong that lies
+# across one?  Two rules settle it:
 #
 #   1. The target decides.  A window belongs to the part in which its target lies.  So
 #      every value of val and of test is asked for exactly once, and no target stands
 #      in two parts.
 #   2. Inputs may reach back over a border.  When that forecast is made they are past,
 #      and everyone knows them.  They never reach forward: they end before the target.
-#
-# So a window across the border is no training example, for its target is not train's to
-# know.  It is an example of the later part, and none is lost.
 
 
 def part_of(place, n1, n2):
@@ -370,8 +464,8 @@ def part_of(place, n1, n2):
 def split_windows(n, length, horizon):
     """Part -> slice of the windows whose target lies in that part.
 
-    Window k has its target at place k + T + h - 1.  So the first window of a part that
-    begins at place p is number p - (T + h - 1).
+    Window 0 has its target at place T + h - 1, and each next one a place further on.
+    So the window whose target is at place n1 has the number n1 - (T + h - 1).
     """
     n1, n2 = utils.split_by_time(n)
     offset = length + horizon - 1
@@ -382,31 +476,26 @@ def split_windows(n, length, horizon):
     }
 
 
-def show_split():
+def show_parts():
     """Put each window of the numbers 1 to 10 into its part, by rule and by slices."""
     n1, n2 = utils.split_by_time(10)
-    print("\nSplit by hand: the same six windows")
-    print(f"utils.split_by_time: the first 0.70 * 10 = {n1} values, 1 to 7, are train;")
-    print(f"val ends at 0.85 * 10 = 8.5, rounded to {n2}: it is 8.  9 and 10 are test.")
+    print("\nEach window to its part: train is 1 to 7, val 8, test 9 and 10")
     inputs, targets = windows_by_loop(list(range(1, 11)), 3, 2)
     by_rule = {"train": [], "val": [], "test": []}
-    for k in range(len(inputs)):
-        place = k + 3 + 2 - 1  # of the target
+    for i in range(len(inputs)):
+        place = i + 3 + 2 - 1  # of the target
         part = part_of(place, n1, n2)
-        by_rule[part].append(k)
+        by_rule[part].append(i)
         reason = "lies in train as a whole"
         if part != "train":
-            reason = f"{targets[k]} is a value of {part}; {inputs[k]} is past by then"
-        print(f"  {inputs[k]} -> {targets[k]:>2}   {part:<5}   {reason}")
+            reason = f"{targets[i]} is a value of {part}; {inputs[i]} is past by then"
+        print(f"  {inputs[i]} -> {targets[i]:>2}   {part:<5}   {reason}")
     by_slice = {}
     for part, windows in split_windows(10, 3, 2).items():
         by_slice[part] = list(range(6))[windows]
     print(f"split_windows, by three slices, finds the same: {by_slice == by_rule}.")
-    print("[4, 5, 6] -> 8 lies across the border and is no training example: it would")
-    print("tell the answer to a question of validation.  It is that question itself.")
-    print("Some must be dropped only where one window has several targets, as in")
-    print("lesson 06: [4, 5, 6] -> 7, 8 has one in train and one in val, so neither")
-    print("part can use it.")
+    print("Training on [4, 5, 6] -> 8 would show the 8, which validation asks for.  So")
+    print("this window belongs to val, although its inputs lie in train.")
 
 
 # Why not shuffle all windows and draw the test windows at random, as one does with
@@ -419,138 +508,31 @@ def show_split():
 # Section 4 measures what that does to a score.
 
 
-def leaked_share(n, length, horizon, train, test):
-    """Share of the test targets that some training window holds, as input or target.
-
-    train, test: which windows (a slice, or their numbers).  Windows cut from the
-    numbers 0 ... n-1 hold their own places, so equal numbers are the same value.
-    """
-    inputs, targets = make_windows(torch.arange(n), length, horizon)  # (N, T, 1), (N,)
-    seen = torch.cat([inputs[train].flatten(), targets[train]])  # (N_train * (T + 1),)
-    return torch.isin(targets[test], seen).double().mean().item()
-
-
-def report_split(series, length, horizon):
-    """Print each part of the series, and what a shuffled split would give away."""
+def report_windows(series, length, horizon):
+    """Print how many windows the series gives, and how many go to each part."""
     n = len(series)
-    _, places = make_windows(torch.arange(n), length, horizon)  # (N,), of the targets
-    parts = split_windows(n, length, horizon)
-    print("\nSplit of the series by time")
+    inputs, places = make_windows(torch.arange(n), length, horizon)  # places of targets
+    print(f"\nWindows of the series, T = {length}, h = {horizon}")
+    print(f"  {n:,} - {length} - {horizon} + 1 = {len(places):,} of them")
     total = 0
-    for part, windows in parts.items():
+    for part, windows in split_windows(n, length, horizon).items():
         of_part = places[windows]
         first = date_at(series, int(of_part[0]))
         last = date_at(series, int(of_part[-1]))
         print(f"  {part:<5}  {len(of_part):>6,} windows, targets {first} to {last}")
         total += len(of_part)
     print(f"Together {total:,} of {len(places):,}: none dropped, none counted twice.")
-    shuffled = torch.randperm(len(places))
-    count = len(places[parts["test"]])
-    by_time = leaked_share(n, length, horizon, parts["train"], parts["test"])
-    at_random = leaked_share(n, length, horizon, shuffled[count:], shuffled[:count])
-    print("How many test targets stand in some training window as well?")
-    print(f"  split by time                     {by_time:6.1%}")
-    print(f"  test windows drawn at random      {at_random:6.1%}")
+    # A 32-bit number takes 4 bytes.
+    print(f"Copied they would take {4 * inputs.numel():,} bytes; views take none.")
 
 
-# --- scale --------------------------------------------------------------------------
-#
-# A recurrent network squeezes its sums by tanh, which is nearly 1 for everything above
-# 3.  Its weights start small, and one learning rate serves them all.  So inputs should
-# be numbers around 0, about as large as 1.  We subtract the mean and divide by the
-# standard deviation (std), which is the typical distance from the mean:
-#
-#     std = square root of the mean of (value - mean)^2
-#     scaled = (value - mean) / std            value = scaled * std + mean
-#
-# The right half leads back: a network's answers are scaled numbers too.
-#
-# Mean and std are learned from data, like weights.  So they come from the training span
-# alone.  Whoever takes them from the whole series has looked at the test span.
+# --- an example, a batch ------------------------------------------------------------
 
 
-def show_scaling():
-    """Scale the numbers 1 to 10 by hand; show what tanh makes of large numbers."""
-    print("\nScaling by hand.  Why at all?  tanh of 20, 80 and 150 sunspots is")
-    counts = torch.tensor([20.0, 80.0, 150.0])  # (3,)
-    scaled = (counts - 45) / 38  # (3,), about the mean and std of the sunspots
-    for name, given in (("as they are", counts), ("(x - 45) / 38", scaled)):
-        squeezed = torch.tanh(given)  # (3,)
-        print(f"  {name:<15}", "  ".join(f"{number:6.3f}" for number in squeezed))
-    print("As they are, few and many look the same to a network.")
-
-    numbers = np.arange(1.0, 11.0)  # (10,)
-    train = numbers[:7]  # (7,)
-    mean = sum(train) / 7
-    squares = [(value - mean) ** 2 for value in train]
-    std = (sum(squares) / 7) ** 0.5
-    scaled = (numbers - mean) / std  # (10,)
-    back = 1.5 * std + mean
-    print("The numbers 1 to 10, scaled by their training span 1 to 7")
-    print(f"  mean of 1 to 7          {mean:g}")
-    print("  squared distances      ", " ".join(f"{square:g}" for square in squares))
-    print(f"  std                     root of their mean, {std**2:g}, is {std:g}")
-    print("  scaled                 ", " ".join(f"{number:g}" for number in scaled))
-    print(f"  back: an answer of 1.5  1.5 * {std:g} + {mean:g} = {back:g}")
-    print("The values of val and test, 2 to 3, lie above all of train.  That is no")
-    print("fault of the scaling: the series climbs, and a network must be told so.")
-
-    # The lie: the same forecast, the same error, another ruler.
-    all_std = numbers.std()
-    honest = 2 / std
-    flattering = 2 / all_std
-    better = 1 - flattering / honest
-    print("Why by the training span alone?  Say the numbers are dollars, and a")
-    print("forecast is wrong by 2 of them.  In scaled units that is")
-    print(f"  by the std of train        2 / {std:.2f} = {honest:.2f}")
-    print(f"  by the std of everything   2 / {all_std:.2f} = {flattering:.2f}")
-    print(f"The second looks {better:.0%} better.  It is the same error in dollars:")
-    print("only the ruler grew, because it has seen 8, 9 and 10.")
-
-
-def rmse(errors):
-    """Typical size of errors (M,): the root of their mean square (see section 4)."""
-    return float(np.sqrt(np.mean(errors**2)))
-
-
-def report_scaling(values, horizon, source):
-    """Print two forecasts' errors, scaled honestly and with the test span's help.
-
-    Returns name -> by what share the second way changes the error.
-    """
-    n1, n2 = utils.split_by_time(len(values))
-    test = values[n2:]  # (M,)
-    last_known = values[n2 - horizon : len(values) - horizon]  # (M,)
-    rows = {}
-    for name, span in (("train alone", values[:n1]), ("everything", values)):
-        mean = float(span.mean())
-        std = float(span.std())
-        rows[name] = {
-            "mean": mean,
-            "std": std,
-            "copy, scaled": rmse(test - last_known) / std,
-            "constant": rmse(test - mean),
-        }
-    title = f"{source.label}: typical error of two forecasts in test"
-    utils.print_table(title, rows, corner="mean, std of")
-    lie = {}
-    for forecast in ("copy, scaled", "constant"):
-        honest = rows["train alone"][forecast]
-        lie[forecast] = 0.0  # without an error there is none to change
-        if honest:
-            lie[forecast] = rows["everything"][forecast] / honest - 1
-    changes = {name: f"{share:+.1%}" for name, share in lie.items()}
-    print("Reading it: copy says the last known value again.  In scaled units its")
-    print(f"error changes by {changes['copy, scaled']}, for the very same forecast.")
-    print("constant always says the mean.  Its error, in the series' own units,")
-    print(f"changes by {changes['constant']}: this forecast itself has looked at test.")
-    return lie
-
-
-def report_example(series, scaled, fitted, length, horizon):
+def report_example(series, scaled, mean, std, length, horizon):
     """Print the first window on its way from dates to a tensor.
 
-    scaled (n,): the whole series, by the mean and std of the training span, `fitted`.
+    scaled (n,): the whole series, by the mean and std of the training part.
     """
     print("\nOne example on its way from the file to the network: the first window")
     inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
@@ -561,17 +543,8 @@ def report_example(series, scaled, fitted, length, horizon):
     number = targets[0].item()
     print(f"  target             {on_its_way(series, length + horizon - 1, number)}")
     first = series.iloc[0]
-    mean = fitted.mean
-    std = fitted.std
     number = (first - mean) / std
     print(f"Worked, by train: ({first:g} - {mean:.5g}) / {std:.5g} = {number:.4f}")
-    # To pick rows by their numbers makes a copy: batches are copied, nothing else.
-    batch = inputs[[2, 0, 1]]  # (3, T, 1)
-    answers = targets[[2, 0, 1]]  # (3,)
-    print("A network reads several windows at once, a batch.  Of windows 2, 0 and 1:")
-    size = batch.nbytes
-    print(f"  inputs   {tuple(batch.shape)}, that is (B, T, 1); a copy of {size} bytes")
-    print(f"  targets  {tuple(answers.shape)}, that is (B,)")
 
 
 def on_its_way(series, place, number):
@@ -579,270 +552,247 @@ def on_its_way(series, place, number):
     return f"{date_at(series, place)}   {series.iloc[place]:9.5g}  ->  {number:7.4f}"
 
 
+# A network reads several windows at once, a batch.  PyTorch's DataLoader hands them out:
+# a TensorDataset keeps inputs and targets side by side, and shuffle=True mixes their
+# order.  That is no leak: only training windows are mixed, and only among themselves.
+# (The later lessons use `utils.Batches`, which does the same faster.)
+
+
+def report_batches(inputs, targets):
+    """Go once through the training windows in batches of 64, as a training would."""
+    pairs = TensorDataset(inputs, targets)  # (N, T, 1), (N,)
+    order = torch.Generator().manual_seed(0)  # decides the order in which they come
+    loader = DataLoader(pairs, batch_size=64, shuffle=True, generator=order)
+    sizes = []
+    for batch, answers in loader:  # (B, T, 1), (B,)
+        if not sizes:
+            print(f"The first batch: inputs {tuple(batch.shape)}, that is (B, T, 1);")
+            print(f"targets {tuple(answers.shape)}, that is (B,).")
+        sizes.append(len(answers))
+    print(f"One pass through the {len(targets):,} training windows, an epoch, takes")
+    print(f"{len(sizes)} batches; the last has {sizes[-1]}.")
+
+
 # ====================================================================================
 # 2. Model
 # ====================================================================================
 #
-# The models of this lesson are rules of one line.  They are called baselines: whoever
-# builds a network has to do better, or the network is not worth its while.  All answer
-# the same question: standing at the origin, what is the value h steps later?
+# The plainest model that can read a window is one linear layer.  It gives each of the T
+# values a weight, adds the products up, and adds one number more, the bias:
 #
-# The toy has nine known values, something like a season of 3 (every third is high) and
-# a climb.  The origin is place 8; the target is place 9.
+#     window           [ x1       x2       x3 ]        T = 3
+#     weights            w1       w2       w3
+#     forecast    =   w1 * x1 + w2 * x2 + w3 * x3 + bias
 #
-#     place             0   1   2   3   4   5   6   7   8   9
-#     value             1   2   6   2   3   7   5   3   9   ?     answer
-#     persistence                                      [9]        9
-#     seasonal naive                           [5]                5
-#     moving average                           [5] [3] [9]        5.67
-#     drift            [1] - - - - - - - - - - - - - - [9]        10
-#     autoregression                                   [9]        2.5
-
-TOY = [1.0, 2.0, 6.0, 2.0, 3.0, 7.0, 5.0, 3.0, 9.0]
-TOY_LATER = [4.0, 5.0, 10.0]  # what came then; no forecast may read it
+# nn.Linear(T, 1) is just that.  Statisticians call it an autoregression: a line
+# (regression) through the series' own (auto) past.  How many values it reads is its
+# order.
 
 
-def persistence_by_hand(values, origin):
-    """The last value again: it assumes that nothing changes."""
-    return values[origin]
+def line_forecast(inputs, weights, bias):
+    """inputs (N, T), weights (T,), one bias -> forecasts (N,)."""
+    return inputs @ weights + bias
 
 
-def seasonal_naive_by_hand(values, origin, horizon, season):
-    """The value one season before the target; one more, if that is not known yet."""
-    place = origin + horizon
-    while place > origin:
-        place -= season
-    return values[place]
-
-
-def moving_average_by_hand(values, origin, width):
-    """The mean of the last `width` values: noise cancels, but news arrives late."""
-    total = 0.0
-    for place in range(origin - width + 1, origin + 1):
-        total += values[place]
-    return total / width
-
-
-def drift_by_hand(values, origin, horizon):
-    """On along the straight line from the first value to the last."""
-    slope = (values[origin] - values[0]) / origin
-    return values[origin] + horizon * slope
-
-
-# An autoregression is a line (regression) through the series' own (auto) past: the next
-# value is a weighted sum of the last p values, plus a number.  p is called its order.
-# With p = 1 the pairs (value, next value) are points in a plane, and the line with the
-# smallest squared errors is
-#
-#     slope = sum of (x - mean x)(y - mean y)  /  sum of (x - mean x)^2
-#     start = mean y - slope * mean x
-#
-# With more values to read the computer solves for all weights at once: the same idea.
-
-
-def autoregression_by_hand(values, origin):
-    """Fit next = slope * value + start on what is known; forecast from the last value.
-
-    Returns the forecast, slope, start, and the pairs (value, next value).  The first
-    value makes no pair, as in utils.autoregression: lesson 06 keeps one more value in
-    front of its windows, and the two should learn from the same targets.
-    """
-    pairs = []
-    for place in range(1, origin):
-        pairs.append((values[place], values[place + 1]))
-    mean_x = sum(x for x, _ in pairs) / len(pairs)
-    mean_y = sum(y for _, y in pairs) / len(pairs)
-    products = sum((x - mean_x) * (y - mean_y) for x, y in pairs)
-    squares = sum((x - mean_x) ** 2 for x, _ in pairs)
-    slope = products / squares
-    start = mean_y - slope * mean_x
-    return slope * values[origin] + start, slope, start, pairs
-
-
-def show_baselines():
-    """Work the five baselines on the toy, and compare with the shared ones."""
-    origin = len(TOY) - 1  # place 8
-    line, slope, start, pairs = autoregression_by_hand(TOY, origin)
-    by_hand = {
-        "persistence": persistence_by_hand(TOY, origin),
-        "seasonal naive": seasonal_naive_by_hand(TOY, origin, 1, season=3),
-        "moving average": moving_average_by_hand(TOY, origin, width=3),
-        "drift": drift_by_hand(TOY, origin, 1),
-        "autoregression": line,
-    }
-    workings = {
-        "persistence": "the last value",
-        "seasonal naive": "place 9 - 3 = 6",
-        "moving average": "(5 + 3 + 9) / 3",
-        "drift": "9 + 1 * (9 - 1) / 8",
-        "autoregression": f"{slope:g} * 9 + {start:g}",
-    }
-    print("\nFive baselines by hand: what comes after 1 2 6 2 3 7 5 3 9?")
-    for name, working in workings.items():
-        print(f"  {name:<16} {working:<20} = {by_hand[name]:.4g}")
-    mean_x = sum(x for x, _ in pairs) / len(pairs)
-    mean_y = sum(y for _, y in pairs) / len(pairs)
-    print("The line of the autoregression was fitted to the pairs value > next value")
-    print(f"  {'  '.join(f'{x:g} > {y:g}' for x, y in pairs)}")
-    print(f"  means       {mean_x:g} and {mean_y:g}")
-    print(f"  slope       (-2 * 1 + 2 * -3 + ...) / (4 + 4 + ...) = -12 / 24 = {slope}")
-    print(f"  start       {mean_y:g} + 0.5 * {mean_x:g} = {start:g}")
-    print("Then 4 came.  On one value luck decides; section 4 takes hundreds.")
-    farther = seasonal_naive_by_hand(TOY, origin, 5, season=3)
-    print("Five steps ahead is place 13; one season before it, place 10, is not known")
-    print(f"yet.  So the rule goes back one season more, to place 7: {farther:g}.")
-
-    # The shared functions take arrays, many origins, and several steps ahead.
-    values = np.array(TOY + TOY_LATER)  # (12,)
-    origins = np.array([origin])  # (1,)
-    lines, _ = utils.autoregression(values, len(TOY), len(TOY) + 2, 1, 1)  # (3, 1)
-    shared = {
-        "persistence": utils.persistence(values, origins, [1]),
-        "seasonal naive": utils.seasonal_naive(values, origins, [1], 3),
-        "moving average": utils.moving_average(values, origins, [1], 3),
-        "autoregression": lines,
-    }
-    gaps = [abs(shared[name][0, 0] - by_hand[name]) for name in shared]
-    print(f"The shared functions in rnn_utils: largest difference {max(gaps):.0e}.")
+def show_line():
+    """Three choices of weights for the window 4 5 6; compare with nn.Linear."""
+    window = torch.tensor([[4.0, 5.0, 6.0]])  # (1, 3)
+    third = 1 / 3
+    choices = [
+        ("0 * 4 + 0 * 5 + 1 * 6", [0.0, 0.0, 1.0], "the last value again"),
+        ("1/3 * 4 + 1/3 * 5 + 1/3 * 6", [third, third, third], "the mean"),
+        ("0 * 4 - 1 * 5 + 2 * 6", [0.0, -1.0, 2.0], "on as from 5 to 6"),
+    ]
+    print("\nA line by hand: the window 4 5 6, bias 0, three choices of weights")
+    layer = nn.Linear(3, 1, bias=False)
+    gap = 0.0
+    for working, chosen, meaning in choices:
+        weights = torch.tensor(chosen)  # (3,)
+        forecast = line_forecast(window, weights, 0.0)  # (1,)
+        layer.weight.data[0] = weights
+        gap = max(gap, (layer(window)[:, 0] - forecast).abs().max().item())
+        print(f"  {working:<28} = {forecast.item():g}   {meaning}")
+    print(f"nn.Linear: largest difference {gap:.0e}.  Which weights are the best for a")
+    print("series?  To find that out is called fitting, or training.")
 
 
 # ====================================================================================
 # 3. Training
 # ====================================================================================
 #
-# There is no gradient in this lesson, but there is fitting.  Whatever is chosen by
-# looking at data (a mean, a season, a width) is chosen on the training span.
+# The best weights are those with the smallest sum of squared errors on the training
+# examples.  For a network one has to search for them, step by step (lesson 04).  For a
+# line there is a formula, called least squares.  With T = 1 the examples are points in
+# a plane, x the value and y the next one, and a pencil is enough:
 #
-# How long is a season, if nobody tells us?  And how far back is it worth looking?  Lay
-# the series beside itself, k steps later, and see how alike the two are.  k is called
-# the lag:
+#     weight = sum of (x - mean x)(y - mean y)  /  sum of (x - mean x)^2
+#     bias = mean y - weight * mean x
 #
-#     value             1   2   3   2   1   2   3   2  ...
-#     2 steps later     3   2   1   2   3   2   1   2  ...    high meets low
-#     4 steps later     1   2   3   2   1   2   3   2  ...    high meets high:
-#                       |<- season -->|                       a season of 4
-#
-# In numbers: subtract the mean, multiply each value by the one k later, and add up.
-# High times high and low times low are above zero, high times low is below.  Divided by
-# the same sum at lag 0, this is the autocorrelation r_k.  It is near 1 for the same again
-# (a little less, since k values at the end have no partner), 0 where the one says nothing
-# about the other, and below 0 for the opposite.
-#
-# utils.find_season takes the highest peak after r_k first fell below 0, where high met
-# low.  It must be higher than chance would make it (above 4 / sqrt(n1)), and fit three
-# times into the training span; else there is no season.
+# With more values to read the computer solves for all weights at once: the same idea.
+
+TOY = [1.0, 2.0, 5.0, 4.0, 5.0, 6.0, 3.0, 6.0, 9.0]
+TOY_LATER = [5.0, 7.0, 11.0]  # what came after it; no forecast may read it
 
 
-def autocorrelation_by_hand(values, lag):
-    """r_k of a list of values at one lag k."""
-    mean = sum(values) / len(values)
-    products = 0.0
-    for place in range(len(values) - lag):
-        products += (values[place] - mean) * (values[place + lag] - mean)
-    squares = sum((value - mean) ** 2 for value in values)
-    return products / squares
+def line_by_hand(pairs):
+    """Fit y = weight * x + bias to a list of pairs (x, y): weight, bias."""
+    mean_x = sum(x for x, _ in pairs) / len(pairs)
+    mean_y = sum(y for _, y in pairs) / len(pairs)
+    products = sum((x - mean_x) * (y - mean_y) for x, y in pairs)
+    squares = sum((x - mean_x) ** 2 for x, _ in pairs)
+    weight = products / squares
+    bias = mean_y - weight * mean_x
+    return weight, bias
 
 
-def show_autocorrelation():
-    """Work r_0, r_2 and r_4 of a wave of period 4; compare with the shared function."""
-    wave = [1.0, 2.0, 3.0, 2.0] * 8
-    print("\nAutocorrelation by hand: 1 2 3 2, eight times")
-    print("  minus the mean, 2:   -1 0 1 0 -1 0 1 0 -1 0 1 0 ...")
-    print("  lag 0   each meets itself, 1 * 1 or -1 * -1, 16 times   16 / 16 = 1")
-    print("  lag 2   -1 meets 1, 15 times                           -15 / 16 = -0.9375")
-    print("  lag 4   -1 meets -1 and 1 meets 1, 14 times             14 / 16 = 0.875")
-    found = [autocorrelation_by_hand(wave, lag) for lag in range(6)]
-    print("  computed, lags 0 to 5:  ", "  ".join(f"{r:g}" for r in found))
-    shared = utils.autocorrelation(np.array(wave), 5)  # (6,)
-    gap = np.abs(shared - found).max()
-    print(f"utils.autocorrelation: largest difference {gap:.0e}.")
-    season = utils.find_season(np.array(wave))
-    print("The season is the highest peak after r_k first fell below 0, among lags up")
-    print(f"to a third of the values: utils.find_season says {season}.")
+def fit_line(inputs, targets):
+    """Least squares for any T: inputs (N, T), targets (N,) -> weights (T,), bias.
+
+    A column of ones is put beside the inputs: what it is multiplied by is the bias.
+    In 64-bit numbers, since neighbours in a window are so alike that many digits of
+    the sums cancel.
+    """
+    inputs = inputs.cpu().double()
+    targets = targets.cpu().double()
+    ones = torch.ones(len(inputs), 1, dtype=torch.double)  # (N, 1)
+    columns = torch.cat([inputs, ones], dim=1)  # (N, T + 1)
+    found = torch.linalg.lstsq(columns, targets.unsqueeze(1)).solution  # (T + 1, 1)
+    return found[:-1, 0], found[-1, 0]
 
 
-class Fitted(NamedTuple):
-    """What the training span tells."""
+def show_fit():
+    """Fit a line to the toy by hand, by lstsq and by utils; then one that reads two."""
+    values = torch.tensor(TOY)  # (9,)
+    inputs, targets = make_windows(values, 1, 1)  # (8, 1, 1), (8,)
+    pairs = list(zip(inputs[:, 0, 0].tolist(), targets.tolist(), strict=True))
+    weight, bias = line_by_hand(pairs)
+    forecast = weight * TOY[-1] + bias
+    print(f"\nA line fitted by hand: the windows of {as_row(TOY)}, T = 1, h = 1")
+    print("  input > target   ", "  ".join(f"{x:g} > {y:g}" for x, y in pairs))
+    print("  means            4 and 5")
+    print("  x - 4           ", " ".join(f"{x - 4:2g}" for x, _ in pairs))
+    print("  y - 5           ", " ".join(f"{y - 5:2g}" for _, y in pairs))
+    print("  products         9 + 0 - 1 + 0 + 1 - 4 - 1 + 8 = 12")
+    print("  (x - 4) squared  9 + 4 + 1 + 0 + 1 + 4 + 1 + 4 = 24")
+    print(f"  weight           12 / 24 = {weight:g}")
+    print(f"  bias             5 - 0.5 * 4 = {bias:g}")
+    print(f"  after the 9      0.5 * 9 + 3 = {forecast:g}")
+    weights, start = fit_line(inputs[:, :, 0], targets)
+    gap = max(abs(weights[0].item() - weight), abs(start.item() - bias))
+    print(f"torch.linalg.lstsq finds the same: largest difference {gap:.0e}.")
+    # utils.autoregression leaves out the first value: lesson 06 keeps one more value in
+    # front of its windows.  A 0 in front lets both learn from the same eight pairs.
+    whole = np.array([0.0, *TOY, *TOY_LATER])
+    n1 = 1 + len(TOY)
+    shared, _ = utils.autoregression(whole, n1=n1, n2=n1 + 2, longest=1, horizon=1)
+    print(f"utils.autoregression: difference {abs(shared[0, 0] - forecast):.0e}.")
 
-    mean: float  # of the values
-    std: float
-    season: int | None  # steps of one season, None if no season shows
-    width: int  # how many last values the moving average takes
-    slope: float  # the mean change in one step
-    naive_mae: float  # mean |value - value before|, the unit of MASE, see section 4
-
-
-def fit_on(train, length, horizon):
-    """What scaling and the baselines need, from the training values (n1,) alone."""
-    return Fitted(
-        mean=float(train.mean()),
-        std=float(train.std()),
-        season=utils.find_season(train),
-        width=utils.best_width(train, length, horizon),  # tries 2 to T, keeps the best
-        slope=float((train[-1] - train[0]) / (len(train) - 1)),
-        naive_mae=float(np.abs(np.diff(train)).mean()),
-    )
-
-
-def report_autocorrelation(train, fitted):
-    """Print r_k of the training span at some lags as bars, and how to read them."""
-    most = min(len(train) // 3, int(1.3 * (fitted.season or 40)))
-    r = utils.autocorrelation(train, most)  # (most + 1,)
-    lags = set(np.linspace(1, most, 10).astype(int).tolist())
-    if fitted.season:
-        lags |= {fitted.season // 2, fitted.season}
-    print("\nAutocorrelation of the training span")
-    for lag in sorted(lags - {0}):
-        bar = "#" * round(20 * abs(r[lag]))
-        left = bar if r[lag] < 0 else ""
-        right = bar if r[lag] > 0 else ""
-        print(f"  lag {lag:>4}   {r[lag]:6.2f}   {left:>20}|{right}")
-    print("Reading it: far from 0, a value tells much about the one k steps later.")
-    print("High at lag 1 is memory: the next value is like this one.  A fall below 0")
-    print("and a second peak is a season.  A slow fall without one is a climb, or the")
-    print("wandering of a price.")
-    band = 1.96 / np.sqrt(len(train))
-    print(f"Of pure noise 95 % of all r_k lie between {-band:.2f} and {band:.2f}.")
-    found = f"a season of {fitted.season} steps" if fitted.season else "no season"
-    print(f"Found: {found}; a moving average does best over {fitted.width} values.")
+    fibonacci = torch.tensor([1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0])  # (7,)
+    inputs, targets = make_windows(fibonacci, 2, 1)  # (5, 2, 1), (5,)
+    weights, bias = fit_line(inputs[:, :, 0], targets)
+    newest = torch.tensor([[13.0, 21.0]], dtype=torch.double)
+    after = line_forecast(newest, weights, bias).item()
+    print("A line that reads two values, T = 2: the windows of 1 2 3 5 8 13 21")
+    print("  [1 2] > 3   [2 3] > 5   [3 5] > 8   [5 8] > 13   [8 13] > 21")
+    print(f"  weights {weights[0]:.3f} and {weights[1]:.3f}, bias {abs(bias):.3f}")
+    print(f"  after 13 and 21 comes {after:.1f}")
+    print("Nobody told it the rule, to add the last two.  It stood in the examples.")
 
 
-def plot_autocorrelation(args, source, train, season):
-    """Autocorrelation of the training span and its changes, lags 0, 1, 2, ..."""
-    most = min(len(train) // 3, int(2.5 * (season or 40)))
-    # The same height at every lag: pure noise has no lag that is better than another.
-    noise = np.full(most + 1, 1.96 / np.sqrt(len(train)))
-    lines = {
-        "the series": utils.autocorrelation(train, most),
-        "its changes from step to step": utils.autocorrelation(np.diff(train), most),
+def rmse(errors):
+    """Typical size of errors (M,): root mean squared error.
+
+    Square them, take the mean, take the root: of 3 and -4, the root of 12.5, or 3.54.
+    """
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+# Now the real series, all the way.  The line learns from the training windows alone,
+# in scaled numbers, and answers in scaled numbers; times std plus mean, these are
+# sunspots again.
+
+
+def line_on_series(scaled, mean, std, length, horizon):
+    """Fit the line on train: weights (T,), part -> forecasts in the series' units."""
+    inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
+    inputs = inputs[:, :, 0]  # (N, T)
+    parts = split_windows(len(scaled), length, horizon)
+    weights, bias = fit_line(inputs[parts["train"]], targets[parts["train"]])
+    made = {}
+    for part, windows in parts.items():
+        asked = inputs[windows].cpu().double()  # (M, T)
+        answers = line_forecast(asked, weights, bias)  # (M,), scaled
+        made[part] = answers.numpy() * std + mean  # (M,), back in units
+    return weights, made
+
+
+def report_line(series, scaled, mean, std, length, horizon):
+    """Fit the line on the series; print errors, weights, and forecasts beside truths.
+
+    Returns part -> RMSE.
+    """
+    values = series.to_numpy()
+    n1, n2 = utils.split_by_time(len(values))
+    weights, made = line_on_series(scaled, mean, std, length, horizon)
+    truths = {
+        "train": values[length + horizon - 1 : n1],
+        "val": values[n1:n2],
+        "test": values[n2:],
     }
-    title = f"Autocorrelation of {source.label}, training span"
-    utils.plot_lines(
-        args,
-        "autocorrelation",
-        title,
-        lines,
-        xlabel="lag k (steps)",
-        ylabel="r_k",
-        band=[-noise, noise],
-    )
-    if not args.no_plots:
-        print("  Reading it: the grey band holds 95 % of pure noise.  A curve inside")
-        print("  it tells nothing that chance could not tell.")
+    print("\nThe line fitted to the windows of the series: RMSE in its own units")
+    errors = {}
+    for part, truth in truths.items():
+        errors[part] = rmse(made[part] - truth)
+        print(f"  {part:<5}  {len(truth):>6,} windows   {errors[part]:.4f}")
+    newest = weights.flip(0)[:5]  # the last value of the window comes first
+    print(f"Its weights, the one of the last value first: {as_row(newest, '.2f')} ...")
+    print("Some of its forecasts of the test years:")
+    print("  date         last known      truth   forecast      error")
+    near = float(np.abs(np.diff(values[:n1])).mean())
+    evenly = np.linspace(0, len(truths["test"]) - 1, 9).astype(int)
+    for row in evenly:
+        target = n2 + row
+        error = made["test"][row] - values[target]
+        mark = "✔" if abs(error) <= near else "✘"
+        known = values[target - horizon]
+        truth = values[target]
+        numbers = f"{known:10.4g} {truth:10.4g} {truth + error:10.4g} {error:10.3g}"
+        print(f"  {date_at(series, target)}   {numbers}  {mark}")
+    share = np.mean(np.abs(made["test"] - truths["test"]) <= near)
+    print(f"✔: off by at most {near:.3g}, the mean change from step to step in train.")
+    print(f"Of all {len(truths['test']):,} forecasts {share:.0%} are so near.")
+
+    examples = len(values) - length - horizon + 1
+    print("\nThe title's question, answered:")
+    train = len(truths["train"])
+    test = len(truths["test"])
+    print(f"  {len(values):,} values, scaled by the first {n1:,} of them")
+    print(f"  -> {examples:,} windows, of which {train:,} are training examples")
+    print(f"  -> {length + 1} numbers learned from these: the weights and the bias")
+    print(f"  -> an RMSE of {errors['test']:.4g} on the last {test:,} values.")
+    print("Is that good?  And may one believe it?  The rest of the lesson asks that.")
+    return errors
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
 #
+# The title is answered; here is a good place for a pause.  Is the line good?  To say
+# so takes a measure of error, and somebody to beat.
+#
+# --- measures -----------------------------------------------------------------------
+#
 # An error is forecast minus truth.  Hundreds of errors become one number in three ways:
 #
 #   RMSE  root mean squared error: square them, take the mean, take the root.  One large
 #         error weighs more than several small ones.  In the series' own units.
 #   MAE   mean absolute error: drop the signs, take the mean.  In the same units.
-#   MASE  mean absolute scaled error: MAE divided by the MAE of persistence, one step
-#         ahead, on the training span.  It has no units, so that series can be compared:
-#         1 is as good as copying was there, below 1 is better.
+#   MASE  mean absolute scaled error: MAE divided by how much the training values change
+#         from one to the next, on average.  That change is the error of whoever says
+#         the last value again.  MASE has no units, so that series can be compared.  1
+#         is as good as that was in train, below 1 is better.  Above 1 need not be bad:
+#         the test years may be rougher than train was.
 
 
 def scores_by_hand(errors, train):
@@ -880,11 +830,236 @@ def show_scores():
     print(f"utils.forecast_scores: largest difference {gap:.0e}.")
 
 
-def all_forecasts(values, length, horizon, fitted):
-    """Every baseline on validation and test: targets (M,), name -> forecasts (M,).
+# --- rules of one line --------------------------------------------------------------
+#
+# Now somebody to beat: rules that learn nothing, or a single number.  Such a rival is
+# called a baseline.  Whoever builds a network has to do better, or the network is not
+# worth its while.  All answer the same question: standing at the origin, what is the
+# value h steps later?
+#
+# The toy of section 3 has nine known values, something like a season of 3 (every third
+# is high) and a climb.  The origin is place 8; the target is place 9.
+#
+#     place             0   1   2   3   4   5   6   7   8   9
+#     value             1   2   5   4   5   6   3   6   9   ?     answer
+#     persistence                                      [9]        9
+#     seasonal naive                           [3]                3
+#     moving average                           [3] [6] [9]        6
+#     drift            [1] - - - - - - - - - - - - - - [9]        10
+#     the fitted line                                  [9]        7.5
 
-    values (n,).  The first origin is the last training value, as in lesson 06, so the
-    first target lies h steps behind it.
+
+def persistence_by_hand(values, origin):
+    """The last value again: it assumes that nothing changes.  (Also called naive.)"""
+    return values[origin]
+
+
+def seasonal_naive_by_hand(values, origin, horizon, season):
+    """The value one season before the target; one more, if that is not known yet."""
+    place = origin + horizon
+    while place > origin:
+        place -= season
+    return values[place]
+
+
+def moving_average_by_hand(values, origin, width):
+    """The mean of the last `width` values: noise cancels, but news arrives late."""
+    total = 0.0
+    for place in range(origin - width + 1, origin + 1):
+        total += values[place]
+    return total / width
+
+
+def drift_by_hand(values, origin, horizon, train):
+    """The last value, and on along the straight line from train's first to its last."""
+    slope = (train[-1] - train[0]) / (len(train) - 1)
+    return values[origin] + horizon * slope
+
+
+def show_baselines():
+    """Work the four rules on the toy, and compare with the shared ones."""
+    origin = len(TOY) - 1  # place 8
+    by_hand = {
+        "persistence": persistence_by_hand(TOY, origin),
+        "seasonal naive": seasonal_naive_by_hand(TOY, origin, 1, season=3),
+        "moving average": moving_average_by_hand(TOY, origin, width=3),
+        "drift": drift_by_hand(TOY, origin, 1, train=TOY),
+    }
+    workings = {
+        "persistence": "the last value",
+        "seasonal naive": "place 9 - 3 = 6",
+        "moving average": "(3 + 6 + 9) / 3",
+        "drift": "9 + 1 * (9 - 1) / 8",
+    }
+    print(f"\nFour baselines by hand: what comes after {as_row(TOY)}?")
+    for name, working in workings.items():
+        print(f"  {name:<16} {working:<20} = {by_hand[name]:g}")
+    farther = seasonal_naive_by_hand(TOY, origin, 5, season=3)
+    print(f"Then {TOY_LATER[0]:g} came.  On one value luck decides.")
+    print("Five steps ahead is place 13; one season before it, place 10, is not known")
+    print(f"yet.  So the rule goes back one season more, to place 7: {farther:g}.")
+
+    # The shared functions take arrays, many origins, and several steps ahead.
+    values = np.array(TOY + TOY_LATER)  # (12,)
+    origins = np.array([origin])  # (1,)
+    shared = {
+        "persistence": utils.persistence(values, origins, steps=[1]),
+        "seasonal naive": utils.seasonal_naive(values, origins, steps=[1], season=3),
+        "moving average": utils.moving_average(values, origins, steps=[1], width=3),
+    }
+    gaps = [abs(shared[name][0, 0] - by_hand[name]) for name in shared]
+    print(f"The shared functions in rnn_utils: largest difference {max(gaps):.0e}.")
+    print("(Drift has none: it is persistence plus h times one number, the slope.)")
+
+
+# --- the season: autocorrelation ----------------------------------------------------
+#
+# How long is a season, if nobody tells us?  Lay the series beside itself, k steps later,
+# and see how alike the two are.  k is called the lag:
+#
+#     value             1   2   3   2   1   2   3   2  ...
+#     2 steps later     3   2   1   2   3   2   1   2  ...    high meets low
+#     4 steps later     1   2   3   2   1   2   3   2  ...    high meets high:
+#                       |<- season -->|                       a season of 4
+#
+# In numbers: subtract the mean, multiply each value by the one k later, and add up.
+# High times high and low times low are above zero, high times low is below.  Divided by
+# the same sum at lag 0, this is the autocorrelation r_k.  It is near 1 for the same
+# again (a little less, since k values at the end have no partner), 0 where the one says
+# nothing about the other, and below 0 for the opposite.
+#
+# utils.find_season takes the highest peak after r_k first fell below 0, where high met
+# low.  The season must fit three times into train, and the peak must not be chance.  Of
+# pure noise, r_k at one given lag lies within 1.96 / sqrt(n1) of 0 in 95 cases of 100;
+# but the highest of hundreds of lags is often above that.  So 4 / sqrt(n1) is asked.
+
+
+def autocorrelation_by_hand(values, lag):
+    """r_k of a list of values at one lag k."""
+    mean = sum(values) / len(values)
+    products = 0.0
+    for place in range(len(values) - lag):
+        products += (values[place] - mean) * (values[place + lag] - mean)
+    squares = sum((value - mean) ** 2 for value in values)
+    return products / squares
+
+
+def show_autocorrelation():
+    """Work r_0, r_2 and r_4 of a wave of period 4; compare with the shared function."""
+    wave = [1.0, 2.0, 3.0, 2.0] * 8
+    print("\nAutocorrelation by hand: 1 2 3 2, eight times")
+    print("  minus the mean, 2:   -1 0 1 0 -1 0 1 0 -1 0 1 0 ...")
+    print("  lag 0   each meets itself, 1 * 1 or -1 * -1, 16 times   16 / 16 = 1")
+    print("  lag 2   -1 meets 1, 15 times                           -15 / 16 = -0.9375")
+    print("  lag 4   -1 meets -1 and 1 meets 1, 14 times             14 / 16 = 0.875")
+    found = [autocorrelation_by_hand(wave, lag) for lag in range(6)]
+    print("  computed, lags 0 to 5:  ", "  ".join(f"{r:g}" for r in found))
+    shared = utils.autocorrelation(np.array(wave), 5)  # (6,)
+    gap = np.abs(shared - found).max()
+    print(f"utils.autocorrelation: largest difference {gap:.0e}.")
+    season = utils.find_season(np.array(wave))
+    print(f"utils.find_season says {season}.")
+
+
+class Fitted(NamedTuple):
+    """What the baselines and MASE learn from train."""
+
+    season: int | None  # steps of one season, None if no season shows
+    width: int  # how many last values the moving average takes
+    slope: float  # the mean change in one step
+    naive_mae: float  # mean |value - value before|, the unit of MASE
+
+
+def fit_on(train, length, horizon):
+    """All of it from the training values (n1,) alone.
+
+    utils.best_width tries 2, 3, ... T values, and keeps the width with the smallest
+    RMSE h steps ahead on train.  (Width 1 would be persistence.)
+    """
+    return Fitted(
+        season=utils.find_season(train),
+        width=utils.best_width(train, length, horizon),
+        slope=float((train[-1] - train[0]) / (len(train) - 1)),
+        naive_mae=float(np.abs(np.diff(train)).mean()),
+    )
+
+
+def report_autocorrelation(train, fitted, source):
+    """Print r_k of train at some lags as bars, and how to read them."""
+    season = fitted.season
+    most = min(len(train) // 3, int(1.3 * (season or 40)))
+    r = utils.autocorrelation(train, most)  # (most + 1,)
+    lags = {1, 2, 3, 6, 12}
+    lags |= set(np.linspace(1, most, 8).astype(int).tolist())
+    if season:
+        lags = {lag for lag in lags if abs(lag - season) > 2}
+        lags |= {season // 2, season}
+    print("\nAutocorrelation of the training values")
+    for lag in sorted(lags - {0}):
+        if lag > most:
+            continue
+        bar = "#" * round(20 * abs(r[lag]))
+        left = bar if r[lag] < 0 else ""
+        right = bar if r[lag] > 0 else ""
+        print(f"  lag {lag:>4}   {r[lag]:6.2f}   {left:>20}|{right}")
+    print("Reading it: far from 0, a value tells much about the one k steps later.")
+    print("High at lag 1 is memory: the next value is like this one.  A fall below 0")
+    print("and a second peak is a season.  A slow fall without one is a climb, or the")
+    print("wandering of a price.")
+    if season is None:
+        print("Found: no season.")
+    else:
+        print(f"Found: a season of {season} steps.")
+    if season and source.name == "sunspots":
+        print(f"{season} months are {season / 12:.1f} years: the sun's cycle.")
+    # The second curve of the picture.
+    change = utils.autocorrelation(np.diff(train), 1)[1]
+    meaning = "a step up is mostly followed by a step up"
+    if change < 0:
+        meaning = "much of a step is undone by the next"
+    if abs(change) < 1.96 / np.sqrt(len(train)):
+        meaning = "so little that it may be chance"
+    print(f"The changes from step to step have r_1 = {change:.2f}:")
+    print(f"{meaning}.")
+
+
+def plot_autocorrelation(args, source, train, season):
+    """Autocorrelation of train and of its changes, lags 0, 1, 2, ..."""
+    most = min(len(train) // 3, int(2.5 * (season or 40)))
+    # The same height at every lag: pure noise has no lag that is better than another.
+    noise = np.full(most + 1, 1.96 / np.sqrt(len(train)))
+    lines = {
+        "the series": utils.autocorrelation(train, most),
+        "its changes from step to step": utils.autocorrelation(np.diff(train), most),
+    }
+    title = f"Autocorrelation of {source.label}, training values"
+    utils.plot_lines(
+        args,
+        "autocorrelation",
+        title,
+        lines,
+        xlabel="lag k (steps)",
+        ylabel="r_k",
+        band=[-noise, noise],
+    )
+    if not args.no_plots:
+        print("  Reading it: the grey band holds 95 % of pure noise.  A curve inside")
+        print("  it tells nothing that chance could not tell.")
+
+
+# --- the comparison -----------------------------------------------------------------
+#
+# The table has one more row, "autoregression": the line of section 3 once more, as
+# lesson 06 uses it.  The only difference is that it may read fewer than T values.  How
+# many is chosen on validation.
+
+
+def all_forecasts(values, length, horizon, fitted):
+    """Every baseline on val and test: targets (M,), name -> forecasts (M,), the order.
+
+    values (n,).  The order is how many values the autoregression reads one step ahead.
+    The first origin is the last training value, as in lesson 06.  So for h > 1 the
+    first h - 1 values of val are no targets here, though they are in split_windows.
     """
     n1, n2 = utils.split_by_time(len(values))
     targets = np.arange(n1 + horizon - 1, len(values))  # (M,) places
@@ -898,38 +1073,65 @@ def all_forecasts(values, length, horizon, fitted):
     if fitted.season:
         seasonal = utils.seasonal_naive(values, origins, steps, fitted.season)  # (M, 1)
         made["seasonal naive"] = seasonal[:, 0]
-    # One line for each step 1 ... h, fitted on train; how many values it reads, up to
-    # T, is chosen on validation.
-    lines, _ = utils.autoregression(values, n1, n2, length, horizon)  # (n - n1, h)
+    # Row 0 is the forecast from the last training value, row 1 from the value after it.
+    # Column h - 1 is the one h steps ahead.  Each distance has a line of its own.
+    lines, order = utils.autoregression(values, n1, n2, length, horizon)  # (n - n1, h)
     made["autoregression"] = lines[: len(targets), horizon - 1]
-    return targets, made
+    return targets, made, order
 
 
-# Who has won?  A smaller RMSE on 423 forecasts may be luck, as with a coin that shows
-# heads 12 times of 20.  The p-value says how often two *equally good* forecasts would
-# differ at least as much.  Below 0.05 one stops believing in luck.
+# Who has won?  A smaller RMSE on hundreds of forecasts may still be luck, as a fair coin
+# shows heads 12 times of 20 now and then.  For each target take the difference of the
+# two squared errors, ours minus theirs.  If both forecasts are equally good, these
+# differences lie around 0.  So look at how far from 0 their mean is, beside how far it
+# would stray by chance, which is their spread (std) divided by the root of their number:
+#
+#     t = mean / (std / sqrt(M))
+#
+# The p-value says how often two *equally good* forecasts would give a t at least so far
+# from 0.  With hundreds of errors, t beyond 2 or -2 has p below 0.05, and one stops
+# believing in luck.  (This is a t test; on forecasts it is the test of Diebold and
+# Mariano, 1995.  It takes the differences as independent.)
+#
+# For h > 1 neighbouring forecasts share most of their fate, as if one coin were counted
+# several times.  So h neighbours are averaged to one difference.  Lesson 06 has a way
+# that uses all of them.
+
+
+def differences_of(errors, others, horizon):
+    """Differences of squared errors (M,), averaged over h neighbours: (M // h,)."""
+    differences = errors**2 - others**2  # (M,)
+    count = len(differences) // horizon
+    return differences[: count * horizon].reshape(count, horizon).mean(axis=1)
 
 
 def by_chance(errors, others, horizon):
-    """The p-value of a difference in squared errors; errors, others (M,), same targets.
-
-    The test of Diebold and Mariano (1995), which for one step ahead is a t test of the
-    differences.  Farther ahead, neighbouring forecasts share most of their fate, as if
-    one coin had been counted several times.  So here h neighbours are averaged to one;
-    lesson 06 has the way that uses all of them.
-    """
+    """The p-value of a difference in squared errors; errors, others (M,), same targets."""
     from scipy.stats import ttest_1samp
 
-    differences = errors**2 - others**2  # (M,)
-    count = len(differences) // horizon
-    if count < 2:
+    differences = differences_of(errors, others, horizon)  # (M // h,)
+    if len(differences) < 2:
         return 1.0  # too few to tell
-    blocks = differences[: count * horizon].reshape(count, horizon)
-    means = blocks.mean(axis=1)  # (count,)
-    if np.ptp(means) <= 1e-9 * np.abs(means).max():
+    largest = np.abs(differences).max()
+    if differences.max() - differences.min() <= 1e-9 * largest:
         # No spread, nothing to test: all are 0, or one is always better by as much.
-        return 1.0 if abs(means.mean()) < 1e-12 else 0.0
-    return float(ttest_1samp(means, 0.0).pvalue)
+        return 1.0 if largest < 1e-12 else 0.0
+    return float(ttest_1samp(differences, 0.0).pvalue)
+
+
+def show_chance():
+    """Is it luck?  Worked on four errors of two forecasts."""
+    ours = np.array([1.0, -2.0, 1.0, 2.0])  # (4,)
+    theirs = np.array([2.0, 3.0, -1.0, 2.0])  # (4,)
+    differences = differences_of(ours, theirs, 1)  # (4,)
+    std = differences.std(ddof=1)  # ddof=1: divided by M - 1, as a t test wants it
+    t = differences.mean() / (std / 2)
+    print("\nLuck by hand: our errors 1 -2 1 2, theirs 2 3 -1 2")
+    print(f"  squares, ours minus theirs   {as_row(differences)}")
+    print(f"  mean -2, std {std:.2f}, root of M = 4 is 2")
+    print(f"  t = -2 / ({std:.2f} / 2) = {t:.2f}")
+    p = by_chance(ours, theirs, 1)
+    print(f"  {as_text_p(p)}: on four errors, so much is no surprise")
 
 
 def as_text_p(p):
@@ -971,68 +1173,106 @@ def best_and_rival(rows):
     return best, rival
 
 
-def report_baselines(rows, made, targets, values, source, horizon):
-    """Print the table, and whether the best one's lead may be luck.  Returns p."""
+def report_baselines(rows, order, line_errors, source, length, horizon):
+    """Print the table, with a sentence for what may puzzle in it."""
     utils.print_table(f"Baselines on {source.label}, {ahead(horizon)}", rows)
+    print(f"Reading it: the line of section 3 has {line_errors['test']:.4f} on test.")
+    if horizon == 1:
+        print(f"The autoregression is such a line, of {order} values (up to {length}).")
+    print("How many it reads was chosen on validation, so its val RMSE flatters it.")
+    average = rows["moving average"]
+    last = rows["persistence"]
+    if horizon > 1:
+        print(f"MASE compares with one step ahead, which is easier than {horizon}.")
+    elif last["test MASE"] > 1.05:
+        mase = last["test MASE"]
+        print(f"Persistence has MASE {mase:.2f} here, and 1 in train: the test span is")
+        print("rougher.  So compare within the column, not with 1.")
+    better_on_val = average["val RMSE"] < last["val RMSE"]
+    better_on_test = average["test RMSE"] < last["test RMSE"]
+    if better_on_val != better_on_test:
+        print("Persistence and moving average change places between val and test: they")
+        print("differ by little.  To choose on test would be to choose by luck.")
+
+
+def report_season(rows, train, fitted, horizon):
+    """Why the season's rule wins or loses: how alike are values h and a season apart?"""
+    if not fitted.season:
+        return
+    r = utils.autocorrelation(train, max(fitted.season, horizon))
+    near = r[horizon]
+    far = r[fitted.season]
+    lost = rows["seasonal naive"]["test RMSE"] > rows["persistence"]["test RMSE"]
+    if lost and near > far:
+        print("The season is real, yet its rule loses to persistence: values a season")
+        print(f"apart have r_k {far:.2f}, values {ahead(horizon)} {near:.2f}.")
+    if not lost and near < far:
+        print("The season's rule beats persistence: values a season apart have")
+        print(f"r_k {far:.2f}, values {ahead(horizon)} {near:.2f}.")
+
+
+def report_luck(rows, made, targets, values, horizon):
+    """Print whether the best one's lead may be luck.  Returns p."""
     best, rival = best_and_rival(rows)
     _, n2 = utils.split_by_time(len(values))
     in_test = targets >= n2  # (M,)
     truth = values[targets[in_test]]
-    p = by_chance(made[best][in_test] - truth, made[rival][in_test] - truth, horizon)
+    ours = made[best][in_test] - truth
+    theirs = made[rival][in_test] - truth
+    p = by_chance(ours, theirs, horizon)
     change = rows[best]["test RMSE"] / (rows[rival]["test RMSE"] or 1.0) - 1
-    luck = "more than luck" if p < 0.05 else "it may be luck"
-    copied = rows["persistence"]["test MASE"]
-    print(f"Reading it: copying has MASE {copied:.2f} here; one step ahead, in train,")
-    print("it has 1.  How many values the autoregression reads was chosen on")
-    print("validation, so its val RMSE flatters it a little; its test RMSE does not.")
     print(f"Best on validation: {best}.  On the {len(truth):,} values of test its")
-    print(f"RMSE is {change:+.1%} against {rival}; {as_text_p(p)}: {luck}.")
+    print(f"RMSE is {change:+.1%} against {rival}.  Luck?", end=" ")
+    differences = differences_of(ours, theirs, horizon)
+    if len(differences) > 1 and differences.std() > 0:
+        mean = differences.mean()
+        std = differences.std(ddof=1)
+        root = len(differences) ** 0.5
+        print(f"t = {mean:.4g} / ({std:.4g} / {root:.4g})")
+        print(f"= {mean / (std / root):.2f};", end=" ")
+    print(f"{as_text_p(p)}: {'more than luck' if p < 0.05 else 'it may be luck'}.")
     return p
 
 
-def report_lengths(values, longest, horizon):
-    """Print RMSE on validation of autoregressions that may read 1, 3, 9 ... values."""
-    n1, n2 = utils.split_by_time(len(values))
-    targets = np.arange(n1 + horizon - 1, n2)  # (M,)
-    print("\nHow long should a window be?  RMSE on validation of autoregressions that")
-    print("may read at most so many values")
-    length = 1
-    lengths = []
-    while length < longest:
-        lengths.append(length)
-        length *= 3
-    for length in [*lengths, longest]:
-        lines, _ = utils.autoregression(values, n1, n2, length, horizon)
-        forecast = lines[: len(targets), horizon - 1]  # (M,)
-        print(f"  {length:>5}   {rmse(forecast - values[targets]):.4g}")
-    print(
-        "Reading it: where it hardly falls any more, a longer window buys nothing.  (It"
+def plot_forecasts(args, source, series, targets, made, best):
+    """The last 60 values of test: truth, persistence, and the best of the baselines."""
+    recent = targets[-60:]
+    lines = {"truth": series.to_numpy()[recent]}
+    for name in ("persistence", best):
+        lines[name] = made[name][-60:]
+    title = f"{source.label}: the end of the test span, {ahead(args.horizon)}"
+    dates = series.index[recent]
+    dashed = ["persistence"]
+    utils.plot_lines(
+        args, "forecasts", title, lines, "date", "value", x=dates, dashed=dashed
     )
-    print("cannot rise much: who may read more values may also use fewer.)")
+    if not args.no_plots:
+        late = ahead(args.horizon).removesuffix(" ahead")
+        print(f"  Reading it: persistence is the truth once more, {late} too late.")
 
 
-def report_forecasts(series, targets, forecast, best, fitted, horizon):
-    """Print some forecasts of the test span beside the truth, right and wrong ones."""
-    _, n2 = utils.split_by_time(len(series))
-    of_test = np.flatnonzero(targets >= n2)
-    evenly = np.linspace(0, len(of_test) - 1, 9).astype(int)
-    near = fitted.naive_mae
-    print(f"\nForecasts of the test span by {best}, {ahead(horizon)}")
-    print("  date         last known      truth   forecast      error")
-    for row in of_test[evenly]:
-        target = targets[row]
-        known = series.iloc[target - horizon]
-        truth = series.iloc[target]
-        error = forecast[row] - truth
-        mark = "✔" if abs(error) <= near else "✘"
-        print(
-            f"  {date_at(series, target)}   {known:10.4g} {truth:10.4g} "
-            f"{forecast[row]:10.4g} {error:10.3g}  {mark}"
-        )
-    errors = forecast[of_test] - series.to_numpy()[targets[of_test]]  # (M,)
-    share = np.mean(np.abs(errors) <= near)
-    print(f"✔: off by at most {near:.3g}, the mean change from step to step in train.")
-    print(f"Of all {len(errors):,} forecasts {share:.0%} are so near.")
+# How long should a window be?  Longer ones show more, but each value more is one weight
+# more to learn from the same examples, and a line with many weights begins to fit the
+# noise.  So it is tried out, on validation.
+
+
+def report_lengths(scaled, mean, std, values, longest, horizon):
+    """Print RMSE on validation of lines that read 1, 3, 9 ... and up to 4 T values."""
+    n1, n2 = utils.split_by_time(len(values))
+    lengths = {1, 3, 9, 27, longest, 2 * longest, 4 * longest}
+    errors = {}
+    for length in sorted(lengths):
+        examples = n1 - length - horizon + 1
+        if examples < 4 * length:
+            continue  # too few examples to settle so many weights
+        _, made = line_on_series(scaled, mean, std, length, horizon)
+        errors[length] = rmse(made["val"] - values[n1:n2])
+    print("\nHow long should a window be?  RMSE on validation of lines that read")
+    for length, error in errors.items():
+        print(f"  {length:>5} values   {error:#.4g}")
+    best = min(errors, key=errors.get)
+    print(f"Reading it: the smallest stands at {best}.  Look at the whole column: it")
+    print("may stall and fall again.  Were the last one the best, try longer ones.")
 
 
 def report_noise(noise, test_rmse):
@@ -1046,64 +1286,162 @@ def report_noise(noise, test_rmse):
     return floor
 
 
-# --- a trap: shuffled windows -------------------------------------------------------
+# May one believe such a number?  Four common mistakes make it look better than it is.
 #
-# Section 1 found that of shuffled windows nearly every answer stands in some training
-# window.  Does that help to cheat?  We need somebody who learns by heart: look up the
-# training window that is most like the asked one, and repeat its target.  (If the
-# series has climbed since, no training window is like the asked ones, and the rule
-# fails.  That is the honest result, and shuffling hides it.)
+# --- trap 1: a ruler that has seen the test -----------------------------------------
+#
+# Many programs scale the whole series first and split afterwards.  Then mean and std
+# have seen the test years.  Say the numbers 1 to 10 are dollars, and a forecast is wrong
+# by 2 of them.  In scaled units, is that a large error?
 
 
-def look_up(asked, inputs, targets):
-    """For each asked window the target of the most similar: (M, T), (K, T) -> (M,)."""
-    answers = []
-    for window in asked:
-        distances = ((inputs - window) ** 2).sum(dim=1)  # (K,)
-        answers.append(targets[distances.argmin()])
-    return torch.stack(answers)  # (M,)
+def show_ruler():
+    """One error of 2, in units of two different standard deviations."""
+    numbers = np.arange(1.0, 11.0)  # (10,)
+    train_std = numbers[:7].std()
+    whole_std = numbers.std()
+    honest = 2 / train_std
+    flattering = 2 / whole_std
+    better = 1 - flattering / honest
+    print("\nTrap 1, scaling by everything.  The numbers 1 to 10 are dollars.  An")
+    print("error of 2 is, in units of")
+    print(f"  the std of train, 1 to 7         2 / {train_std:.2f} = {honest:.2f}")
+    print(f"  the std of everything, 1 to 10   2 / {whole_std:.2f} = {flattering:.2f}")
+    print(f"The second looks {better:.0%} better, and is the same error in dollars.")
+    print("Only the ruler grew, because it has seen 8, 9 and 10.")
 
 
-def report_shuffled(values, length, horizon):
+def report_scaling(values, horizon, source):
+    """Print persistence's error, scaled by train and by everything.
+
+    Returns by what share the second way changes it.
+    """
+    n1, n2 = utils.split_by_time(len(values))
+    test = values[n2:]  # (M,)
+    last_known = values[n2 - horizon : len(values) - horizon]  # (M,)
+    error = rmse(last_known - test)
+    rows = {}
+    for name, span in (("train alone", values[:n1]), ("everything", values)):
+        std = float(span.std())
+        rows[name] = {"std": std, "RMSE": error, "RMSE / std": error / std}
+    title = f"{source.label}: persistence in test"
+    utils.print_table(title, rows, corner="scaled by")
+    lie = 0.0  # without an error there is none to change
+    if error:
+        lie = rows["everything"]["RMSE / std"] / rows["train alone"]["RMSE / std"] - 1
+    print("Reading it: the forecasts are the same, and so is their error.  In scaled")
+    print(f"units it seems to change by {lie:+.1%}.")
+    return lie
+
+
+# --- trap 2: shuffled windows -------------------------------------------------------
+#
+# Test windows drawn at random have neighbours in train.  Does that help to cheat?  We
+# need somebody who learns by heart: look up the training window that is most like the
+# asked one, and repeat its target.  (If the series has climbed since, no training window
+# is like the asked ones, and the rule fails.  That is the honest result, and shuffling
+# hides it.)
+
+
+def leaked_share(n, length, horizon, train, test):
+    """Share of the test targets that some training window holds, as input or target.
+
+    train, test: which windows (a slice, or their numbers).  We cut 0, 1, 2, ... instead
+    of the series.  Then each number is a place, and one can ask whether it turns up twice.
+    """
+    inputs, targets = make_windows(torch.arange(n), length, horizon)  # (N, T, 1), (N,)
+    seen = torch.cat([inputs[train].flatten(), targets[train]])  # (N_train * (T + 1),)
+    return torch.isin(targets[test], seen).double().mean().item()
+
+
+def most_similar(asked, inputs, forbidden):
+    """For each asked window (M, T) the number of the most similar in inputs (N, T): (M,).
+
+    forbidden (M, N): True where this window may not be taken for that one.
+    """
+    found = []
+    for row, window in enumerate(asked):
+        distances = ((inputs - window) ** 2).sum(dim=1)  # (N,)
+        distances[forbidden[row]] = float("inf")
+        found.append(distances.argmin())
+    return torch.stack(found)  # (M,)
+
+
+def share_of(flags):
+    """Of booleans (M,) the share that is True, as a text such as 42%."""
+    return f"{flags.double().mean().item():.0%}"
+
+
+def report_shuffled(values, length, horizon, seed=0):
     """Look answers up in windows split by time, and in shuffled ones: name -> RMSE.
 
     values: a tensor (n,).
     """
+    draw = torch.Generator().manual_seed(seed)
     inputs, targets = make_windows(values, length, horizon)  # (N, T, 1), (N,)
     inputs = inputs[:, :, 0]  # (N, T)
     parts = split_windows(len(values), length, horizon)
     numbers = torch.arange(len(targets))  # of all windows
     train = numbers[parts["train"]]
-    # Half of the windows of the test span are asked, 200 at most, both times the same.
     test = numbers[parts["test"]]
+    print("\nTrap 2, shuffled windows.  How many of the test targets stand in some")
+    print("training window as well?")
+    mixed = torch.randperm(len(targets), generator=draw)
+    drawn = mixed[: len(test)]
+    rest = mixed[len(test) :]
+    by_time = leaked_share(len(values), length, horizon, train, test)
+    at_random = leaked_share(len(values), length, horizon, rest, drawn)
+    print(f"  split by time                      {by_time:6.1%}")
+    print(f"  test windows drawn at random       {at_random:6.1%}")
+
+    # Half of the windows of the test span are asked, 200 at most, each time the same.
     most = min(200, len(test) // 2)
-    test = test[torch.randperm(len(test))[:most]].sort().values
+    test = test[torch.randperm(len(test), generator=draw)[:most]].sort().values
     # As many training windows as before, but drawn from all others, late ones too.
     others = numbers[~torch.isin(numbers, test)]
-    shuffled = others[torch.randperm(len(others))[: len(train)]]
-    print("\nTrap 1, shuffled windows: look up the most similar training window, and")
-    print(f"repeat its target.  RMSE on the same {len(test)} windows of test")
+    shuffled = others[torch.randperm(len(others), generator=draw)[: len(train)]]
+    # Two windows overlap if their numbers differ by less than T + h.
+    overlap = (shuffled - test.unsqueeze(1)).abs() < length + horizon  # (M, N)
     errors = {}
-    for name, known in (("by time", train), ("shuffled", shuffled)):
-        answers = look_up(inputs[test], inputs[known], targets[known])  # (M,)
-        errors[name] = (answers - targets[test]).double().numpy()
-        print(f"  {name:<9} {rmse(errors[name]):10.4g}")
+    found = {}
+    for name, known, forbidden in (
+        ("by time", train, torch.zeros(most, len(train), dtype=torch.bool)),
+        ("shuffled", shuffled, torch.zeros_like(overlap)),
+        ("no overlap", shuffled, overlap),
+    ):
+        rows = most_similar(inputs[test], inputs[known], forbidden)  # (M,)
+        found[name] = rows
+        errors[name] = (targets[known[rows]] - targets[test]).double().numpy()
+    last_values = inputs[test][:, -1]  # (M,)
+    persistence = (last_values - targets[test]).double().numpy()
+    print("Look up the most similar training window, and repeat its target: RMSE")
+    print(f"on {most} test windows")
+    print(f"  in windows split by time     {rmse(errors['by time']):#10.4g}")
+    print(f"  in shuffled windows          {rmse(errors['shuffled']):#10.4g}")
+    if not overlap.all(dim=1).any():  # in a very short series none is left
+        print(f"  in those that do not overlap {rmse(errors['no overlap']):#10.4g}")
+    print(f"  persistence, to compare      {rmse(persistence):#10.4g}")
     p = by_chance(errors["by time"], errors["shuffled"], horizon)
     if p < 0.05:
-        print(f"{as_text_p(p)}: the same rule, with as many windows to look into.  But")
+        finds = found["shuffled"]  # (M,)
+        overlaps = overlap[torch.arange(most), finds]  # (M,)
+        later = (shuffled[finds] > test) & ~overlaps  # (M,)
         print(
-            "the second time there are windows from around each answer, and from later"
+            f"{as_text_p(p)}, not luck.  The rule is the same, with as many windows to"
         )
+        print("look into.  But of the shuffled windows that it finds")
         print(
-            "years, which nobody has when a forecast is made.  The rule has not become"
+            f"{share_of(overlaps)} overlap the asked one, and {share_of(later)} lie after it."
         )
-        print("better, only its score.")
+        print("Nobody has those when a forecast is made.  The rule has not become")
+        print("better, only its score.  (It is not 0, since the rule repeats the")
+        print("target of a similar window, not the answer itself.)")
     else:
         print(f"{as_text_p(p)}: here the difference may be luck.")
     return {name: rmse(error) for name, error in errors.items()}
 
 
-# --- a trap: smoothed series --------------------------------------------------------
+# --- trap 3: smoothed series --------------------------------------------------------
 #
 # Measured series are rough, and smoothed ones look better.  So many are published
 # smoothed: each value is replaced by the mean of itself and its neighbours on both
@@ -1114,11 +1452,16 @@ def report_shuffled(values, length, horizon):
 #     smoothed      s2  s3  s4            s3 = (y2 + y3 + y4) / 3
 #
 # s3 holds y4: the value of today knows tomorrow.  (A mean of past values alone has no
-# such fault.  It is the moving average of section 2.)
+# such fault.  It is the moving average from above.)
+#
+# What would an honest forecast of s4 be, made on day 3?  On day 3 the raw values are
+# known up to y3.  So the newest smoothed value one can have is s2.  From s2 to s4 is a
+# forecast two steps ahead, not one.
 #
 # Raw and smoothed values differ in size, so a score without units is wanted.  R2 (R
 # squared) is 1 minus the squared errors as a share of the squared distances from the
-# mean.  1 is perfect; 0 is no better than always saying the mean; below 0 is worse.
+# mean of the true values.  1 is perfect; 0 is no better than always saying that mean
+# (which nobody can know beforehand); below 0 is worse.
 
 
 def r_squared(truth, forecast):
@@ -1130,21 +1473,21 @@ def r_squared(truth, forecast):
 
 
 def centred_mean(values, half):
-    """Mean of each value, `half` before it and `half` behind: (n,) -> (n - 2 half,)."""
+    """Mean of each value, `half` before it and `half` after: (n,) -> (n - 2 half,)."""
     width = 2 * half + 1
     return np.convolve(values, np.full(width, 1 / width), "valid")
 
 
 def show_smoothing():
     """Smooth six numbers, and read tomorrow out of today's smoothed value."""
-    raw = np.array([2.0, 8.0, 5.0, 11.0, 8.0, 14.0])  # (6,)
+    raw = np.array([2.0, 7.0, 6.0, 11.0, 10.0, 15.0])  # (6,)
     smooth = centred_mean(raw, 1)  # (4,)
     tomorrow = 3 * smooth[1] - raw[1] - raw[2]
-    print("\nTrap 2, smoothing, by hand: a centred mean of 3")
-    print("  raw        2  8  5 11  8 14")
-    print("  smoothed      " + " ".join(f"{value:2.0f}" for value in smooth))
-    print("Today is the 5.  Its smoothed value is (8 + 5 + 11) / 3 = 8, and whoever is")
-    print(f"told that 8 can compute tomorrow: 3 * 8 - 8 - 5 = {tomorrow:.0f}.")
+    print("\nTrap 3, smoothing, by hand: a centred mean of 3")
+    print(f"  raw       {as_row(raw, '3g')}")
+    print(f"  smoothed      {as_row(smooth, '3.0f')}")
+    print("Today is the 6.  Its smoothed value is (7 + 6 + 11) / 3 = 8, and whoever is")
+    print(f"told that 8 can compute tomorrow: 3 * 8 - 7 - 6 = {tomorrow:.0f}.")
 
 
 def ask(values, length, step):
@@ -1188,25 +1531,20 @@ def report_smoothing(args, series, source):
     width = 2 * half + 1
     title = f"{source.label}, raw, and smoothed by a centred mean of {width}: test"
     utils.print_table(title, rows, corner="series")
-    print("Reading it: R2 is 1 for a perfect forecast, 0 for one no better than a")
-    print("constant.  smoothed is what a careless report would say.  honest forecasts")
-    print("the same values, but from smoothed ones that were known: the newest lies")
-    print(f"{half} steps back.")
+    print("Reading it: smoothed is what a careless report would say.  honest forecasts")
+    print(f"the same values from smoothed ones that were known: {half} steps older.")
     if careless["autoregression RMSE"]:
         ratio = honest["autoregression RMSE"] / careless["autoregression RMSE"]
         p = as_text_p(by_chance(careless_errors, honest_errors, horizon + half))
-        print(f"The honest error is {ratio:.1f} times as large ({p}).  Even so it is")
-        print("an easier question than raw, since a part of what the target averages")
-        print("is past already.")
-    plot_smoothing(args, series, smooth, half, source)
+        print(f"The honest error is {ratio:.1f} times the careless one ({p}).")
     return rows
 
 
-# --- a trap: prices against returns -------------------------------------------------
+# --- trap 4: prices against returns -------------------------------------------------
 #
 # The other brilliant forecast is that of a share price, a curve right on the truth.
 # Look closer, and it is the truth, one day late.  A price is close to the price of the
-# day before, so a copy scores high.  But a copy says nothing that one could use: what
+# day before, so persistence scores high.  But it says nothing that one could use: what
 # one wants to know is the change.  As a share of the price before, it is the return:
 #
 #     return = truth / price before - 1       100 -> 110 is a return of 10 %
@@ -1224,24 +1562,35 @@ def agreement(truth, forecast, of):
     return found
 
 
+UPS_AND_DOWNS = "++++-+++++-++++----+-----+----"  # of a price: 10 up, or 10 down
+
+
 def show_returns():
-    """A price that climbs by 10 a day, copied one day late: as prices, as returns."""
-    prices = np.arange(100.0, 191.0, 10.0)  # (10,)
-    before = prices[:-1]  # (9,)
-    truth = prices[1:]  # (9,)
-    copied = before  # persistence: tomorrow is like today
-    true_returns = truth / before - 1  # (9,)
-    said_returns = copied / before - 1  # (9,), all 0
-    print("\nTrap 3, prices, by hand: 100 110 120 ... 190, copied one day late")
-    for k in range(3):
-        print(f"  truth {truth[k]:g}, forecast {copied[k]:g};", end="   ")
-        print(f"return {true_returns[k]:5.1%}, forecast {said_returns[k]:.1%}")
-    print("  price    sum of squared errors: 9 * 10^2 = 900")
-    print("           distances from the mean, 150: 2 * (10^2 + ... + 40^2) = 6000")
-    print(f"           R2 = 1 - 900 / 6000 = {r_squared(truth, copied):g}")
+    """A price that goes 10 up or down a day, by persistence: as prices, as returns."""
+    prices = [100.0]
+    for sign in UPS_AND_DOWNS:
+        prices.append(prices[-1] + (10 if sign == "+" else -10))
+    prices = np.array(prices)  # (31,)
+    before = prices[:-1]  # (30,)
+    truth = prices[1:]  # (30,)
+    forecast = before  # persistence: tomorrow is like today
+    true_returns = truth / before - 1  # (30,)
+    said_returns = forecast / before - 1  # (30,), all 0
+    print("\nTrap 4, prices, by hand: 100, then 10 up or down a day, by persistence")
+    print(f"  {UPS_AND_DOWNS}")
+    for day in (3, 4, 5):
+        numbers = f"{before[day]:g}, then {truth[day]:g}, forecast {forecast[day]:g}"
+        returns = f"return {true_returns[day]:5.1%}, forecast {said_returns[day]:.1%}"
+        print(f"  {numbers}:   {returns}")
+    squares = ((truth - forecast) ** 2).sum()
+    spread = ((truth - truth.mean()) ** 2).sum()
+    print(f"  as prices    sum of squared errors: 30 * 10^2 = {squares:g}")
+    print(f"               of squared distances from the mean: {spread:g}")
+    r2 = r_squared(truth, forecast)
+    print(f"               R2 = 1 - {squares:g} / {spread:g} = {r2:.2f}")
     r2 = r_squared(true_returns, said_returns)
-    print(f"  return   R2 = {r2:.1f}: to say the mean return every day would be better")
-    print("This forecast never saw a change coming, and as prices it looks good.")
+    print(f"  as returns   R2 = {r2:.3f}: no better than a constant")
+    print("It never said up or down, and as prices it looks good.")
 
 
 def report_prices(prices, source, length, horizon):
@@ -1272,70 +1621,47 @@ def report_prices(prices, source, length, horizon):
         rows[name] = agreement(truth[calm], average[calm], "price")
         rows[name] |= agreement(true_returns[calm], calm_returns, "return")
     utils.print_table(f"Test span of {source.label}, {ahead(horizon)}", rows)
-    print("Reading it: as prices all look excellent.  As returns persistence always")
-    print("says 0, and an R2 of about 0 or less is no better than a constant.  (corr,")
-    print("correlation: do both go up and down together?  1 is always, 0 not at all.)")
+    print("Reading it: compare the left half with the right one.  persistence says")
+    print("a return of 0 each day; an R2 of about 0 or less is no better than a")
+    print("constant.  corr, correlation, is 1 if forecast and truth go up and down")
+    print("together, and 0 if they have nothing to do with each other; a forecast")
+    print("that never changes has none (-).")
+    print(f"The moving average takes the last {width} prices (chosen on train).")
+    if width == 2:
+        print("So it says that half of the last change will be undone.")
     if source.name == "stock":
         corr = rows["moving average"]["corr of return"]
         crash = int((~calm).sum())
-        print(f"The moving average's {corr:.2f} comes from the last {crash} days, the")
-        print("crash from 20 February 2020 on: see what is left without them.")
+        print(f"Its correlation {corr:.2f} comes from the last {crash} days, the crash")
+        print("from 20 February 2020 on: see what is left without them.")
     return before, truth, forecasts, rows
 
 
 # --- pictures -----------------------------------------------------------------------
+#
+# Drawing only; skip it at a first reading.
 
 
 def plot_split(args, source, series):
-    """The parts in colour; below, four windows at the border of train and val."""
+    """The three parts in three colours."""
     if args.no_plots:
         return
-    n = len(series)
-    length = args.sequence_length
-    n1, n2 = utils.split_by_time(n)
-    figure, (top, bottom) = utils.pyplot().subplots(
-        2, 1, figsize=(8, 6.4), layout="constrained"
-    )
-    for name, start, end in (("train", 0, n1), ("val", n1, n2), ("test", n2, n)):
+    n1, n2 = utils.split_by_time(len(series))
+    figure, axes = utils.pyplot().subplots(figsize=(8, 3.4))
+    for name, start, end in (
+        ("train", 0, n1),
+        ("val", n1, n2),
+        ("test", n2, len(series)),
+    ):
         part = series.iloc[start:end]
-        top.plot(part.index, part, linewidth=0.8, label=f"{name} ({end - start:,})")
-    top.set_title(f"Split by time: {source.label}", **utils.PLAIN)
-    top.set_ylabel(series.name, **utils.PLAIN)  # a name may hold dollar signs
-    top.set_xlabel("date")
-    top.legend(fontsize=8)
-    # Places are counted from the border here: the last target of train stands at -1.
-    windows = {
-        "train, last but one": -2,
-        "train, last": -1,
-        "val, first": 0,
-        "val, second": 1,
-    }
-    for row, target in enumerate(windows.values()):
-        colour = "C0" if target < 0 else "C1"
-        end = target - args.horizon + 1  # the first place behind the inputs
-        places = np.arange(end - length, end)
-        bottom.plot(places, np.full(length, -row), ".-", color=colour, markersize=3)
-        bottom.plot(target, -row, "D", color=colour)
-    bottom.axvline(-0.5, color="grey", linestyle="--")
-    bottom.set_yticks([0, -1, -2, -3], windows)
-    bottom.set_title("Dots: inputs, may reach back.  Diamond: target, decides the part")
-    bottom.set_xlabel("steps from the first value of validation (dashed: the border)")
+        axes.plot(part.index, part, linewidth=0.8, label=f"{name} ({end - start:,})")
+    axes.set_title(f"Split by time: {source.label}", **utils.PLAIN)
+    axes.set_ylabel(series.name, **utils.PLAIN)  # a name may hold dollar signs
+    axes.set_xlabel("date")
+    axes.legend(fontsize=8)
     utils.save_picture(figure, args, "split")
-    print("  Reading it: below are the last two windows of train and the first two of")
-    print("  val.  Inputs of val reach back over the dashed border; no target does.")
-
-
-def plot_smoothing(args, series, smooth, half, source):
-    """The last 120 values of the series, raw and smoothed."""
-    smooth_line = np.full(len(series), np.nan)  # NaN, not a number: nothing is drawn
-    smooth_line[half : len(series) - half] = smooth
-    lines = {"raw": series.to_numpy()[-120:], "smoothed": smooth_line[-120:]}
-    title = f"{source.label}: the end of the series, raw and smoothed"
-    dates = series.index[-120:]
-    utils.plot_lines(args, "smoothed", title, lines, "date", "value", x=dates)
-    if not args.no_plots:
-        print(f"  Reading it: the smoothed curve ends {half} steps before the raw one.")
-        print("  Its next value takes numbers that are not there yet.")
+    print("  Reading it: is test like train?  If it reaches higher, such values were")
+    print("  never seen in training.")
 
 
 def plot_prices(args, source, before, truth, forecasts):
@@ -1366,26 +1692,13 @@ def plot_prices(args, source, before, truth, forecasts):
 # ====================================================================================
 
 
-# Why a rule may have won.
-WHY = {
-    "persistence": "the last value tells more than all that came before it",
-    "moving average": "in a mean the noise of single values cancels",
-    "drift": "the series goes on as it went",
-    "seasonal naive": "the season repeats, and what is near has changed by then",
-    "autoregression": "it weighs many values: noise cancels, and direction counts",
-}
-
-
-def report_answer(series, rows, p, lie, looked_up, args):
+def report_answer(series, line_errors, rows, p, lie, looked_up, smoothed, args):
     """Print the answer to the lesson's title, with the figures of this run."""
     best, rival = best_and_rival(rows)
-    # Windows are numbered from 0, so where a part stops is how many came before.
-    parts = split_windows(len(series), args.sequence_length, args.horizon)
-    train = parts["train"].stop
-    total = parts["test"].stop
     length = args.sequence_length
-    honest = looked_up["by time"]
-    flattered = looked_up["shuffled"]
+    # Windows are numbered from 0, so where a part stops is how many came before.
+    parts = split_windows(len(series), length, args.horizon)
+    train = parts["train"].stop
     test_rmse = rows[best]["test RMSE"]
     test_mase = rows[best]["test MASE"]
     verdict = "not surely better than"
@@ -1395,20 +1708,24 @@ def report_answer(series, rows, p, lie, looked_up, args):
     print("\nHow does a series become training examples?")
     print("  1. Repair the dates: one value for each, in order; a gap takes the value")
     print("     before it, never one that comes later.")
-    print(f"  2. Cut windows: {total:,} examples, T = {length}, each with the value")
-    print(f"     {ahead(args.horizon)} as its target.")
-    print(f"  3. Split by time, as the target says: {train:,} examples to train by.")
-    print(f"     A mere look-up errs by {honest:.4g}; with shuffled windows it")
-    print(f"     seems to err by {flattered:.4g}.")
-    print("  4. Scale by the training span.  By everything, the error of the very same")
-    print(f"     forecast seems to change by {lie['copy, scaled']:+.1%}.")
-    print("  5. Compare with rules of one line, which a network has to beat.  Best:")
+    print("  2. Set two borders in time.  Scale by the mean and std of train alone.")
+    print(f"  3. Cut windows of {length} values, with a target {ahead(args.horizon)}.")
+    print(f"     The target decides the part: {train:,} windows are training examples.")
+    error = line_errors["test"]
+    print(f"  4. Fit.  A line learned from them errs by {error:.4g} on test.")
+    print("  5. Compare with rules of one line.  Best of the baselines on validation:")
     print(f"     {best}, {verdict} {rival} ({as_text_p(p)}),")
     print(f"     RMSE {test_rmse:.4g} and MASE {test_mase:.2f} on test.")
-    if verdict == "better than":
-        print(f"     A likely reason: {WHY[best]}.")
-    print("  6. Mistrust a brilliant forecast: of a smoothed series, which knows its")
-    print("     future, and of prices that are not judged by their returns.")
+    print("  6. Mistrust what looks too good.  RMSE with the mistake, and without it:")
+    print(f"     scaled by everything     {lie:+.1%} for the very same forecasts")
+    flattered = looked_up["shuffled"]
+    honest = looked_up["by time"]
+    print(f"     shuffled windows         {flattered:#.4g}, honestly {honest:#.4g}")
+    if smoothed:
+        careless = smoothed["smoothed"]["autoregression RMSE"]
+        honest = smoothed["smoothed, honest"]["autoregression RMSE"]
+        print(f"     a smoothed series        {careless:#.4g}, honestly {honest:#.4g}")
+    print("     a price                  judge it by its returns")
 
 
 def make_flags():
@@ -1429,61 +1746,76 @@ def make_flags():
 
 
 def main(argv=None):
+    # small=True: one thread is the fastest for tensors as small as these.
     args = utils.parse_flags(make_flags(), argv, __file__, small=True)
     length = args.sequence_length
     horizon = args.horizon
 
-    # 1. The data: repair, windows, split, scale; by hand, then on the series.
-    offline = {"sine": None, "simulated": None}
+    # 1. Data: repair, split, scale, windows, each to its part.
+    offline = {"sine": None, "simulated": None}  # made here, so they have no file
     source = utils.choose_dataset(args, real=["sunspots", "stock"], offline=offline)
     series, repairs = utils.load_series(args, source)
-    series = utils.capped(args, series, 1000)
+    series = utils.capped(args, series, 1000)  # under --quick, the first 1000 values
     values = series.to_numpy()  # (n,)
-    utils.check_series(values, length, horizon)
+    utils.check_series(values, length, horizon)  # long enough for windows and parts?
     show_repair()
     report_series(series, repairs, source)
-    raw = torch.tensor(values, dtype=torch.float32, device=args.device)  # (n,)
-    show_windows()
-    report_windows(raw, length, horizon)
     show_split()
-    report_split(series, length, horizon)
-    plot_split(args, source, series)
     n1, n2 = utils.split_by_time(len(values))
-    fitted = fit_on(values[:n1], length, horizon)  # of the training span, nothing else
     show_scaling()
-    lie = report_scaling(values, horizon, source)
-    scaled = (raw - fitted.mean) / fitted.std  # (n,)
-    report_example(series, scaled, fitted, length, horizon)
+    mean = float(values[:n1].mean())  # of train, nothing else
+    std = float(values[:n1].std())
+    raw = torch.tensor(values, dtype=torch.float32, device=args.device)  # (n,)
+    scaled = (raw - mean) / std  # (n,)
+    show_differences()
+    show_windows()
+    show_parts()
+    report_windows(series, length, horizon)
+    plot_split(args, source, series)
+    report_example(series, scaled, mean, std, length, horizon)
+    inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
+    train = split_windows(len(values), length, horizon)["train"]
+    report_batches(inputs[train], targets[train])
 
-    # 2. The models: five rules of one line.
-    show_baselines()
+    # 2. Model: a line.
+    show_line()
 
-    # 3. Training: the season, and how far back the past tells something.
-    show_autocorrelation()
-    report_autocorrelation(values[:n1], fitted)
-    plot_autocorrelation(args, source, values[:n1], fitted.season)
+    # 3. Training: its weights, by hand, and from the training windows.
+    show_fit()
+    line_errors = report_line(series, scaled, mean, std, length, horizon)
 
-    # 4. Evaluation: how large are the errors, and is the best one's lead luck?
+    # 4. Evaluation: is that good?  Measures, four rules to beat, their season, and luck.
     show_scores()
-    targets, made = all_forecasts(values, length, horizon, fitted)
+    show_baselines()
+    show_autocorrelation()
+    fitted = fit_on(values[:n1], length, horizon)
+    report_autocorrelation(values[:n1], fitted, source)
+    plot_autocorrelation(args, source, values[:n1], fitted.season)
+    targets, made, order = all_forecasts(values, length, horizon, fitted)
     rows = score_all(values, targets, made, fitted)
-    p = report_baselines(rows, made, targets, values, source, horizon)
+    report_baselines(rows, order, line_errors, source, length, horizon)
+    report_season(rows, values[:n1], fitted, horizon)
+    show_chance()
+    p = report_luck(rows, made, targets, values, horizon)
     best, _ = best_and_rival(rows)
-    report_forecasts(series, targets, made[best], best, fitted, horizon)
-    report_lengths(values, length, horizon)
+    plot_forecasts(args, source, series, targets, made, best)
+    report_lengths(scaled, mean, std, values, length, horizon)
     metrics = {
         "val_rmse": rows[best]["val RMSE"],
         "test_rmse": rows[best]["test RMSE"],
         "test_mae": rows[best]["test MAE"],
         "test_mase": rows[best]["test MASE"],
         "p_of_lead": p,
+        "line_test_rmse": line_errors["test"],
     }
     if source.name == "sine":
         noise = utils.sine_series()[1].to_numpy()[n2 : len(values)]
         metrics["test_noise_variance"] = report_noise(noise, metrics["test_rmse"])
 
-    #    Three traps: shuffled windows, smoothed series, prices.
-    looked_up = report_shuffled(raw.cpu(), length, horizon)
+    #    May one believe it?  Four traps.
+    show_ruler()
+    lie = report_scaling(values, horizon, source)
+    looked_up = report_shuffled(raw.cpu(), length, horizon, args.seed)
     show_smoothing()
     smoothed = report_smoothing(args, series, source)
     show_returns()
@@ -1492,12 +1824,14 @@ def main(argv=None):
     if source.name != "stock" or series.name == "volume":  # this part needs prices
         prices = utils.simulated_prices(max(2500, len(series)))
         market = utils.Source("simulated", None, False)
+        print("\nNow a longer price, made here: its changes are drawn at random, and")
+        print("nothing in it can be learned.  (For a real one: --dataset stock.)")
     before, truth, forecasts, _ = report_prices(prices, market, length, horizon)
     plot_prices(args, market, before, truth, forecasts)
 
     # The answer.
-    report_answer(series, rows, p, lie, looked_up, args)
-    metrics["scaling_lie"] = lie["copy, scaled"]
+    report_answer(series, line_errors, rows, p, lie, looked_up, smoothed, args)
+    metrics["scaling_lie"] = lie
     metrics["look_up_rmse"] = looked_up["by time"]
     metrics["look_up_shuffled_rmse"] = looked_up["shuffled"]
     for name, row in smoothed.items():
