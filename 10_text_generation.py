@@ -1,24 +1,26 @@
 """10 · Can a network write?
 
-A network that has learned which character comes next can write: it draws a character
-from what it predicts, takes it for the next one that it reads, and goes on.  All its
-training is to read: here a million characters of Shakespeare.  Nobody tells it what a
-word is, or a verse, or a king.
+A network that has learned which character comes next can write.  It draws a character
+from what it predicts, reads it as if it had stood in the text, predicts again, draws
+again, and so on.  All its training is to read: here a million characters of Shakespeare.
+Nobody tells it what a word is, or a verse, or a king.
 
 What you will learn
-    - what a language model is, and how to score one: nats, bits, perplexity
+    - what a language model is, and how it writes, one token after the other
+    - how to score one: nats, bits, perplexity
     - how one long text becomes batches: streams, a carried state, and why the gradient
       is cut between two batches (truncated back-propagation through time)
-    - how a text is drawn: temperature, top-k, top-p, greedy
+    - how the next token is drawn: temperature, top-k, top-p, greedy
     - n-gram models, the rival that a sceptic asks for, from counting pairs upwards
     - how to ask whether a text is good, and whether it is only copied
-    - minGRU: a recurrent network without a loop, and where research went from here
+    - minGRU, a recurrent network without a loop, and where research went from here
 
-You need lessons 04 (softmax, cross-entropy, `fit`) and 05, 06 (LSTM, GRU).
+You need lessons 04 (softmax, cross-entropy, `fit`), 05 and 06 (LSTM, GRU) and 08
+(teacher forcing).
 
 Run it
     python 10_text_generation.py
-    python 10_text_generation.py --temperature 0.8 --max-length 500
+    python 10_text_generation.py --input my_text.txt
     python 10_text_generation.py --level word
     python 10_text_generation.py --cell mingru
     python 10_text_generation.py --epochs 50
@@ -28,21 +30,38 @@ You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle c
       model                     nats   bits_per_char   perplexity
       lstm (this lesson)      1.4321          2.0661       4.1875
       lstm, reset every 256   1.4638          2.1118       4.3224
+      blind guessing          4.1897          6.0444      66.0000
+      bigram, + 1             2.4820          3.5807      11.9646
       1-gram                  3.3473          4.8291      28.4261
-      bigram, by counting     2.4820          3.5807      11.9646
+      2-gram                  2.4835          3.5830      11.9835
+      3-gram                  2.0381          2.9404       7.6762
+      5-gram                  1.5612          2.2523       4.7644
       7-gram                  1.5165          2.1879       4.5563
-    The lower, the better: nats are the mean of -log p of each character that really
-    came next.  "reset every 256": the network forgets every 256 characters, a fair row
-    beside models that see no more.  An n-gram model counts what follows the last n - 1
-    characters.  --level word: perplexity 49.7 a word; that of the 4-gram is 67.9.
+    The lower, the better.  Nats: how surprising, on average, was each character that
+    really came next (section 2).  "reset every 256": the network forgets every 256
+    characters.  Blind guessing: each of the 66 tokens is as likely as any other.  All
+    others count, in the training text, what followed the last n - 1 characters
+    (section 4).  The network is less surprised than all of them.
 
-Try this  (guess first, then run; --save-model once, then --eval-only answers at once)
+    Is 1.43 good?  nanoGPT, a small Transformer (attention alone, lesson 09) with about
+    twelve times as many weights, reports 1.4697 on this split; it sees 256 characters at
+    most, so "reset every 256" is the fair row beside it.  People who guessed English
+    letter by letter came to between 0.6 and 1.3 bits (Shannon, 1951; other texts, and
+    27 letters only).
+
+    --level word: perplexity 49.7 a word; that of the 4-gram is 67.9.  Do not compare
+    them with those above: a word is several characters.
+
+Try this  (guess first, then run).  The first three need no new training: run once with
+--save-model, then add --eval-only
     --temperature 0             why does greedy writing go in circles?
     --temperature 1.5           and what goes wrong here?  Does --top-p 0.9 mend it?
     --prompt "ROMEO:"           does the first word decide who speaks?
+These train anew:
     --sequence-length 8         gradients reach 8 steps back, and there are 8 times as
                                 many updates: what is lost, what is won?
-    --cell rnn                  how much of the gain is the LSTM's memory?
+    --cell rnn                  how much of the gain is the LSTM's memory?  This has a
+                                quarter of its weights; with --hidden-size 517 as many
     --dataset code              how much of the Python that it writes can be parsed?
 """
 
@@ -91,44 +110,67 @@ import rnn_utils as utils
 #             the state at the end of one window is the start of the next
 
 
-def standard_library():
-    """The folder of Python's own source code: a corpus that lies on every machine."""
-    return Path(sysconfig.get_paths()["stdlib"])
+class Streams:
+    """The ids (N,) as B streams of text side by side, T steps at a time, in order.
 
-
-def read_standard_library(folder, most=400_000):
-    """Modules of Python's standard library, one after another: `most` characters.
-
-    Modules of middling size, in the order of their names' digests: a mixture, the same
-    every time on a machine (another version of Python has another text).
+    A batch holds `input` (B, T), `target` (B, T), the same one step later, and `first`:
+    whether a pass begins here, so that there is no state to carry.  Nothing is ever
+    shuffled: the order is what the network is to learn from.
     """
-    files = sorted(
-        Path(folder).glob("*.py"),
-        key=lambda path: hashlib.sha256(path.name.encode()).digest(),
-    )
-    parts = []
-    size = 0
-    for path in files:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if size < most and 1000 <= len(text) <= 60_000 and text.isascii():
-            parts.append(text)
-            size += len(text)
-    if not parts:
-        raise utils.UserError(
-            f"the source of Python's standard library is not in {folder}; "
-            "give a text with --input FILE"
-        )
-    return "\n".join(parts)[:most]
+
+    def __init__(self, ids, streams, steps, device="cpu", random_start=False):
+        self.ids = ids.to(device)
+        self.steps = steps
+        self.random_start = random_start
+        usable = len(ids) - 1  # the last token is only a target
+        if random_start:
+            usable -= steps - 1  # room to begin up to T - 1 tokens later
+        self.streams = max(1, min(streams, usable // steps))
+        self.width = usable // self.streams  # tokens of one stream
+
+    def __len__(self):
+        if self.random_start:
+            return self.width // self.steps  # whole windows alone
+        return math.ceil(self.width / self.steps)
+
+    def __iter__(self):
+        # Each epoch begins at another of the first T tokens.  Else the cuts would always
+        # fall at the same places, and an error just after a cut could never teach what
+        # was read just before it.
+        start = 0
+        if self.random_start:
+            start = int(torch.randint(self.steps, ()))
+        stop = start + self.streams * self.width
+        inputs = self.ids[start:stop].view(self.streams, self.width)  # (B, width)
+        targets = self.ids[start + 1 : stop + 1].view(self.streams, self.width)
+        for k in range(len(self)):
+            window = slice(k * self.steps, (k + 1) * self.steps)
+            yield {
+                "input": inputs[:, window],  # (B, T)
+                "target": targets[:, window],  # (B, T)
+                "first": k == 0,
+            }
 
 
-def read_corpus(args):
-    """(Source, text) of the data set that the flags name."""
-    source = utils.choose_dataset(args, ["shakespeare"], {"code": standard_library()})
-    if source.name == "code":
-        text = read_standard_library(source.path)
-    else:
-        text = utils.read_text(source.path)
-    return source, utils.capped(args, text, 20_000)
+def show_streams():
+    """Thirteen letters as two streams, three steps at a time, with their targets."""
+    letters = "abcdefghijklm"  # the thirteenth is only a target
+    ids = torch.arange(len(letters))
+    print(f"\nThe text {letters} as B = 2 streams, T = 3 steps at a time:")
+    for k, batch in enumerate(Streams(ids, streams=2, steps=3), start=1):
+        carried = f"state carried from batch {k - 1}"
+        if batch["first"]:
+            carried = "no state yet"
+        print(f"  batch {k} ({carried})")
+        for row in range(2):
+            given = "".join(letters[i] for i in batch["input"][row])
+            wanted = "".join(letters[i] for i in batch["target"][row])
+            print(f"    stream {row + 1}   input {given}   target {wanted}")
+    print("Reading it: each target is the letter that follows its input.  Stream 1")
+    print("goes on from abc to def, so its state after c is the state before d.")
+
+
+# --- From the file to these ids ---------------------------------------------------------
 
 
 def tokenize(text, level):
@@ -181,62 +223,82 @@ def load_corpus(source, text, level, words, args):
     return Corpus(source, level, vocabulary, texts, ids)
 
 
-class Streams:
-    """The ids (N,) as B streams of text side by side, T steps at a time, in order.
-
-    A batch holds `input` (B, T), `target` (B, T), the same one step later, and `first`:
-    whether a pass begins here, so that there is no state to carry.
-    """
-
-    def __init__(self, ids, streams, steps, device="cpu", shuffle=False):
-        self.ids = ids.to(device)
-        self.steps = steps
-        self.shuffle = shuffle
-        usable = len(ids) - 1  # the last token is only a target
-        if shuffle:
-            usable -= steps - 1  # room for a random start
-        self.streams = max(1, min(streams, usable // steps))
-        self.width = usable // self.streams  # tokens of one stream
-
-    def __len__(self):
-        if self.shuffle:
-            return self.width // self.steps  # whole windows alone
-        return math.ceil(self.width / self.steps)
-
-    def __iter__(self):
-        # A random start each epoch: else windows would be cut at the same places, and
-        # the characters after a cut would never get a gradient from those before it.
-        start = int(torch.randint(self.steps, ())) if self.shuffle else 0
-        stop = start + self.streams * self.width
-        inputs = self.ids[start:stop].view(self.streams, self.width)  # (B, width)
-        targets = self.ids[start + 1 : stop + 1].view(self.streams, self.width)
-        for k in range(len(self)):
-            window = slice(k * self.steps, (k + 1) * self.steps)
-            yield {
-                "input": inputs[:, window],  # (B, T)
-                "target": targets[:, window],  # (B, T)
-                "first": k == 0,
-            }
-
-
-def show_streams():
-    """Thirteen letters as two streams, three steps at a time, with their targets."""
-    letters = "abcdefghijklm"  # the thirteenth is only a target
-    ids = torch.arange(len(letters))
-    print(f"\nThe text {letters} as B = 2 streams, T = 3 steps at a time:")
-    for k, batch in enumerate(Streams(ids, streams=2, steps=3), start=1):
-        state = (
-            "no state yet" if batch["first"] else f"state carried from batch {k - 1}"
-        )
-        print(f"  batch {k} ({state})")
-        for row in range(2):
-            given = "".join(letters[i] for i in batch["input"][row])
-            wanted = "".join(letters[i] for i in batch["target"][row])
-            print(f"    stream {row + 1}   input {given}   target {wanted}")
-    print(
-        "Reading it: each target is the letter that follows its input.  Stream 1 goes"
+def training_streams(corpus, args):
+    """The training part as fit reads it."""
+    return Streams(
+        corpus.ids[0],
+        args.batch_size,
+        args.sequence_length,
+        args.device,
+        random_start=True,
     )
-    print("on from abc to def, so its state after c is the state before d.")
+
+
+def show_text(corpus, args):
+    """How large the text is, and its first tokens on their way to the network."""
+    train, held_out = corpus.ids
+    unknown = (held_out == 0).double().mean().item()
+    print(f"{corpus.source.label}: {len(train):,} tokens to train on,", end=" ")
+    print(f"{len(held_out):,} held out")
+    print("(and used to choose the best epoch, as is the custom with this corpus);")
+    print(f"{len(corpus.vocabulary):,} in the vocabulary; {unknown:.2%} unknown")
+    if corpus.source.name == "code":
+        print("It is Python's own library, as it lies on this machine.")
+    ids = train[:9]
+    tokens = corpus.vocabulary.decode(ids.tolist())
+    print("\nHow the text begins, and what the network is given and asked:")
+    print(f"  tokens   {' '.join(repr(token) for token in tokens)}")
+    print(f"  ids      {' '.join(str(i) for i in ids.tolist())}")
+    print(f"  input    {join(tokens[:-1], corpus.level)!r}")
+    print(f"  target   {join(tokens[1:], corpus.level)!r}, the same one token later")
+    streams = training_streams(corpus, args)
+    print(
+        f"In training: {streams.streams} streams of {streams.width:,} tokens,", end=" "
+    )
+    print(f"read {streams.steps} at a time: {len(streams):,} windows an epoch.")
+
+
+# --- Another text: Python's own library (may be skipped) -------------------------------
+
+
+def standard_library():
+    """The folder of Python's own source code: a corpus that lies on every machine."""
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
+def read_standard_library(folder, most=400_000):
+    """Modules of Python's standard library, one after another: `most` characters.
+
+    Modules of middling size, in the order of their names' digests: a mixture, the same
+    every time on a machine (another version of Python has another text).
+    """
+    files = sorted(
+        Path(folder).glob("*.py"),
+        key=lambda path: hashlib.sha256(path.name.encode()).digest(),
+    )
+    parts = []
+    size = 0
+    for path in files:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if size < most and 1000 <= len(text) <= 60_000 and text.isascii():
+            parts.append(text)
+            size += len(text)
+    if not parts:
+        raise utils.UserError(
+            f"the source of Python's standard library is not in {folder}; "
+            "give a text with --input FILE"
+        )
+    return "\n".join(parts)[:most]
+
+
+def read_corpus(args):
+    """(Source, text) of the data set that the flags name; --quick: its beginning."""
+    source = utils.choose_dataset(args, ["shakespeare"], {"code": standard_library()})
+    if source.name == "code":
+        text = read_standard_library(source.path)
+    else:
+        text = utils.read_text(source.path)
+    return source, utils.capped(args, text, 20_000)
 
 
 # ====================================================================================
@@ -246,43 +308,61 @@ def show_streams():
 # A language model gives a probability to every token that could come next.  By the chain
 # rule (lesson 08) that makes a probability of a whole text:
 #
-#     p(to be) = p(t) * p(o after t) * p(space after to) * p(b after "to ") * ...
+#     p("to be") = p("t") * p("o" after "t") * p(" " after "to") * p("b" after "to ")
+#                  * p("e" after "to b")
 #
 # How good is it?  Take a text that it has not seen, and at each place the probability
 # that it gave to the token that really came next.  The mean of -log p over all places
-# is its score, the cross-entropy that training lowers.  With the natural logarithm its
-# unit is the nat; with the logarithm to base 2 it is the bit: so many yes-or-no
-# questions would have to be answered, on average, to know the next token.  And e to the
-# power of the nats is the perplexity: as unsure as if it drew from so many equally
-# likely tokens.
+# is its score, the cross-entropy that training lowers (lesson 04).  It has three units:
+#
+#   nats         the natural logarithm, as it stands
+#   bits         the logarithm to base 2: so many yes-or-no questions would have to be
+#                answered, on average, to know the next token
+#   perplexity   e to the power of the nats: as unsure as if it drew from so many equally
+#                likely tokens
 
 
 def show_units():
     """Five characters: p, -log p, their mean in nats, bits, and as perplexity."""
     chances = {"t": 0.2, "o": 0.5, "_": 0.8, "b": 0.1, "e": 0.5}
-    print("\nScoring five characters, with made-up probabilities (_ is a space):")
+    print("\nScoring to_be, with made-up probabilities (_ is a space):")
+    product = 1.0
     total = 0.0
     for character, p in chances.items():
+        product *= p
         total += -math.log(p)
         print(f"  {character}   p {p:.1f}   -log p {-math.log(p):.3f}")
     nats = total / len(chances)
+    print(f"  all five p multiplied: p(to_be) = {product:.3f} = e^-{total:.3f}")
     print(f"  sum {total:.3f}, divided by 5: {nats:.3f} nats a character")
     print(f"  in bits: {nats:.3f} / log 2 = {nats / math.log(2):.3f}")
     print(f"  perplexity: e^{nats:.3f} = {math.exp(nats):.2f}")
-    print("Reading it: one surprise (b, 0.1) costs more than four good guesses earn.")
+    print("Reading it: b alone makes 2.303 of the 5.521: a score is lost at the few")
+    print(
+        "places where the model is surprised.  A sure and right guess (p = 1) costs 0."
+    )
+
+
+# --- The network -------------------------------------------------------------------------
+#
+#     id --> embedding --> LSTM, two layers --> a score for each of the V tokens
+#                             |    ^
+#                             +----+  state, carried on from token to token
 
 
 class NextToken(nn.Module):
     """Embedding, recurrent layers, a score for every token that could come next.
 
-    tied: for words.  V x H weights of output would cost more than all the rest; so the
-    state is squeezed to E numbers and compared with the embedding of each word, by the
-    same weights (Press and Wolf, 2017): half the cost, and half as much to learn.
+    tied, for words: V x H weights of output would be more than those of the recurrent
+    layers.  So the state is squeezed to E numbers and compared with the embedding of
+    each word, by the same weights (Press and Wolf, 2017): half the cost, and half as
+    much to learn.
     """
 
     def __init__(self, tokens, embedding, cell, hidden, layers, dropout, tied):
         super().__init__()
         self.embed = nn.Embedding(tokens, embedding)
+        # CELLS: nn.RNN, nn.LSTM, nn.GRU, or the MinGRU at the end of section 4.
         self.rnn = CELLS[cell](
             embedding,
             hidden,
@@ -294,6 +374,8 @@ class NextToken(nn.Module):
         self.squeeze = nn.Linear(hidden, embedding) if tied else nn.Identity()
         self.output = nn.Linear(embedding if tied else hidden, tokens)
         if tied:
+            # The same weights now make the scores: nn.Embedding's own start, numbers
+            # around 1, would make those too large.
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
             self.output.weight = self.embed.weight
 
@@ -307,134 +389,153 @@ class NextToken(nn.Module):
         return self.output(self.squeeze(self.dropout(y))), state
 
 
-# --- A recurrent network without a loop: minGRU ----------------------------------------
+# --- How it writes -----------------------------------------------------------------------
 #
-# LSTM and GRU have to go through a text step by step: the gates of step t look at the
-# state of step t - 1, which has to be there first.  Feng et al. (2024) asked what
-# happens if the gates look at the input alone.  Of the GRU of lesson 06 remains
+# The network is built and has learnt nothing; it can write all the same.  Writing is a
+# loop around it:
 #
-#     z_t = sigmoid(W_z x_t)             how much to renew
-#     c_t = g(W_c x_t)                   what to put there (g keeps it above 0)
-#     h_t = (1 - z_t) * h_(t-1) + z_t * c_t
+#     the beginning --> [ network ] --> scores --> probabilities --> draw one token
+#                            ^                                             |
+#                            +---------------- read it <-------------------+
 #
-# All z and c can now be computed at once.  What remains is a sum in which old parts
-# fade: with keep_t = 1 - z_t and new_t = z_t * c_t,
+# Draw means: a die with V sides is thrown, and the sides have the probabilities that the
+# network gave.  The likeliest token comes most often, but not always.
 #
-#     h_1 = keep_1 h_0 + new_1
-#     h_2 = keep_2 keep_1 h_0 + keep_2 new_1 + new_2            and so on.
-#
-# Divide each by the product of all keeps so far, K_t = keep_1 * ... * keep_t, and the
-# fading is gone: h_t / K_t = h_0 + new_1 / K_1 + ... + new_t / K_t.  That is a running
-# sum, which a computer can do for all t at once ("scan").  K_t soon becomes too small
-# for a computer's numbers, so everything is done in logarithms: products become sums,
-# and a sum of logarithms' powers is what torch.logcumsumexp computes.
+# In training the network always reads the true text: that is teacher forcing, as in
+# lesson 08.  Here it reads its own, and its mistakes with it.
 
 
-def scan(log_keep, log_new, log_start):
-    """All states h_t = keep_t h_(t-1) + new_t at once: (B, T, H).
+@torch.no_grad()
+def generate(
+    model, prompt, length, seed, temperature=1.0, top_k=0, top_p=1.0, seen=None
+):
+    """`length` new ids after the ids `prompt` (T,).
 
-    log_keep, log_new (B, T, H) and log_start (B, H): logarithms of keep, new and h_0.
+    seen: a list that gets the probabilities (V,) of each step, for who wants to look.
     """
-    log_products = log_keep.cumsum(dim=1)  # log K_t, (B, T, H)
-    # log of h_0 and of every new_i / K_i, then the running sum of what they are logs of.
-    parts = torch.cat([log_start.unsqueeze(1), log_new - log_products], dim=1)
-    log_sums = torch.logcumsumexp(parts, dim=1)[:, 1:]  # (B, T, H)
-    return (log_products + log_sums).exp()  # times K_t again
+    # No dropout while writing.
+    model.eval()
+    # The die: the same seed throws the same.
+    die = torch.Generator().manual_seed(seed)
+    device = model.embed.weight.device
+    ids = []
+    # Read the beginning: a batch of one.
+    scores, state = model(prompt.to(device).unsqueeze(0))  # (1, T, V)
+    while len(ids) < length:
+        # Only the scores at the last place tell what comes next.
+        last = scores[0, -1].float().cpu()  # (V,)
+        # <unk> stands for tokens that we do not know: it cannot be written.
+        last[0] = -math.inf
+        # Softmax; section 4 has three knobs that change its result, if they are set.
+        p = next_distribution(last, temperature, top_k, top_p)  # (V,)
+        if seen is not None:
+            seen.append(p)
+        # Throw the die.
+        token = torch.multinomial(p, 1, generator=die)  # (1,)
+        # Write the token down.
+        ids.append(token.item())
+        # Read it.  The state knows all that was read before: nothing is read twice.
+        scores, state = model(token.to(device).unsqueeze(0), state)  # (1, 1, V)
+    return ids
 
 
-def step_by_step(log_keep, log_new, log_start):
-    """The same in a loop, as it is defined."""
-    h = log_start.exp()  # (B, H)
-    states = []
-    for t in range(log_keep.shape[1]):
-        h = log_keep[:, t].exp() * h + log_new[:, t].exp()
-        states.append(h)
-    return torch.stack(states, dim=1)  # (B, T, H)
+def beginning(corpus, args):
+    """What a text begins with: --prompt; code, without one, with a function."""
+    if not args.prompt and corpus.source.name == "code":
+        return "def "
+    return args.prompt
 
 
-def log_g(x):
-    """log g(x), where g(x) = x + 0.5 above 0 and sigmoid(x) below: always above 0."""
-    return torch.where(x >= 0, (x.relu() + 0.5).log(), F.logsigmoid(x))
+def prompt_ids(corpus, prompt):
+    """Ids (T,) of a beginning; of an empty one, a line end or else the commonest token."""
+    ids = corpus.vocabulary.encode(tokenize(prompt, corpus.level))
+    if not ids:
+        ids = [corpus.vocabulary.ids.get("\n", 1)]
+    return torch.tensor(ids)
 
 
-class MinGRU(nn.Module):
-    """Layers of minGRU; it is called like nn.GRU."""
-
-    def __init__(self, size, hidden, layers=1, batch_first=True, dropout=0.0):
-        super().__init__()
-        self.hidden_size = hidden
-        sizes = [size] + [hidden] * (layers - 1)
-        self.gates = nn.ModuleList(nn.Linear(n, 2 * hidden) for n in sizes)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x, state=None):
-        """x (B, T, F), state (L, B, H) -> the last layer's states (B, T, H), new state."""
-        if state is None:  # g(0) = 0.5: above 0, so that it has a logarithm
-            state = x.new_full((len(self.gates), len(x), self.hidden_size), 0.5)
-        last_states = []
-        for layer, gate in enumerate(self.gates):
-            if layer > 0:
-                x = self.dropout(x)
-            renew, candidate = gate(x).chunk(2, dim=-1)  # (B, T, H) each
-            log_keep = F.logsigmoid(-renew)  # 1 - sigmoid(a) = sigmoid(-a)
-            log_new = F.logsigmoid(renew) + log_g(candidate)
-            x = scan(log_keep.float(), log_new.float(), state[layer].float().log())
-            last_states.append(x[:, -1])
-        return x, torch.stack(last_states)
+def write_ids(model, corpus, args, length, **changes):
+    """`length` ids after the beginning, drawn as the flags say, but for `changes`."""
+    knobs = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
+    start = prompt_ids(corpus, beginning(corpus, args))
+    return generate(model, start, length, args.seed, **{**knobs, **changes})
 
 
-CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
+def as_text(corpus, args, ids):
+    """Written ids as text, the beginning before them."""
+    start = tokenize(beginning(corpus, args), corpus.level)
+    return join(start + corpus.vocabulary.decode(ids), corpus.level)
 
 
-def show_scan():
-    """The scan on three steps by hand, and its distance from the loop."""
-    # In a loop as it is defined, and by the running sum of new / K, times K.
-    keep = torch.tensor([0.5, 0.8, 0.5])
-    new = torch.tensor([1.0, 0.2, 0.6])
-    start = 2.0
-    print("\nminGRU's scan on three steps, h_0 = 2:")
-    h = start
-    product = 1.0
-    total = start
-    for t in range(3):
-        h = keep[t].item() * h + new[t].item()
-        product *= keep[t].item()
-        total += new[t].item() / product
-        print(
-            f"  step {t + 1}: keep {keep[t]:.1f}, new {new[t]:.1f}   loop h = {h:.2f}   "
-            f"K = {product:.2f}, running sum {total:.2f}, K * sum = {product * total:.2f}"
-        )
-    torch.manual_seed(10)
-    log_keep = F.logsigmoid(torch.randn(4, 64, 16))
-    log_new = F.logsigmoid(torch.randn(4, 64, 16))
-    log_start = torch.randn(4, 16)
-    at_once = scan(log_keep, log_new, log_start)
-    one_by_one = step_by_step(log_keep, log_new, log_start)
-    gap = (at_once - one_by_one).abs().max()
-    print(f"  64 steps of random numbers, at once and in a loop: {gap:.0e} apart")
+def write(model, corpus, args, length, **changes):
+    """Text of `length` tokens: the beginning, and what follows it."""
+    return as_text(corpus, args, write_ids(model, corpus, args, length, **changes))
+
+
+LINE = {"char": 70, "word": 14}  # tokens that fill a line
+
+
+def show_writing(model, corpus, args, when):
+    """Six steps of `generate`: what is read, what is likely next, what is drawn."""
+    start = prompt_ids(corpus, beginning(corpus, args))
+    seen = []
+    ids = generate(model, start, 6, args.seed, seen=seen)
+    print(f"\nSix steps of writing, {when} (what may come next, with its probability):")
+    read = join(corpus.vocabulary.decode(start.tolist()), corpus.level)
+    for token, p in zip(ids, seen, strict=True):
+        chances = []
+        for i in p.topk(min(3, len(p) - 1)).indices.tolist():
+            name = repr(corpus.vocabulary.tokens[i])
+            chances.append(f"{name:>6} {p[i]:.3f}")
+        drawn = corpus.vocabulary.tokens[token]
+        print(f"  read {read!r:<8} likeliest{''.join(chances)}", end="   ")
+        print(f"drawn {drawn!r} {p[token]:.3f}")
+        read = drawn
+
+
+def show_untrained(model, corpus, args):
+    """What the network writes before it has learnt, and its score: blind guessing."""
+    show_writing(model, corpus, args, "before any training")
+    print(f"  and a line: {write(model, corpus, args, LINE[corpus.level])!r}")
+    tokens = len(corpus.vocabulary)
+    nats = score(model, corpus.ids[1][:2000])
+    print(
+        "Reading it: the network finds all tokens about equally likely, 1 in", end=" "
+    )
+    print(f"{tokens:,}, which")
+    print(f"is {1 / tokens:.4f}.  Blind guessing costs log {tokens:,} =", end=" ")
+    print(f"{math.log(tokens):.2f} nats whatever comes;", end=" ")
+    print(f"this network: {nats:.2f}.")
+    print(
+        "(A good check of any new network: a first loss far above that is a mistake.)"
+    )
 
 
 # ====================================================================================
 # 3. Training
 # ====================================================================================
 #
-# One step of training reads one window of every stream.  Forwards nothing is cut: the
-# state at a window's end starts the next.  If each window began from zero, nothing
-# older than T tokens could ever be used.  Backwards the gradient stops at the window's
-# edge: that is truncated back-propagation through time.
+# One step of training reads one window of every stream.
 #
 #     stream 1   a  b  c  |  d  e  f  |  g  h  i
 #     state      ------------->---------->------->      carried on
 #     gradient   <-------    <-------    <-------       cut at each edge
 #
-# Why cut?  The gradient of window 2 would have to run through the computation of window
-# 1, whose intermediate results are thrown away after its own backward: an error.  Kept,
-# each step would take longer than the one before, and more memory.  `detach()` cuts: the
-# same numbers, without the memory of how they were made.
+# Forwards nothing is cut: the state at a window's end starts the next.  If each window
+# began from zero, its first tokens would have to be guessed from nothing, and nothing
+# older than T tokens could ever be used.
 #
-# Why not start each window from zero, then, which needs no detach?  Because then the
-# network would never learn to use a long memory, and at each window's start it would
-# have to guess without any.
+# Backwards the gradient stops at the window's edge: truncated back-propagation through
+# time.  Why?  Not cut, the gradient of window 2 would run on through the computation of
+# window 1, that of window 3 through both, and so on: each step longer than the one
+# before.  And it would be wrong: after window 1 the weights were changed, so its
+# computation is no longer that of the network as it is now.  `detach()` cuts: the same
+# numbers, without the memory of how they were made.
+#
+# What is lost?  The network is never told directly to keep a thing for longer than T
+# steps.  It learns to keep things for up to T.  A state that keeps well for 64 steps
+# often keeps well for more, so a longer memory may come for nothing; section 4 measures
+# how much of one there is.
 
 
 def detach(state):
@@ -456,11 +557,17 @@ def make_measure():
         state = None if batch["first"] else carried["state"]
         scores, state = model(batch["input"], state)  # (B, T, V)
         carried["state"] = detach(state)
+        # As 32-bit numbers: those of --precision bf16 are too coarse for a loss.
         scores = scores.flatten(0, 1).float()  # (B * T, V)
         target = batch["target"].flatten()  # (B * T,)
+        # Not the mean yet: `fit` wants one loss for each token.
         return {"loss": F.cross_entropy(scores, target, reduction="none")}  # (B * T,)
 
     return measure
+
+
+# What `fit` makes of this, written out once: it is the loop of lesson 04, and new are
+# only the two lines that hand on the state and cut it.
 
 
 def train_by_hand(model, train, args):
@@ -469,7 +576,7 @@ def train_by_hand(model, train, args):
         model.parameters(), lr=args.lr, weight_decay=args.weight_decay
     )
     schedule = utils.make_scheduler(optimizer, len(train), args)  # as in lesson 04
-    utils.seed_epoch(args.seed, 1)
+    utils.seed_epoch(args.seed, 1)  # as fit does, so that both begin at the same token
     model.train()
     state = None
     for batch in train:
@@ -477,9 +584,11 @@ def train_by_hand(model, train, args):
         optimizer.zero_grad()
         # Read on from where the last window stopped.
         scores, state = model(batch["input"], state)  # (B, T, V)
+        # How surprising was each next token, on average?
         loss = F.cross_entropy(scores.flatten(0, 1), batch["target"].flatten())
         # Back through the T steps of this window.
         loss.backward()
+        # Not too large a step.
         nn.utils.clip_grad_norm_(model.parameters(), args.clip)
         optimizer.step()
         schedule.step()
@@ -487,11 +596,11 @@ def train_by_hand(model, train, args):
         state = detach(state)
 
 
-def small_model(corpus):
+def small_model(tokens):
     """A small network for the examples, the same each time."""
     utils.set_seed(10)
     return NextToken(
-        len(corpus.vocabulary),
+        tokens,
         embedding=8,
         cell="lstm",
         hidden=16,
@@ -501,53 +610,89 @@ def small_model(corpus):
     )
 
 
-def show_truncated_steps(corpus, args):
-    """The step in the open against utils.fit; and what happens without detach."""
-    # A small network and 3,000 characters, so that it takes no time.
-    fixed = {"epochs": 1, "optimizer": "adam", "clip": 1.0, "accumulate": 1}
-    fixed |= {"precision": "fp32", "patience": 0, "device": "cpu"}
-    one_epoch = Namespace(**{**vars(args), **fixed})
-    ids = corpus.ids[0][:3000]
-    train = Streams(ids, streams=8, steps=16, shuffle=True)
-    ours = small_model(corpus)
-    theirs = small_model(corpus)
-    train_by_hand(ours, train, one_epoch)
-    utils.fit(theirs, make_measure(), train, train, one_epoch)
-    gaps = [
-        (weight - other).abs().max().item()
-        for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True)
-    ]
-    print(
-        f"\n{len(train)} windows by hand and by utils.fit: weights {max(gaps):.0e} apart."
-    )
+def small_text():
+    """A small text for the examples, this file's docstring: (its ids, V)."""
+    vocabulary = utils.Vocabulary.build([__doc__], (utils.UNK,))
+    return torch.tensor(vocabulary.encode(__doc__)), len(vocabulary)
 
-    model = small_model(corpus)
+
+def show_truncated_steps():
+    """One epoch in the open and one by utils.fit, from the same start."""
+    ids, tokens = small_text()
+    train = Streams(ids, streams=8, steps=16, random_start=True)
+    # Settings of their own, whatever flags are given: this is a side experiment.
+    settings = Namespace(
+        seed=0,
+        epochs=1,
+        lr=0.006,
+        weight_decay=0.01,
+        clip=1.0,
+        accumulate=1,
+        optimizer="adam",
+        precision="fp32",
+        patience=0,
+        device="cpu",
+        resume=False,
+        out_dir="",
+    )
+    ours = small_model(tokens)
+    theirs = small_model(tokens)
+    before = score(ours, ids)
+    train_by_hand(ours, train, settings)
+    utils.fit(theirs, make_measure(), train, train, settings)
+    gaps = []
+    for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        gaps.append((weight - other).abs().max().item())
+    print("\nTraining in the open: a small network reads this lesson's docstring once,")
+    print(f"{len(train)} windows, T = {train.steps}.  Its score there:", end=" ")
+    print(f"{before:.2f} nats before, {score(ours, ids):.2f} after.")
+    print(f"The same by utils.fit: the weights are {max(gaps):.0e} apart.")
+
+
+def steps_without_detach(retain_graph):
+    """Train without cutting the state, and print what comes of it."""
+    ids, tokens = small_text()
+    model = small_model(tokens)
+    optimizer = torch.optim.AdamW(model.parameters())
     state = None
-    print("Without detach:")
-    for number, batch in enumerate(train, start=1):
+    for number, batch in enumerate(Streams(ids, streams=8, steps=16), start=1):
         scores, state = model(batch["input"], state)
         loss = F.cross_entropy(scores.flatten(0, 1), batch["target"].flatten())
         try:
-            loss.backward()
+            loss.backward(retain_graph=retain_graph)
         except RuntimeError as error:
-            reason = str(error).split(" (")[0]
-            print(f"  window {number}: RuntimeError: {reason} ...")
-            break
-        print(f"  window {number}: backward runs through {train.steps} steps")
-    print("Reading it: the second backward wants to go on into the first window, whose")
-    print("intermediate results are gone.")
+            reason = re.split(r" \(|: ", str(error))[0]  # the rest is long
+            print(f"  window {number}: RuntimeError: {reason}")
+            return
+        optimizer.step()
+        print(f"  window {number}: one update")
+        if number == 3:
+            return
 
 
-LINE = {"char": 70, "word": 14}  # tokens that fill a line
-
-
-def train_model(config, corpus, args, feeds):
-    """A new model from --seed, trained; it writes a line after some epochs on its way."""
-    utils.set_seed(args.seed)
-    model = NextToken(**config).to(args.device)
-    train = Streams(
-        corpus.ids[0], args.batch_size, args.sequence_length, args.device, shuffle=True
+def show_without_detach():
+    """What happens when `detach` is forgotten, and when PyTorch's advice is followed."""
+    print("\nThe same without detach:")
+    steps_without_detach(retain_graph=False)
+    print("PyTorch's message goes on to advise retain_graph=True.  With that:")
+    steps_without_detach(retain_graph=True)
+    print("Reading it: the second backward wants to go on into the first window.  What")
+    print("that window computed on its way has been thrown away by its own backward.")
+    print(
+        "Kept, it is of no use: the weights that it was made with have changed since."
     )
+    print("The cure is detach.")
+
+
+def new_model(config, args):
+    """The network from --seed, before any training."""
+    utils.set_seed(args.seed)
+    return NextToken(**config).to(args.device)
+
+
+def train_model(model, config, corpus, args, feeds):
+    """Train it; it writes a line after some epochs on its way.  Returns the records."""
+    train = training_streams(corpus, args)
     # 16 streams for speed: 16 starts from nothing make this val_loss a little too high.
     val = Streams(corpus.ids[1], 16, 256, args.device)
 
@@ -555,6 +700,7 @@ def train_model(config, corpus, args, feeds):
         if record["epoch"] in {1, 2, 4, 8, 16, 32, args.epochs}:
             print(f"    {write(model, corpus, args, LINE[corpus.level])!r}")
 
+    print(f"\nTraining on {corpus.source.label}: one line an epoch, and what it writes")
     records = utils.fit(
         model,
         make_measure(),
@@ -565,15 +711,26 @@ def train_model(config, corpus, args, feeds):
         feeds,
         after_epoch=write_a_line,
     )
-    return model, records
+    panels = {"nats": ["loss", "val_loss"]}
+    panels["length of the gradient"] = ["grad_norm", "max_grad_norm"]
+    title = f"Training, {corpus.source.label}, {args.cell}"
+    utils.plot_records(args, "training", title, {args.cell: records}, panels)
+    if records and not args.no_plots:
+        print(
+            "  (Look at loss and val_loss: where val_loss stops falling while loss falls"
+        )
+        print("  on, it begins to learn its text by heart.)")
+    return records
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-# First the writing.  The network gives a score to every token; softmax makes
-# probabilities; one token is drawn.  Three knobs change the probabilities before:
+# --- Writing: how the next token is drawn ------------------------------------------------
+#
+# `generate` draws from the probabilities that softmax makes of the scores.  Three knobs
+# may change them before:
 #
 #   temperature   the scores are divided by it.  Below 1, likely tokens become likelier;
 #                 at 0, only the likeliest is left (greedy); above 1, all become alike
@@ -582,10 +739,19 @@ def train_model(config, corpus, args, feeds):
 #                 together: many where the network is unsure, few where it is sure
 #                 (Holtzman et al., 2020)
 #
-# Why not always the likeliest?  Because text is not made of likely words alone: greedy
-# writing soon goes in circles.  Why not always draw at temperature 1?  Because a network
-# gives a little too much to the thousand unlikely tokens, and one odd word leads to the
-# next.
+# They may be combined, and act in this order.
+#
+# Why not always draw at temperature 1, from what the network says?  Because it gives a
+# little too much to the many unlikely tokens.  Sooner or later one of them is drawn.
+# Then the network reads an odd text, of a kind that it was never taught, and one odd
+# word leads to the next.
+#
+# Why not always take the likeliest?  Because then nothing random is left.  Once the
+# state comes back near to where it was before, the same tokens follow, the state comes
+# back again, and each repetition makes the next one more likely: a circle.
+#
+# Between the two lies a compromise.  No score tells the best; 0.8, the default here, was
+# chosen by eye.
 
 
 def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
@@ -599,15 +765,18 @@ def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
     p = ((scores - scores.max()) / temperature).softmax(0)  # (V,)
     # Sort, the likeliest first; `order` tells which token each was.
     p, order = p.sort(descending=True, stable=True)
+    # Top-k: nothing for those after the first k; the others share what is free.
     if top_k:
         p[top_k:] = 0
         p = p / p.sum()
-    # What is the probability of all that are likelier?  Below top_p: keep.
+    # Top-p: what is the probability of all that are likelier?  Below top_p: keep.
     likelier = p.cumsum(0) - p
-    p = torch.where(likelier < top_p, p, 0.0)
-    p[0] = max(p[0], 1e-9)  # rounding must not leave nothing
+    keep = likelier < top_p
+    keep[0] = True  # the likeliest stays, even if top_p rounds to 0
+    p = torch.where(keep, p, 0.0)
+    p = p / p.sum()
     # Undo the sort: put each probability back to the place of its token.
-    return torch.zeros_like(p).scatter(0, order, p / p.sum())
+    return torch.zeros_like(p).scatter(0, order, p)
 
 
 def show_drawing():
@@ -616,9 +785,9 @@ def show_drawing():
     p = torch.tensor([0.15, 0.5, 0.1, 0.25])
     scores = p.log()  # scores of which softmax makes just these
 
-    def show(name, values):
+    def show(name, values, names=tokens):
         cells = []
-        for token, value in zip(tokens, values.tolist(), strict=True):
+        for token, value in zip(names, values.tolist(), strict=True):
             cells.append(f"{token} {value:.3f}")
         print(f"  {name:<20} {'   '.join(cells)}")
 
@@ -626,20 +795,14 @@ def show_drawing():
     show("as they are", p)
     show("temperature 0.5", next_distribution(scores, temperature=0.5))
     print(
-        "    log p / 0.5 = 2 log p: each p is squared, then all are divided by their sum"
+        "    log p / 0.5 = 2 log p: each p is squared, and all are divided by their sum"
     )
     show("  squared", p**2)
     show("temperature 2", next_distribution(scores, temperature=2.0))
     ordered, order = p.sort(descending=True)
-    likelier = ordered.cumsum(0) - ordered
-    print("  sorted               ", end="")
-    print(
-        "   ".join(f"{tokens[i]} {v:.2f}" for i, v in zip(order, ordered, strict=True))
-    )
-    print("  all likelier ones    ", end="")
-    print(
-        "   ".join(f"{tokens[i]} {v:.2f}" for i, v in zip(order, likelier, strict=True))
-    )
+    names = [tokens[i] for i in order]
+    show("sorted", ordered, names)
+    show("all likelier ones", ordered.cumsum(0) - ordered, names)
     show("top-k 2", next_distribution(scores, top_k=2))
     print("    a and b are kept: 0.5 / 0.75 and 0.25 / 0.75")
     show("top-p 0.8", next_distribution(scores, top_p=0.8))
@@ -647,81 +810,151 @@ def show_drawing():
     print("    (each back in the place of its token: the sort is undone)")
 
 
+# The same network, drawn from in five ways, from daring to dull.
+WAYS = {
+    "temperature 1": {"temperature": 1.0},
+    "top-k 5": {"temperature": 1.0, "top_k": 5},
+    "top-p 0.8": {"temperature": 1.0, "top_p": 0.8},
+    "temperature 0.5": {"temperature": 0.5},
+    "greedy": {"temperature": 0.0},
+}
+
+
+def circle_of(text):
+    """The shortest piece that stands twice in a row at the end of a text, or ""."""
+    for length in range(1, len(text) // 2 + 1):
+        if text[-length:] == text[-2 * length : -length]:
+            return text[-length:]
+    return ""
+
+
+def show_ways(model, corpus, args):
+    """A line of text in each way to draw, and the probabilities as a picture."""
+    print("\nThe same network, drawn from in five ways, roughly from daring to dull:")
+    for name, way in WAYS.items():
+        knobs = {"top_k": 0, "top_p": 1.0, **way}
+        # Greedy writing is given more room, to see whether it comes round.
+        lines = 3 if name == "greedy" else 1
+        text = write(model, corpus, args, lines * LINE[corpus.level], **knobs)
+        print(f"  {name:<16}{text!r}")
+    circle = circle_of(text)
+    print("Reading it: the greedy line", end=" ")
+    if circle:
+        print(f"goes in circles; each round is {circle!r}")
+    else:
+        print("has not ended in an exact circle, in this many tokens.")
+    if not args.no_plots:
+        draw_ways(model, corpus, args)
+
+
+def draw_ways(model, corpus, args):
+    """The picture: one distribution under each way to draw."""
+    begin = beginning(corpus, args)
+    ids = prompt_ids(corpus, begin).to(args.device)  # (T,)
+    with torch.no_grad():
+        scores, _ = model(ids.unsqueeze(0))  # (1, T, V)
+    scores = scores[0, -1].float().cpu()  # (V,)
+    top = scores.topk(min(14, len(scores))).indices
+    names = [repr(token) for token in corpus.vocabulary.decode(top.tolist())]
+    figure, panels = utils.pyplot().subplots(
+        1, len(WAYS), figsize=(13, 3.8), sharey=True
+    )
+    for axes, (name, way) in zip(panels, WAYS.items(), strict=True):
+        axes.barh(range(len(top)), next_distribution(scores, **way)[top])
+        axes.set(title=name, xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
+    panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
+    panels[0].set(ylabel="next token", ylim=(len(top) - 0.4, -0.6))
+    after = f"after {begin!r}" if begin else "at a line's start"
+    title = f"{corpus.source.label}: next token {after}"
+    figure.suptitle(title, y=1.02, **utils.PLAIN)
+    utils.save_picture(figure, args, "next_token")
+    print(
+        "  (Look from panel to panel: which tokens lose everything, and who gets it?)"
+    )
+
+
+# --- The score ---------------------------------------------------------------------------
+#
+# On the part that training never saw, in one go: the state is carried from its first
+# token to its last.  And once more with the state thrown away every 256 tokens.  That is
+# the fair figure beside a model that can see 256 tokens at most, as many Transformers of
+# this size do.
+
+
 @torch.no_grad()
-def generate(model, prompt, length, seed, temperature=1.0, top_k=0, top_p=1.0):
-    """`length` new ids after the ids `prompt` (T,)."""
-    model.eval()
-    generator = torch.Generator().manual_seed(seed)
-    device = model.embed.weight.device
-    ids = []
-    # Read the prompt: the scores of what could follow it, and the state after it.
-    scores, state = model(prompt.to(device).unsqueeze(0))  # (1, T, V)
-    while len(ids) < length:
-        # What comes next is said by the scores at the last place.
-        last = scores[0, -1].float().cpu()  # (V,)
-        last[0] = -math.inf  # <unk> cannot be written
-        p = next_distribution(last, temperature, top_k, top_p)
-        # Draw one token.
-        token = torch.multinomial(p, 1, generator=generator)  # (1,)
-        ids.append(token.item())
-        # Read it.  The state knows all that was read before, so nothing is read twice.
-        scores, state = model(token.to(device).unsqueeze(0), state)  # (1, 1, V)
-    return ids
-
-
-def prompt_ids(corpus, prompt):
-    """Ids (T,) of a prompt; of an empty one, a line end or else the commonest token."""
-    ids = corpus.vocabulary.encode(tokenize(prompt, corpus.level))
-    if not ids:
-        ids = [corpus.vocabulary.ids.get("\n", 1)]
-    return torch.tensor(ids)
-
-
-def write(model, corpus, args, length, **changes):
-    """`length` tokens after --prompt, drawn as the flags say; as text."""
-    knobs = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
-    start = prompt_ids(corpus, args.prompt)
-    ids = generate(model, start, length, args.seed, **{**knobs, **changes})
-    return join(corpus.vocabulary.decode(ids), corpus.level)
-
-
-# Then the score, on the part that training never saw.  In one go, the state carried from
-# its first token to its last; and once more with the state thrown away every 256 tokens.
-# The second is the fair figure beside a model that sees 256 tokens at most, such as
-# nanoGPT with its default of 256 (1.4697 nats on this corpus, by its README).
-
-
-@torch.no_grad()
-def score(model, ids, reset=0):
-    """Mean nats of ids[1:] (N - 1,), in one stream.  reset: forget every so many."""
+def losses_of(model, ids, reset=0):
+    """-log p of each of ids[1:], in one stream: (N - 1,).  reset: forget every so many."""
     model.eval()
     ids = ids.to(model.embed.weight.device)
-    total = 0.0
+    losses = []
     state = None
-    width = reset or 256
+    width = reset or 256  # if nothing is forgotten, 256 only keeps the memory small
     windows = zip(ids[:-1].split(width), ids[1:].split(width), strict=True)
     for given, wanted in windows:
         if reset:
             state = None
         scores, state = model(given.unsqueeze(0), state)  # (1, T, V)
-        losses = F.cross_entropy(scores[0].double(), wanted, reduction="sum")
-        total += losses.item()
-    return total / (len(ids) - 1)
+        # As 64-bit numbers: a hundred thousand of them will be added.
+        losses.append(F.cross_entropy(scores[0].double(), wanted, reduction="none"))
+    return torch.cat(losses).cpu()
+
+
+def score(model, ids, reset=0):
+    """Mean nats of ids[1:]."""
+    return losses_of(model, ids, reset).mean().item()
 
 
 def units(nats, level):
-    """Nats in other units.  Bits for characters only: <unk> makes words easy."""
+    """Nats in other units.  Bits per character only where a token is a character."""
     found = {"nats": nats}
     if level == "char":
         found["bits_per_char"] = nats / math.log(2)
-    found["perplexity"] = math.exp(min(nats, 700))
+    found["perplexity"] = math.exp(min(nats, 700))  # e^710 is no number any more
     return found
 
 
-# The rival.  A bigram model counts, for each pair of neighbours, how often the second
-# follows the first:  p(e after h) = (how often "he" stands in training + 1) / (how often
-# h does + V).  The + 1 is for pairs that training lacks: a probability of 0 would cost an
-# infinite surprise.
+# What does forgetting cost, and where?  Take the tokens by their place after a reset.
+# The first ones are a cold start: the network does not know where in the text it is.
+# Places beyond T tell of memory: there, both have read more than T tokens, and one has
+# read all that came before as well.
+
+
+def show_memory(carried, reset, args):
+    """carried, reset (N - 1,): -log p of each token, by its place after a reset."""
+    place = torch.arange(len(carried)) % 256 + 1
+    rows = {}
+    for first, last in ((1, 4), (5, 16), (17, 64), (65, 256)):
+        here = (place >= first) & (place <= last)
+        if here.any():
+            row = {"reset": reset[here].mean().item()}
+            row["carried"] = carried[here].mean().item()
+            row["saved"] = row["reset"] - row["carried"]
+            rows[f"{first} to {last}"] = row
+    utils.print_table("Nats by place after a reset:", rows, corner="place")
+    late = place > args.sequence_length
+    if args.eval_only or not late.any():
+        return
+    steps = args.sequence_length
+    saved = (reset - carried)[late].mean().item()
+    print(f"Reading it: beyond place {steps}, carrying saves {saved:.4f} nats.")
+    if saved > 0.0005:
+        print(
+            f"What is saved there was read more than {steps} tokens before, farther back"
+        )
+        print("than any gradient reached in training: nobody asked for it.")
+    else:
+        print(f"So nothing that it read more than {steps} tokens before helps it yet.")
+
+
+# --- The rivals: counting ----------------------------------------------------------------
+#
+# A bigram model counts, for each pair of neighbours, how often the second follows the
+# first:
+#
+#     p("e" after "h") = (how often "he" stands in training + 1) / (how often "h" does + V)
+#
+# The + 1 is for pairs that training lacks: a probability of 0 would cost an infinite
+# surprise.
 
 
 def bigram_nats(train, held_out, tokens):
@@ -733,87 +966,166 @@ def bigram_nats(train, held_out, tokens):
     return -p[held_out[:-1], held_out[1:]].log().mean().item()
 
 
+TOY = "hello_hello"
+
+
 def show_bigram():
     """A bigram model of eleven characters, by counting."""
-    text = "hello_hello"
-    counts = Counter(pairwise(text))
+    counts = Counter(pairwise(TOY))
     after_l = {second: n for (first, second), n in counts.items() if first == "l"}
-    tokens = len(set(text))
+    tokens = len(set(TOY))
     total = sum(after_l.values())
-    print(f"\nA bigram model of {text}: what follows l?  V = {tokens} characters")
-    for second in "loh":
+    print(f"\nA bigram model of {TOY}: what follows l?  V = {tokens} characters")
+    for second in "lohe_":
         n = after_l.get(second, 0)
         p = (n + 1) / (total + tokens)
-        print(
-            f"  l{second}: {n} of {total}   p = ({n} + 1) / ({total} + {tokens}) = {p:.2f}"
-        )
+        sum_of = f"({n} + 1) / ({total} + {tokens})"
+        print(f"  l{second}: {n} of {total}   p = {sum_of} = {p:.2f}")
     print("Reading it: lh never came, and yet it is not impossible.")
 
 
-# Longer histories predict better, and are seldom seen: most runs of seven characters of
-# the held-out part never stood in training.  So n-gram models mix long and short
-# histories.  The best way to mix is by Kneser and Ney (here in the form of Chen and
-# Goodman, 1999):
+# An n-gram model does the same with longer histories: the last n - 1 tokens.  n is its
+# order; a bigram has order 2.  A longer history predicts better, but it has more rarely
+# been seen.  Adding 1 everywhere then gives nearly everything to what never came.  The
+# remedy is Kneser and Ney's (1995; here in the form of Chen and Goodman, 1999), in three
+# thoughts:
 #
-#     p(w | h) = (max(c(hw) - D, 0) + lambda(h) p(w | h without its oldest token)) / c(h)
+#   1. Take a discount D from each count.  What came twice came by luck, in part.
+#   2. Share out what was taken among all tokens, by the probability that the next
+#      shorter history gives them.  Below the shortest, each of the V has 1 / V.
+#   3. In a shorter history, count kinds: not how often a token came, but after how many
+#      different tokens.  "Francisco" may come often, but only after "San".  Whoever asks
+#      the shorter history has not just read "San".
 #
-# From each count something, D, is taken, and goes to what was never seen: lambda(h) is
-# all that was taken after h, and the shorter history says how it is shared out.
+#     p(token | history) = (c - D + taken * p(token | shorter history)) / total
+#
+#     c      how often the token followed the history (never: c - D becomes 0)
+#     total  how often anything followed the history
+#     taken  all that was taken after it: one D for each different token that followed
+#
+# Other books divide taken by total first, and call that lambda.
+#
+# Characters are counted up to order 7.  More gain nothing: on Shakespeare, order 7 has
+# 1.5165 nats, order 8 1.5192, order 9 1.5221.
+
+
+def show_kneser_ney():
+    """What follows l in hello_hello, with D = 0.5, every number in between."""
+    letters = sorted(set(TOY))
+    discount = 0.5
+    print(f"\nKneser and Ney on {TOY}: what follows l?  Order 2, D = {discount}")
+
+    # 1. The shorter history, of no token: kinds instead of counts.
+    before = {letter: set() for letter in letters}
+    for first, second in pairwise(TOY):
+        before[second].add(first)
+    kinds = sum(len(firsts) for firsts in before.values())
+    taken = discount * len(letters)
+    shorter = {}
+    print(f"  without history: {kinds} kinds of pairs, taken {taken}, shared evenly")
+    for letter in letters:
+        n = len(before[letter])
+        shorter[letter] = (n - discount + taken / len(letters)) / kinds
+        firsts = " ".join(sorted(before[letter]))
+        told = f"({n} - {discount} + {taken} / {len(letters)}) / {kinds}"
+        print(f"    {letter} after {firsts:<4} p = {told} = {shorter[letter]:.3f}")
+
+    # 2. After l: counts, and what is taken goes by those p.
+    counts = Counter(second for first, second in pairwise(TOY) if first == "l")
+    total = sum(counts.values())
+    taken = discount * len(counts)
+    ids = torch.tensor([letters.index(letter) for letter in TOY])
+    model = KneserNey(
+        ids, 2, len(letters), discounts=[0.0, discount, discount, discount]
+    )
+    print(f"  after l: {total} in all, taken {taken}")
+    gap = 0.0
+    for letter in letters:
+        kept = max(counts[letter] - discount, 0.0)
+        p = (kept + taken * shorter[letter]) / total
+        told = f"({kept} + {taken} * {shorter[letter]:.3f}) / {total}"
+        print(f"    l{letter}: c = {counts[letter]}   p = {told} = {p:.3f}")
+        by_class = model.probability(
+            chr(letters.index("l")), chr(letters.index(letter))
+        )
+        gap = max(gap, abs(p - by_class))
+    print(f"  the class KneserNey, used below, says the same: {gap:.0e} apart")
+    print("Reading it: h, e and _ never followed l; theirs was taken from ll and lo.")
+
+
+class Level(NamedTuple):
+    """What is counted for the histories of one length.  The names are those above."""
+
+    counts: Counter  # c, of history + token, a string
+    discounts: list  # D, for c = 0, 1, 2, and 3 or more
+    total: Counter  # of each history
+    taken: Counter  # of each history
 
 
 class KneserNey:
-    """N-grams with interpolated, modified Kneser-Ney smoothing.
+    """N-grams, smoothed as shown.  Skip it at first reading: there is no network in it.
 
-    D is taken from counts seen 1, 2 and 3 or more times, at least 0.1.  Below the
-    highest order, c counts not how often hw occurs but after how many different tokens:
-    "Francisco" is frequent, but only after "San".  Tokens are written as one character
-    each, so that an n-gram is a slice of a string.
+    Tokens are written as one character each, so that an n-gram is a slice of a string.
     """
 
-    def __init__(self, ids, order, tokens):
+    def __init__(self, ids, order, tokens, discounts=None):
         self.tokens = tokens
         text = text_of_ids(ids)
         counts = [Counter(text[i : i + order] for i in range(len(text) - order + 1))]
         for _ in range(order - 1):
-            # One token shorter: after how many different tokens does each occur?
+            # One token shorter.  A Counter, gone through, gives each n-gram once, however
+            # often it came: so this counts the kinds of token before what is left.
             counts.append(Counter(gram[1:] for gram in counts[-1]))
-        self.levels = [self.prepare(level) for level in reversed(counts)]
+        self.levels = []  # the shortest history first
+        for level in reversed(counts):
+            self.levels.append(self.prepare(level, discounts or estimated(level)))
 
     @staticmethod
-    def prepare(counts):
-        """(counts of n-grams, D for each count 0 ... 3+, c(h), lambda(h))."""
-        seen = Counter(counts.values())  # how many n-grams were seen once, twice, ...
-        y = seen[1] / (seen[1] + 2 * seen[2]) if seen[1] else 0.5
-        cut = [0.0]
-        for j in (1, 2, 3):
-            best = j - (j + 1) * y * seen[j + 1] / seen[j] if seen[j] else j / 2
-            cut.append(max(0.1, best))
+    def prepare(counts, discounts):
+        """The Level of these counts."""
         total = Counter()
         taken = Counter()
         for gram, count in counts.items():
-            total[gram[:-1]] += count
-            taken[gram[:-1]] += cut[min(count, 3)]
-        return counts, cut, total, taken
+            history = gram[:-1]
+            total[history] += count
+            taken[history] += discounts[min(count, 3)]
+        return Level(counts, discounts, total, taken)
 
     def probability(self, history, token):
         """p(token | history): two strings, `token` of one character."""
-        p = 1 / self.tokens  # below the shortest n-gram: every token alike
-        for k, (counts, cut, total, taken) in enumerate(self.levels):
-            h = history[len(history) - k :]
-            if k > len(history) or not total[h]:
-                break
-            count = counts[h + token]
-            p = (count - cut[min(count, 3)] + taken[h] * p) / total[h]
+        p = 1 / self.tokens  # below the shortest history: every token alike
+        for k, level in enumerate(self.levels):
+            recent = history[len(history) - k :]  # the last k
+            if k > len(history) or not level.total[recent]:
+                break  # never seen: the shorter history has the last word
+            count = level.counts[recent + token]
+            kept = count - level.discounts[min(count, 3)]
+            p = (kept + level.taken[recent] * p) / level.total[recent]
         return p
 
-    def score(self, ids):
-        """Mean nats of ids[1:], each after all that precede it."""
+    def losses(self, ids):
+        """-log p of each of ids[1:], each after all that precede it: (N - 1,)."""
         text = text_of_ids(ids)
         reach = len(self.levels) - 1
-        total = 0.0
+        found = []
         for i in range(1, len(text)):
-            total -= math.log(self.probability(text[max(0, i - reach) : i], text[i]))
-        return total / (len(text) - 1)
+            p = self.probability(text[max(0, i - reach) : i], text[i])
+            found.append(-math.log(p))
+        return torch.tensor(found, dtype=torch.double)
+
+
+def estimated(counts):
+    """The discounts of Chen and Goodman, at least 0.1; take the formulas as given.
+
+    They come from how many n-grams were seen once, twice, three and four times.
+    """
+    seen = Counter(counts.values())
+    ratio = seen[1] / (seen[1] + 2 * seen[2]) if seen[1] else 0.5
+    discounts = [0.0]  # of a count of 0 nothing can be taken
+    for j in (1, 2, 3):
+        best = j - (j + 1) * ratio * seen[j + 1] / seen[j] if seen[j] else j / 2
+        discounts.append(max(0.1, best))
+    return discounts
 
 
 def text_of_ids(ids):
@@ -821,25 +1133,78 @@ def text_of_ids(ids):
     return "".join(chr(i) for i in ids.tolist())
 
 
-def baselines(corpus):
-    """Nats of n-gram models on the held-out part, by name."""
-    train = corpus.ids[0]
-    held_out = corpus.ids[1]
+ORDERS = {"char": (1, 2, 3, 5, 7), "word": (1, 2, 3, 4)}
+
+
+def show_scores(model, corpus, args):
+    """Our score beside the rivals': a table.
+
+    Returns our losses (N - 1,), those of the n-grams by name, and all nats by name.
+    """
+    train, held_out = corpus.ids
+    ours = losses_of(model, held_out)
+    reset = losses_of(model, held_out, reset=256)
     tokens = len(corpus.vocabulary)
-    found = {"bigram, by counting": bigram_nats(train, held_out, tokens)}
-    orders = (1, 3, 5, 7) if corpus.level == "char" else (1, 2, 3, 4)
-    for order in orders:
-        found[f"{order}-gram"] = KneserNey(train, order, tokens).score(held_out)
-    return found
+    nats = {
+        f"{args.cell} (this lesson)": ours.mean().item(),
+        f"{args.cell}, reset every 256": reset.mean().item(),
+        "blind guessing": math.log(tokens),
+        "bigram, + 1": bigram_nats(train, held_out, tokens),
+    }
+    counted = {}
+    for order in ORDERS[corpus.level]:
+        counted[f"{order}-gram"] = KneserNey(train, order, tokens).losses(held_out)
+        nats[f"{order}-gram"] = counted[f"{order}-gram"].mean().item()
+    unit = "characters" if corpus.level == "char" else "words"
+    title = f"{corpus.source.label}: held-out part, {len(ours):,} {unit}"
+    rows = {name: units(value, corpus.level) for name, value in nats.items()}
+    utils.print_table(title, rows)
+    print("The n-grams are Kneser and Ney's; + 1 is the bigram as counted above.")
+    order = ORDERS[corpus.level][-1]
+    share = unseen_share(train, held_out, order)
+    print(
+        f"Reading it: perplexity 4 is as unsure as a four-sided die.  {share:.0%} of the"
+    )
+    print(f"places end a run of {order} {unit} that never stood in training: there the")
+    print(f"{order}-gram falls back on shorter ones.")
+    if corpus.source.name == "shakespeare" and corpus.level == "char":
+        print(
+            "For comparison: nanoGPT, a small Transformer, reports 1.4697 on the same"
+        )
+        print("split, if all of it is used; it forgets after 256 characters.")
+    if corpus.level == "word":
+        print(
+            "These are figures a word.  They cannot be compared with those a character:"
+        )
+        print(
+            "a word is several, and rare words count as <unk>, which is easily guessed."
+        )
+    show_memory(ours, reset, args)
+    return ours, counted, nats
 
 
-# Last: is what it writes any good, and is it its own?  No figure tells the first.  But
-# some help: do its words exist?  Does it repeat itself?  And what is the longest passage
-# that stands in the training text, letter by letter?  The same figures of a piece of
-# the real author say what to expect.
+def unseen_share(train, held_out, order):
+    """Share of the runs of `order` tokens of held_out, by place, that train lacks."""
+    known_text = text_of_ids(train)
+    text = text_of_ids(held_out)
+    known = {known_text[i : i + order] for i in range(len(known_text) - order + 1)}
+    runs = [text[i : i + order] for i in range(len(text) - order + 1)]
+    return sum(run not in known for run in runs) / max(1, len(runs))
+
+
+# --- Is the text good, and is it its own? --------------------------------------------------
+#
+# No figure tells whether a text is good.  But some help: do its words exist?  Does it
+# repeat itself?  And what is the longest passage that stands in the training text,
+# letter by letter?  The same figures of a piece of the real author say what to expect.
 
 # What parsing raises, each for another kind of text that is no Python.
 NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+
+def one_space(text):
+    """White space of any length as one space, so that no run of blanks is a passage."""
+    return re.sub(r"\s+", " ", text)
 
 
 def longest_copy(text, source):
@@ -854,170 +1219,352 @@ def longest_copy(text, source):
     return text[where : where + best]
 
 
-def share_parsed(text):
-    """Share of the blocks of a Python text that parse; the cut ends are left out."""
+def parsed_blocks(text):
+    """(How many blocks of a Python text parse, how many there are) without the cut ends.
+
+    A block ends at a blank line after which something stands at the margin.
+    """
     blocks = re.split(r"\n\n+(?=\S)", text)[1:-1]
     good = 0
     for block in blocks:
         with warnings.catch_warnings(action="ignore"), suppress(*NO_PYTHON):
             ast.parse(block)
             good += 1
-    return good / max(1, len(blocks))
+    return good, len(blocks)
 
 
 def quality(text, corpus):
-    """How good, how original: figures of one text."""
+    """How good, how original: figures of one text, and its longest copied passage."""
     known = set(re.findall(r"\w+", corpus.texts[0]))
     words = re.findall(r"\w+", text)
     threes = list(zip(words, words[1:], words[2:], strict=False))
+    copy = longest_copy(one_space(text), one_space(corpus.texts[0]))
     found = {
         "words in training": sum(word in known for word in words) / max(1, len(words)),
         "distinct 3-word runs": len(set(threes)) / max(1, len(threes)),
-        "longest copy": len(longest_copy(text, corpus.texts[0])),
+        "longest copy": len(copy),
     }
     if corpus.source.name == "code":
-        found["blocks that parse"] = share_parsed(text)
-    return found
+        good, number = parsed_blocks(text)
+        found["blocks that parse"] = f"{good} of {number}"
+    return found, copy
 
 
 def judge_writing(model, corpus, args):
-    """Print a text, and figures of a longer one; returns characters a second."""
+    """Print a text, and figures of a longer one: (ours, the author's, characters/s)."""
     length = 500 if args.quick else 80 * LINE[corpus.level]
     start = time.perf_counter()
-    text = write(model, corpus, args, max(length, args.max_length))
-    speed = len(text) / (time.perf_counter() - start)
-    shown = write(model, corpus, args, args.max_length)
+    ids = write_ids(model, corpus, args, max(length, args.max_length))
+    seconds = time.perf_counter() - start
+    text = join(corpus.vocabulary.decode(ids), corpus.level)
     print(f"\n{corpus.source.label}: written at --temperature {args.temperature:g}")
-    print(args.prompt + (" " if corpus.level == "word" else "") + shown)
+    print(as_text(corpus, args, ids[: args.max_length]))
+
+    # A piece of the author's, as long, that training did not see; for words, without
+    # its spaces and put together again, as ours is.
     human = join(tokenize(corpus.texts[1][: len(text)], corpus.level), corpus.level)
-    rows = {"this lesson": quality(text, corpus), "held-out": quality(human, corpus)}
+    ours, our_copy = quality(text, corpus)
+    authors, authors_copy = quality(human, corpus)
     about = f"{corpus.source.label}: {len(text):,} characters written"
-    utils.print_table(about, rows, corner="text")
-    print("Reading it: a longest copy (in characters) that is no longer than the real")
+    utils.print_table(about, {"this lesson": ours, "held-out": authors}, corner="text")
+    print("The longest passages that stand in the training text, letter by letter:")
+    print(f"  this lesson  {our_copy[:70]!r}")
+    print(f"  held-out     {authors_copy[:70]!r}")
     print(
-        f"author's is no sign of learning by heart.  {speed:,.0f} characters a second."
+        "Reading it: held-out is the author's own text.  The nearer to its figures, the"
     )
-    return speed
+    print("better: gibberish hardly says three words twice, and a circle always does.")
+    if len(our_copy) <= len(authors_copy):
+        print(
+            "The longest copy is no longer than the author's own: no sign of learning by"
+        )
+        print("heart.")
+    else:
+        print(
+            "The longest copy is longer than the author's own: look at the passage.  A"
+        )
+        print("set phrase may be so long; a whole sentence would be learnt by heart.")
+    if corpus.source.name == "code":
+        print("Real code does not parse everywhere either: a blank line inside a long")
+        print("string, or before an else, cuts a block in two.")
+    speed = len(text) / seconds
+    print(f"It was written at {speed:,.0f} characters a second.")
+    return ours, authors, speed
 
 
-WAYS = {
-    "temperature 1": {"temperature": 1.0},
-    "temperature 0.5": {"temperature": 0.5},
-    "top-k 5": {"temperature": 1.0, "top_k": 5},
-    "top-p 0.8": {"temperature": 1.0, "top_p": 0.8},
-    "greedy": {"temperature": 0.0},
-}
+# --- After this lesson: a recurrent network without a loop -------------------------------
+#
+# The network has learned to write, and the story could end here.  But one thing about
+# recurrent networks has been in the way since lesson 01: the loop.  LSTM and GRU have to
+# go through a text step by step, since the gates of step t look at the state of step
+# t - 1, which has to be there first.  Feng et al. (2024) asked what happens if the gates
+# look at the input alone.  Of the GRU of lesson 06 remains
+#
+#     renew_t     = sigmoid(W_r x_t)     how much to renew (1 - z_t of lesson 06)
+#     candidate_t = g(W_c x_t)           what to put there
+#     h_t = (1 - renew_t) * h_(t-1) + renew_t * candidate_t
+#
+# g(x) is x + 0.5 above 0 and sigmoid(x) below; it is always above 0, so it has a
+# logarithm, which will be of use.  None of the first two lines needs a state, so they
+# can be computed for all t at once.  The third remains.  With keep_t = 1 - renew_t and
+# new_t = renew_t * candidate_t it is a sum in which old parts fade:
+#
+#     h_1 = keep_1 h_0 + new_1
+#     h_2 = keep_2 keep_1 h_0 + keep_2 new_1 + new_2            and so on.
+#
+# Divide each by the product of all keeps so far, K_t = keep_1 * ... * keep_t, and the
+# fading is gone:
+#
+#     h_t / K_t = h_0 + new_1 / K_1 + ... + new_t / K_t
+#
+# That is a running sum.  It looks like a loop too, but it can be had in few rounds, in
+# each of which all places work at once:
+#
+#     numbers                                          1   2   3   4
+#     add to each its left neighbour                   1   3   5   7
+#     add to each what stands two places to the left   1   3   6  10
+#
+# Two rounds instead of three steps; for 1,024 numbers, ten rounds.  This is called a
+# scan.  K_t soon becomes too small for a computer's numbers, so all is done with
+# logarithms: products become sums, and torch.logcumsumexp(x) is log(cumsum(exp(x))),
+# computed without ever leaving the logarithms.
 
 
-def show_ways(model, corpus, args):
-    """One distribution under each way to draw: a line of text each, and a picture."""
-    print("\nThe same model, drawn from in five ways:")
-    for name, way in WAYS.items():
-        knobs = {"top_k": 0, "top_p": 1.0, **way}
-        text = write(model, corpus, args, LINE[corpus.level], **knobs)
-        print(f"  {name:<16}{text!r}")
-    print("Reading it: from daring to dull; greedy writing soon repeats itself.")
-    if args.no_plots:
-        return
-    ids = prompt_ids(corpus, args.prompt).to(args.device)  # (T,)
-    with torch.no_grad():
-        scores, _ = model(ids.unsqueeze(0))  # (1, T, V)
-    scores = scores[0, -1].float().cpu()  # (V,)
-    top = scores.topk(min(14, len(scores))).indices
-    names = [repr(token) for token in corpus.vocabulary.decode(top.tolist())]
-    figure, panels = utils.pyplot().subplots(
-        1, len(WAYS), figsize=(13, 3.8), sharey=True
+def scan(log_keep, log_new, log_start):
+    """All states h_t = keep_t h_(t-1) + new_t at once: (B, T, H).
+
+    log_keep, log_new (B, T, H) and log_start (B, H): logarithms of keep, new and h_0.
+    """
+    # log K_t: a product is a sum of logarithms.
+    log_products = log_keep.cumsum(dim=1)  # (B, T, H)
+    # The logarithms of h_0 and of every new_t / K_t.
+    parts = torch.cat([log_start.unsqueeze(1), log_new - log_products], dim=1)
+    # The running sum of what they are the logarithms of, h_0 alone left out.
+    log_sums = torch.logcumsumexp(parts, dim=1)[:, 1:]  # (B, T, H)
+    # Times K_t again, and out of the logarithms.
+    return (log_products + log_sums).exp()
+
+
+def step_by_step(log_keep, log_new, log_start):
+    """The same in a loop, as it is defined."""
+    h = log_start.exp()  # (B, H)
+    states = []
+    # unbind cuts (B, T, H) into its T steps (B, H).
+    steps = zip(log_keep.exp().unbind(1), log_new.exp().unbind(1), strict=True)
+    for keep, new in steps:
+        h = keep * h + new
+        states.append(h)
+    return torch.stack(states, dim=1)  # (B, T, H)
+
+
+def log_g(x):
+    """log g(x), where g(x) = x + 0.5 above 0 and sigmoid(x) below."""
+    return torch.where(x >= 0, (x.relu() + 0.5).log(), F.logsigmoid(x))
+
+
+class MinGRU(nn.Module):
+    """Layers of minGRU; called like nn.GRU (batch_first is only there for that)."""
+
+    def __init__(self, size, hidden, layers=1, batch_first=True, dropout=0.0):
+        super().__init__()
+        self.hidden_size = hidden
+        sizes = [size] + [hidden] * (layers - 1)
+        # W_r and W_c of a layer in one matrix.
+        self.gates = nn.ModuleList(nn.Linear(n, 2 * hidden) for n in sizes)
+        self.dropout = nn.Dropout(dropout)
+        self.all_states = scan  # or step_by_step
+
+    def forward(self, x, state=None):
+        """x (B, T, E), state (L, B, H) -> the last layer's states (B, T, H), new state."""
+        if state is None:  # g(0) = 0.5: above 0, so that it has a logarithm
+            state = x.new_full((len(self.gates), len(x), self.hidden_size), 0.5)
+        last_states = []
+        for layer, gate in enumerate(self.gates):
+            if layer > 0:
+                x = self.dropout(x)
+            renew, candidate = gate(x).chunk(
+                2, dim=-1
+            )  # (B, T, H) each, before sigmoid, g
+            log_keep = F.logsigmoid(-renew)  # 1 - sigmoid(a) = sigmoid(-a)
+            log_new = F.logsigmoid(renew) + log_g(candidate)
+            # .float(): sums over many steps are too much for --precision bf16.
+            log_start = state[layer].float().log()
+            x = self.all_states(log_keep.float(), log_new.float(), log_start)
+            last_states.append(x[:, -1])
+        return x, torch.stack(last_states)
+
+
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
+
+
+def show_scan():
+    """The scan on three steps by hand, and its distance from the loop."""
+    # In a loop as it is defined, and by the running sum of new / K, times K.
+    keep = [0.5, 0.8, 0.5]
+    new = [1.0, 0.2, 0.6]
+    h = 2.0
+    product = 1.0
+    total = h
+    print(
+        "\nAn outlook: minGRU, a recurrent network without a loop.  Three steps, h_0 = 2:"
     )
-    for axes, (name, way) in zip(panels, WAYS.items(), strict=True):
-        axes.barh(range(len(top)), next_distribution(scores, **way)[top])
-        axes.set(title=name, xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
-    panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
-    panels[0].set(ylabel="next token", ylim=(len(top) - 0.4, -0.6))
-    after = f"after {args.prompt!r}" if args.prompt else "at a line's start"
-    title = f"{corpus.source.label}: next token {after}"
-    figure.suptitle(title, y=1.02, **utils.PLAIN)
-    utils.save_picture(figure, args, "next_token")
+    for t in range(3):
+        h = keep[t] * h + new[t]
+        product *= keep[t]
+        total += new[t] / product
+        print(
+            f"  step {t + 1}: keep {keep[t]}, new {new[t]}   loop h = {h:.2f}",
+            end="   ",
+        )
+        print(f"K = {product:.2f}, running sum {total:.2f},", end=" ")
+        print(f"K * sum = {product * total:.2f}")
+    torch.manual_seed(10)
+    log_keep = F.logsigmoid(torch.randn(4, 64, 16))
+    log_new = F.logsigmoid(torch.randn(4, 64, 16))
+    log_start = torch.randn(4, 16)
+    at_once = scan(log_keep, log_new, log_start)
+    one_by_one = step_by_step(log_keep, log_new, log_start)
+    gap = (at_once - one_by_one).abs().max()
+    print(f"  64 steps of random numbers, at once and in a loop: {gap:.0e} apart")
+
+
+def seconds_of(layer, x):
+    """The shortest of five passes, forwards and back: other programs only slow it."""
+    best = math.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        states, _ = layer(x)
+        states.sum().backward()
+        best = min(best, time.perf_counter() - start)
+    return best
 
 
 def show_speed(args):
-    """Seconds of minGRU's states at once and in a loop, for longer and longer texts."""
-    # The best of three: other programs can only make it slower.
+    """Seconds of one layer at once, in a loop, and of nn.GRU, for longer texts."""
     lengths = [16, 64, 256] if args.quick else [16, 64, 256, 1024]
     torch.manual_seed(10)
-    seconds = {"in a loop": [], "at once (scan)": []}
-    for length in lengths:
-        parts = [torch.randn(8, length, 64).sigmoid().log() for _ in range(2)]
-        log_keep, log_new = (part.requires_grad_() for part in parts)
-        log_start = torch.zeros(8, 64)
-        for name, compute in (("in a loop", step_by_step), ("at once (scan)", scan)):
-            best = math.inf
-            for _ in range(3):
-                start = time.perf_counter()
-                compute(log_keep, log_new, log_start).sum().backward()
-                best = min(best, time.perf_counter() - start)
-            seconds[name].append(best)
+    in_a_loop = MinGRU(64, 64)
+    in_a_loop.all_states = step_by_step
+    layers = {
+        "minGRU, Python loop": in_a_loop,
+        "minGRU, scan": MinGRU(64, 64),
+        "nn.GRU": nn.GRU(64, 64, batch_first=True),
+    }
+    seconds = {name: [] for name in layers}
     rows = {}
-    for k, length in enumerate(lengths):
-        milliseconds = {name: 1000 * times[k] for name, times in seconds.items()}
-        rows[f"T = {length}"] = {n: round(ms, 2) for n, ms in milliseconds.items()}
-    title = "minGRU's states [sample: random numbers], forwards and back, milliseconds"
+    for length in lengths:
+        x = torch.randn(8, length, 64)  # (B, T, E)
+        row = {}
+        for name, layer in layers.items():
+            seconds[name].append(seconds_of(layer, x))
+            row[name] = round(1000 * seconds[name][-1], 2)
+        rows[f"T = {length}"] = row
+    title = (
+        "A layer of 64 units [sample: random numbers], forwards and back, milliseconds"
+    )
     utils.print_table(title, rows, corner="length")
-    print("Reading it: the same numbers.  The loop must wait for each step; at once, a")
+    loop, at_once, gru = (times[-1] for times in seconds.values())
+    print(f"Reading it: at T = {lengths[-1]}, on this processor, the scan is", end=" ")
+    print(f"{loop / at_once:.1f} times as")
     print(
-        "processor with many cores, such as a GPU, is kept busy.  What is given up: a"
+        f"fast as the same in a Python loop, and {gru / at_once:.1f} times as fast as",
+        end=" ",
+    )
+    print("nn.GRU,")
+    print(
+        "whose loop is compiled.  A loop cannot wait less; a scan gains with each core,"
     )
     print(
-        "gate that cannot see the state cannot decide by what is remembered.  What is"
+        "and a GPU has thousands.  What is given up: a gate that cannot see the state"
     )
-    print(
-        "won: texts of many thousand steps.  State space models (S4, Mamba) go on from"
-    )
-    print("here.")
+    print("cannot decide by what is remembered.")
     axes = ("T, steps", "seconds")
     utils.plot_lines(args, "scan", title, seconds, *axes, x=lengths, log=True)
+    if not args.no_plots:
+        print("  (Look at how steeply each line rises.)")
 
 
-def report(model, corpus, records, args):
-    """The table beside the n-grams, the writing, the answer, and metrics.json."""
-    held_out = corpus.ids[1]
-    nats = score(model, held_out)
-    reset = score(model, held_out, reset=256)
-    others = baselines(corpus)
-    named = {f"{args.cell} (this lesson)": nats, f"{args.cell}, reset every 256": reset}
-    rows = {name: units(x, corpus.level) for name, x in {**named, **others}.items()}
+# --- Where research went ------------------------------------------------------------------
+#
+# Four roads lead on from here.
+#
+#   Transformers (Vaswani et al., 2017) drop the state.  Attention, lesson 09, looks at all
+#   earlier tokens at once, so training has no loop.  The price comes with writing: each new
+#   token looks back at all the others, so it gets dearer with the length of the text, and
+#   the text has to be kept.  A recurrent network keeps one state of a fixed size.
+#
+#   State space models (S4, 2021; Mamba, 2023) keep the state and drop the loop, by scans of
+#   this kind.  minGRU (2024) came after them: it asks how little is enough.
+#
+#   Pieces of words.  Characters make texts long; words make vocabularies large, and a word
+#   that is not among them cannot be written.  Large models read and write the pieces that
+#   byte-pair encoding makes (lesson 02).
+#
+#   Size.  A large language model is trained on the task of this lesson, the next token, and
+#   by this score; it writes by the loop of this lesson, with temperature and top-p.  It
+#   has read very much more.  After that it is tuned further, to answer what it is asked.
+
+
+# --- The answer ----------------------------------------------------------------------------
+
+
+def stretches_won(ours, theirs, length=1000):
+    """(In how many stretches of the text ours are the lower losses, of how many)."""
+    gains = [part.mean() > 0 for part in (theirs - ours).split(length)]
+    return int(sum(gains)), len(gains)
+
+
+def answer(ours, counted, written, authors, corpus):
+    """Can a network write?  By the score, and by the text."""
     unit = "characters" if corpus.level == "char" else "words"
-    title = f"{corpus.source.label}: held-out part, {len(held_out) - 1:,} {unit}"
-    utils.print_table(title, rows)
-    print("Reading it: perplexity 4 is as unsure as a four-sided die.")
-    speed = judge_writing(model, corpus, args)
-    best = min(others, key=others.get)
+    best = min(counted, key=lambda name: counted[name].mean())
+    nats = ours.mean().item()
+    theirs = counted[best].mean().item()
+    won, number = stretches_won(ours, counted[best])
     print("\nCan a network write?")
     print(
-        f"By the score: {nats:.4f} nats, and {others[best]:.4f} for the best counting"
+        f"By the score: {nats:.4f} nats, and {theirs:.4f} for the best that counting",
+        end=" ",
     )
-    print(f"model, the {best}, on the same {unit}.")
-    if nats < others[best]:
+    print(
+        f"had here,\nthe {best}.  In {won:,} of {number:,} stretches of 1,000 {unit}",
+        end=" ",
+    )
+    print("the network was the\nless surprised.")
+    share = written["words in training"]
+    theirs_share = authors["words in training"]
+    print(
+        f"By the text: {share:.0%} of its words stand in the training text (the",
+        end=" ",
+    )
+    print(f"author's: {theirs_share:.0%}).")
+    if nats < theirs:
         print(
-            "It is less surprised by new text than whoever only counts.  Look at what it"
+            "So it knows more of what such a text looks like than whoever only counts."
         )
         print(
-            "wrote: its words mostly exist, its lines look like the author's.  But they"
+            "But it means nothing by it.  It was asked for the next token, and for no"
         )
-        print(
-            "mean nothing to it: it was asked what text looks like, and that it learned."
-        )
+        print("more; that a text should have something to say was never asked.")
     else:
         print("So it has not learned enough here: more text, or more epochs.")
-    scores = units(nats, corpus.level)
-    metrics = {"val_loss": nats, "val_loss_reset256": reset}
+
+
+def save_metrics(model, corpus, records, nats, speed, args):
+    """Write metrics.json.  nats: by name, our two scores first."""
+    rivals = dict(nats)
+    ours = rivals.pop(f"{args.cell} (this lesson)")
+    metrics = {"val_loss": ours}
+    metrics["val_loss_reset256"] = rivals.pop(f"{args.cell}, reset every 256")
+    scores = units(ours, corpus.level)
     metrics["val_perplexity"] = scores["perplexity"]
     if "bits_per_char" in scores:
         metrics["bits_per_char"] = scores["bits_per_char"]
     metrics["chars_per_second"] = speed
     size = utils.count_parameters(model)
-    tokens = len(corpus.ids[0])
+    unit = "characters" if corpus.level == "char" else "words"
     utils.write_metrics(
-        args, corpus.source, metrics, others, size, records, tokens, unit
+        args, corpus.source, metrics, rivals, size, records, len(corpus.ids[0]), unit
     )
 
 
@@ -1030,7 +1577,8 @@ DEFAULTS = {
     "char": {"epochs": 16, "lr": 0.006, "dropout": 0.2, "sequence_length": 64},
     "word": {"epochs": 8, "lr": 0.004, "dropout": 0.5, "sequence_length": 32},
 }
-# As many weights as two layers of 256 LSTM units have.
+# mingru has as many weights as lstm; rnn and gru have the same H instead, so a quarter
+# and three quarters of the weights.
 HIDDEN_SIZES = {"rnn": 256, "lstm": 256, "gru": 256, "mingru": 616}
 
 
@@ -1060,7 +1608,7 @@ def make_flags():
     return parser
 
 
-def new_model(source, text, args):
+def plan_of_model(source, text, args):
     """(config, feeds) of a new model: how to build it, and what feeds it."""
     tokens = tokenize(split(text)[0], args.level)
     most = args.max_vocab if args.level == "word" else None
@@ -1093,38 +1641,42 @@ def main(argv=None):
         args.cell = config["cell"]
         print(f"It was trained on {feeds['dataset']}")
     else:
-        config, feeds = new_model(source, text, args)
+        config, feeds = plan_of_model(source, text, args)
+        model = new_model(config, args)
     corpus = load_corpus(source, text, args.level, feeds["vocabulary"], args)
-    unknown = (corpus.ids[1] == 0).double().mean().item()
-    print(f"{source.label}: {len(corpus.ids[0]):,} tokens to train on,", end=" ")
-    print(f"{len(corpus.ids[1]):,} held out")
-    print("(and used to choose the best epoch, as is the custom with this corpus);")
-    print(f"{len(corpus.vocabulary):,} in the vocabulary; {unknown:.2%} unknown")
+    show_text(corpus, args)
     if (prompt_ids(corpus, args.prompt) == 0).any():
         print(f"--prompt holds tokens that training never saw; read as {utils.UNK}")
     show_streams()
 
-    # 2. The model: how it is scored, and a recurrence without a loop.
+    # 2. The model: how it is scored, and how it writes before it has learnt anything.
     show_units()
-    show_scan()
+    if not args.eval_only:
+        show_untrained(model, corpus, args)
 
     # 3. Training: one window after the other, the state carried, the gradient cut.
     records = []
     if not args.eval_only:
-        show_truncated_steps(corpus, args)
-        print(f"\nTraining on {source.label}: one line an epoch")
-        model, records = train_model(config, corpus, args, feeds)
-        panels = {"nats": ["loss", "val_loss"]}
-        panels["length of the gradient"] = ["grad_norm", "max_grad_norm"]
-        title = f"Training, {source.label}, {args.cell}"
-        utils.plot_records(args, "training", title, {args.cell: records}, panels)
+        show_truncated_steps()
+        show_without_detach()
+        records = train_model(model, config, corpus, args, feeds)
 
-    # 4. Writing and judging: how a token is drawn, the rivals, the text, what is next.
+    # 4. Writing: the same six steps again, and how a token may be drawn.
+    show_writing(model, corpus, args, "after training")
     show_drawing()
-    show_bigram()
-    report(model, corpus, records, args)
     show_ways(model, corpus, args)
+
+    # Judging: the rivals that count, the score, and the text itself.
+    show_bigram()
+    show_kneser_ney()
+    ours, counted, nats = show_scores(model, corpus, args)
+    written, authors, speed = judge_writing(model, corpus, args)
+    save_metrics(model, corpus, records, nats, speed, args)
+
+    # After this lesson: a recurrent network without a loop.  And the answer.
+    show_scan()
     show_speed(args)
+    answer(ours, counted, written, authors, corpus)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,11 @@ def make_model(cell="lstm", tokens=7, **changes):
 # --- streams -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("random_start", [False, True])
 @pytest.mark.parametrize("n", [50, 97, 128])
-def test_streams_go_on_where_they_stopped_and_targets_follow(n, shuffle):
+def test_streams_go_on_where_they_stopped_and_targets_follow(n, random_start):
     ids = torch.arange(n)
-    batches = list(lesson.Streams(ids, streams=3, steps=5, shuffle=shuffle))
+    batches = list(lesson.Streams(ids, 3, 5, random_start=random_start))
     assert [batch["first"] for batch in batches] == [True] + [False] * (
         len(batches) - 1
     )
@@ -42,13 +42,13 @@ def test_streams_go_on_where_they_stopped_and_targets_follow(n, shuffle):
         assert torch.equal(batch["target"], batch["input"] + 1)
     assert torch.equal(read[:, 1:], read[:, :-1] + 1)  # without a gap
     assert len(read.flatten().unique()) == read.numel()  # nothing twice
-    if not shuffle:
+    if not random_start:
         assert read[0, 0] == 0
         assert read.numel() > n - 1 - 3  # all but what does not fill a stream
 
 
 def test_a_random_start_is_drawn_each_epoch():
-    streams = lesson.Streams(torch.arange(500), 4, 16, shuffle=True)
+    streams = lesson.Streams(torch.arange(500), 4, 16, random_start=True)
     starts = {int(next(iter(streams))["input"][0, 0]) for _ in range(50)}
     assert len(starts) > 8
     assert max(starts) < 16
@@ -79,15 +79,14 @@ def test_a_new_pass_starts_from_nothing_and_no_gradient_crosses_a_window():
 
 
 def test_steps_by_hand_equal_fit():
-    corpus = Namespace(vocabulary=range(7))
     args = Namespace(
         seed=3, epochs=1, lr=0.01, weight_decay=0.1, clip=0.5, accumulate=1
     )
     args = Namespace(**vars(args), optimizer="adam", precision="fp32", patience=0)
     args = Namespace(**vars(args), device="cpu", resume=False, out_dir="none")
-    train = lesson.Streams(torch.randint(7, (300,)), 4, 8, shuffle=True)
-    ours = lesson.small_model(corpus)
-    theirs = lesson.small_model(corpus)
+    train = lesson.Streams(torch.randint(7, (300,)), 4, 8, random_start=True)
+    ours = lesson.small_model(7)
+    theirs = lesson.small_model(7)
     lesson.train_by_hand(ours, train, args)
     utils.fit(theirs, lesson.make_measure(), train, train, args)
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -205,6 +204,26 @@ def test_generating_step_by_step_equals_reading_all_anew(cell):
         read.append(token)
 
 
+def test_seen_probabilities_are_those_drawn_from():
+    model = make_model(tokens=9)
+    prompt = torch.tensor([3, 4])
+    seen = []
+    ids = lesson.generate(model, prompt, 5, seed=0, seen=seen)
+    assert ids == lesson.generate(model, prompt, 5, seed=0)
+    read = prompt.tolist()
+    for token, p in zip(ids, seen, strict=True):
+        scores, _ = model(torch.tensor([read]))
+        expected = scores[0, -1, 1:].softmax(0)  # without <unk>
+        torch.testing.assert_close(p[1:], expected, rtol=1e-4, atol=1e-6)
+        assert p[0] == 0
+        read.append(token)
+
+
+def test_even_a_tiny_top_p_leaves_the_likeliest():
+    p = lesson.next_distribution(torch.tensor([1.0, 3.0, 2.0]), top_p=1e-60)
+    assert p.tolist() == [0, 1, 0]
+
+
 def test_same_seed_same_text_and_unknown_is_never_written():
     model = make_model()
     texts = [lesson.generate(model, torch.tensor([1]), 200, seed) for seed in (1, 1, 2)]
@@ -248,10 +267,10 @@ def test_kneser_ney_is_a_probability_and_prefers_what_it_saw(order):
         total = sum(grams.probability(history, chr(i)) for i in range(9))
         assert total == pytest.approx(1)
         assert grams.probability(history, chr(8)) > 0  # never seen
-    assert grams.score(ids) < math.log(9)
+    assert grams.losses(ids).mean() < math.log(9)
     text = "".join(chr(i) for i in ids[:40].tolist())
     nats = [-math.log(grams.probability(text[:i], text[i])) for i in range(1, 40)]
-    assert grams.score(ids[:40]) == pytest.approx(sum(nats) / 39)
+    assert grams.losses(ids[:40]).tolist() == pytest.approx(nats)
 
 
 def test_kneser_ney_counts_histories_not_occurrences():
@@ -261,7 +280,7 @@ def test_kneser_ney_counts_histories_not_occurrences():
     grams = lesson.KneserNey(ids, 2, 3)
     unseen = chr(2)
     after_b = grams.probability(chr(1), unseen)
-    lower = grams.levels[0][0]
+    lower = grams.levels[0].counts
     assert after_b > 0.5
     assert lower[unseen] == 1  # one different history
     assert lower[chr(1)] == len(
@@ -275,7 +294,41 @@ def test_units_and_quality_by_hand():
     assert found["perplexity"] == pytest.approx(8)
     assert lesson.longest_copy("xxabcdyyab", "zabcdab") == "abcd"
     block = "\n\nx = 1\n\ndef f(:\n\ny = 2\n\n"
-    assert lesson.share_parsed("cut" + block + "cut") == pytest.approx(2 / 3)
+    assert lesson.parsed_blocks("cut" + block + "cut") == (2, 3)
+
+
+def test_fixed_discounts_by_hand():
+    """hello_hello, after l: (2 - 0.5 + 1.0 * p(l)) / 4, with p(l) = 1 / 3 of all kinds."""
+    ids = torch.tensor(["_ehlo".index(letter) for letter in "hello_hello"])
+    grams = lesson.KneserNey(ids, 2, 5, discounts=[0.0, 0.5, 0.5, 0.5])
+    p = [grams.probability(chr(3), chr(i)) for i in range(5)]
+    rest = 1 / 24
+    assert p == pytest.approx([rest, rest, rest, (1.5 + 1 / 3) / 4, (1.5 + 1 / 6) / 4])
+    # Nothing ever followed this history: the shorter one decides.
+    assert grams.probability(chr(9), chr(3)) == pytest.approx(1 / 3)
+
+
+def test_runs_that_training_lacks():
+    train = torch.tensor([0, 1, 2, 0, 1])
+    held_out = torch.tensor([0, 1, 0, 1, 2])  # 01, 10, 01, 12: 10 is new
+    assert lesson.unseen_share(train, held_out, 2) == pytest.approx(1 / 4)
+
+
+def test_circles_and_stretches():
+    assert lesson.circle_of("so the so the so the ") == "so the "
+    assert lesson.circle_of("abcaaa") == "a"
+    assert lesson.circle_of("abcdef") == ""
+    ours = torch.tensor([1.0, 1.0, 3.0, 3.0, 1.0])
+    assert lesson.stretches_won(ours, torch.full((5,), 2.0), length=2) == (2, 3)
+
+
+def test_a_run_of_blanks_is_no_copy(tmp_path):
+    source = utils.Source("code", tmp_path, real=False)
+    corpus = lesson.Corpus(source, "char", None, ["a = 1" + " " * 99, ""], None)
+    found, copy = lesson.quality("b" + " " * 50 + "= 1\n\nc", corpus)
+    assert copy == " = 1 "
+    assert found["longest copy"] == 5
+    assert found["blocks that parse"] == "0 of 0"
 
 
 def test_words_and_back():
