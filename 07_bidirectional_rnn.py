@@ -11,15 +11,15 @@ What you will learn
     - what each reader has seen at each word, and where PyTorch keeps what it found
     - what nn.LSTM(bidirectional=True) does inside: two cells, one of which is fed the
       words backwards
-    - what padding does to the reader from the right, with numbers, and the cure
+    - what padding does to the two readers, with numbers, and the cure
     - one answer for a whole text (does the reviewer like the film?), and one for every
-      word (which part of speech is it?), also for words that were never seen
+      word (which part of speech is it?), with letters to help where a word is new
     - what the future is worth, measured: at equal weights, with a test, and against the
       most that any reader from left to right can know
     - when reading backwards is cheating
 
-You need lessons 01 (padding, lengths, mask), 04 (a recurrent step, the training loop,
-McNemar's test) and 05 (LSTM, pooling over time).
+You need lessons 01 (padding, lengths, mask), 02 (vocabulary, embedding, <unk>), 04 (a
+recurrent step, the training loop, McNemar's test) and 05 (LSTM, pooling over time).
 
 Run it
     python 07_bidirectional_rnn.py
@@ -29,18 +29,27 @@ Run it
 
 The two tasks ask two things.  --task classify, the default, gives one answer a review:
 are two directions better than one that has as many weights?  --task tag gives one
-answer a word: there the future matters most.  A small trial on made-up sentences is
+answer a word: there the future matters more.  A small trial on made-up sentences is
 part of both, and shows within seconds what the title asks.
 
 You should see, within seconds of the start  (seed 0, one thread)
     The small trial: 2,700 made-up sentences, 1,757 words to test
-      model                    accuracy   ambiguous_accuracy   weights
-      both directions            1.0000               1.0000    52,219
-      forwards only              0.9027               0.4926    52,356
-      ceiling, left to right     0.9077                    -         -
+      model                     accuracy   ambiguous_accuracy   hidden   weights
+      both directions             1.0000               1.0000       32    52,219
+      forwards only               0.9027               0.4926       55    52,356
+      commonest tag of a word     0.8998               0.4777        -         -
+      ceiling, left to right      0.9077                    -        -         -
     accuracy is the share of words whose tag is right, ambiguous_accuracy that share
-    among words which have several tags.  The ceiling is the most that any reader from
-    left to right can reach.
+    among words which have several tags.  hidden is the size of one direction's state.
+    The ceiling is the most that any reader from left to right can reach.
+
+And on the real data, some five minutes a task  (seed 0, one thread)
+    IMDB, film reviews, 84 MB to download: share of test reviews judged rightly
+      both directions   0.8977       tfidf_bigram   0.9096      ratio_trigram   0.9173
+    EWT, sentences from the web, 18 MB: share of test words tagged rightly
+      both directions   0.9518       the commonest tag of each word   0.8615
+    On reviews the network loses to two of lesson 05's rivals, which only count words
+    and runs of words.  On tags it wins.
 
 Try this  (guess first, then run)
     --compare direction              what is the second direction worth, in each task?
@@ -52,10 +61,8 @@ Try this  (guess first, then run)
 # Sizes
 #     B  batch (texts)            T  time (words of the longest text in the batch)
 #     E  vector of a word         H  hidden state of one direction
-#     D  both directions: 2 H (H, where there is but one)
 #     V  vocabulary (words)       C  classes: labels of texts, or tags of words
-#     N  texts of one part of the data
-#     M  answers of one part: N labels of texts, or a tag for each real word
+#     D  the states at a word: 2 H with both directions, H with one
 #     W  letters of the longest word in the batch
 
 import re
@@ -139,343 +146,20 @@ def show_what_has_been_read():
         right = " ".join(reversed(words[RIDDLE:]))
         print(f"  {word:<10}{left:<30}{right:<22}{tag}")
     print("From the left the two are the same: a verb or a noun, who can tell?")
-    print("The words behind it can.  That is what the future of a sentence tells.")
+    print("The words after it can.  That is what the future of a sentence tells.")
 
 
-# --- tagged sentences ---------------------------------------------------------------
-#
-# For --task tag the data are sentences in which people have given every word its tag.
-# The real ones are UD English EWT, texts from the web: mails, reviews, questions.
-# Their form is called CoNLL-U: a line for each word, ten columns with a tab between
-# them, an empty line after each sentence.  Two of the columns matter here:
-#
-#     # text = They can't wait.                 a comment: passed over
-#     1     They   they   PRON   ...            column 2 the word, column 4 its tag
-#     2-3   can't  _      _      ...            how 2 and 3 are written: passed over
-#     2     ca     can    AUX    ...
-#     3     n't    not    PART   ...
-#     4     wait   wait   VERB   ...
-#     5     .      .      PUNCT  ...
-#
-# Data of your own (--input) may also have two columns or more, of which the first is
-# the word and the last its tag.
-
-TAG_MEANINGS = {
-    "ADJ": "adjective: what something is like",
-    "ADP": "adposition: in, of, with",
-    "ADV": "adverb: how, when, where",
-    "AUX": "helps a verb (can, will), or is a form of be",
-    "CCONJ": "joins equals: and, or, but",
-    "DET": "determiner: which one, how many",
-    "INTJ": "interjection: a call",
-    "NOUN": "noun: a thing, a person, an idea",
-    "NUM": "number",
-    "PART": "particle: not, 's, the to of to go",
-    "PRON": "pronoun: stands for a noun",
-    "PROPN": "name of a person, a place, a firm",
-    "PUNCT": "punctuation",
-    "SCONJ": "begins a clause: that, if, because",
-    "SYM": "symbol: $, %, a smiley",
-    "VERB": "verb: what somebody does",
-    "X": "none of these, such as a web address",
-}
-CONLLU = (10, True)  # how many columns, and whether tabs stand between them
-COMMENT = re.compile(r"#\s*(sent_id|text|newdoc|newpar|global\.columns)\b")
-
-
-def is_no_data(line, shape, first_shape):
-    """Whether a line is a comment, or the -DOCSTART- that some files have.
-
-    A word may be "#".  So a line that begins with # is a comment if it says what
-    comments of CoNLL-U say, or if its columns are not those of the lines before.
-    """
-    if line.startswith("-DOCSTART-") or COMMENT.match(line):
-        return True
-    return line.startswith("#") and shape != first_shape
-
-
-def read_tagged(path):
-    """Sentences of a file of tagged words: each a list of (word, tag).
-
-    Raises UserError, which names the line, if one is neither a word and its tag nor a
-    line of CoNLL-U.
-    """
-    sentences = []
-    sentence = []
-    first_shape = None  # (columns, tabs?) of the first word's line: all must be like it
-    for number, line in enumerate(utils.read_text(path).split("\n"), start=1):
-        if not line.strip():  # an empty line ends a sentence
-            sentences.append(sentence)
-            sentence = []
-            continue
-        has_tabs = "\t" in line
-        cells = line.split("\t") if has_tabs else line.split()
-        shape = (len(cells), has_tabs)
-        if is_no_data(line, shape, first_shape):
-            continue
-        if first_shape is None:
-            first_shape = shape
-        word = cells[0].strip()
-        tag = cells[-1].strip()
-        wrong = shape != first_shape or len(cells) < 2
-        if not wrong and shape == CONLLU:
-            if re.fullmatch(r"\d+[-.]\d+", cells[0]):  # 2-3 and 2.1 are no words
-                continue
-            word = cells[1].strip()
-            tag = cells[3].strip()
-            wrong = tag == "_" or not cells[0].isdecimal()
-        if wrong or not word or not tag:
-            raise utils.UserError(
-                f"{path}, line {number}: '{line[:60]}' is neither a word and its tag "
-                "nor a line of CoNLL-U; every line takes the columns of the first, "
-                "with the same separator"
-            )
-        sentence.append((word, tag))
-    sentences.append(sentence)  # the last one, if no empty line follows it
-    sentences = [sentence for sentence in sentences if sentence]
-    if not sentences:
-        raise utils.UserError(f"{path} holds no tagged words")
-    return sentences
-
-
-def load_tagged(args, source):
-    """Training, validation, test: three lists of sentences, each a list of (word, tag).
-
-    EWT comes in three parts.  Everything else is split 80/10/10 by the words of a
-    sentence, so that the same sentence never stands in two parts (lesson 04: a leak).
-    """
-    if source.name == "ewt":
-        names = ("train", "dev", "test")
-        files = [source.path / f"en_ewt-ud-{name}.conllu" for name in names]
-        parts = [read_tagged(path) for path in files]
-    else:
-        sentences = read_tagged(source.path)
-        keys = [" ".join(words_of(sentence)) for sentence in sentences]
-        parts = utils.three_parts(sentences, keys, source.path)
-    return [
-        utils.capped(args, part, most)
-        for part, most in zip(parts, utils.QUICK_PARTS, strict=True)
-    ]
-
-
-def count_tags(sentences):
-    """word in lower case -> Counter of the tags that it has in these sentences."""
-    counts = defaultdict(Counter)
-    for sentence in sentences:
-        for word, tag in sentence:
-            counts[word.lower()][tag] += 1
-    return counts
-
-
-def show_tags(data):
-    """Print the list of tags with examples, and words that have several."""
-    counts = count_tags(data.parts[0])
-    words_with = defaultdict(Counter)  # the same the other way round: tag -> words
-    for word, tags in counts.items():
-        for tag, count in tags.items():
-            words_with[tag][word] += count
-    total = sum(words.total() for words in words_with.values())
-    print(f"\nThe tags of {data.source.label}, in training:")
-    print(f"  {'tag':<7}{'share':>6}  {'commonest words':<24}meaning")
-    for tag in data.labels:
-        share = words_with[tag].total() / total
-        common = " ".join(word for word, _ in words_with[tag].most_common(3))
-        meaning = TAG_MEANINGS.get(tag, "")
-        print(f"  {tag:<7}{share:>6.1%}  {common[:22]:<24}{meaning}")
-
-    def uses_besides_the_commonest(word):
-        return counts[word].total() - max(counts[word].values())
-
-    several = [word for word in counts if len(counts[word]) > 1]
-    several.sort(key=uses_besides_the_commonest, reverse=True)
-    print(f"{len(several):,} words have several tags: their neighbours must decide.")
-    for word in several[:4]:
-        uses = [f"{tag} {count:,}" for tag, count in counts[word].most_common(4)]
-        print(f"  {word:<10}{', '.join(uses)}")
-
-
-# --- from sentences to tensors ------------------------------------------------------
-#
-# A network needs numbers in a rectangle.  Three rectangles are made of the sentences of
-# a batch, all of shape (B, T), T the words of the longest:
-#
-#     text       which word it is, in lower case, so that "The" and "the" are one
-#     spelling   which spelling it is, the row of a table of letters
-#     label      which tag it has
-#
-# Shorter sentences are filled up (lesson 01).  On the filling there is no tag, and it
-# must be told from every real one: NO_TAG, a class that does not exist.
-#
-# Why the letters?  One word in thirteen of EWT's test sentences never came in training.
-# As words these are all the same, <unk>.  But "googling" ends like a verb, and
-# "Ashburn" begins like a name: the letters still tell.  Section 2 says how they are
-# read.
-
-MAX_VOCAB = 15_000  # words of reviews that are known; rarer ones are <unk>
-MAX_LENGTH = 400  # words kept of a review: of a longer one, half from each end
-MAX_LETTERS = 20  # bytes kept of a word
-NO_TAG = -1
-BEGIN = 1  # marks before the first and behind the last letter, so that "begins with M"
-END = 2  # and "ends in ing" can be seen; no text holds the bytes 1 and 2
-
-
-def spell(word):
-    """A word as numbers: the bytes of its letters between two marks.
-
-    "is" -> 1 105 115 2.  é has two bytes; so 256 numbers are enough for all scripts.
-    """
-    return [BEGIN, *word.encode()[:MAX_LETTERS], END]
-
-
-def choose_bucket(args, train):
-    """Texts of similar length share a batch, so that there is little padding ("text").
-
-    But whoever asks for --no-packing wants to see what padding does: then validation
-    and test come as they stand in the file (None), short beside long.
-    """
-    if args.no_packing and not train:
-        return None
-    return "text"
-
-
-class Sentences(utils.Batches):
-    """Batches of tagged sentences that also hold the letters of each word."""
-
-    def __init__(self, sentences, vocabulary, labels, args, train):
-        different = set()
-        for sentence in sentences:
-            different.update(words_of(sentence))
-        spellings = ["", *sorted(different)]  # row 0: padding
-        row_of = {word: row for row, word in enumerate(spellings)}
-        text = []
-        spelling = []
-        label = []
-        for sentence in sentences:
-            text.append([vocabulary[word.lower()] for word, _ in sentence])
-            spelling.append([row_of[word] for word, _ in sentence])
-            label.append([labels.index(tag) for _, tag in sentence])
-        tensors = {}
-        tensors["text"], tensors["text_length"] = utils.pad(text)
-        tensors["spelling"], tensors["spelling_length"] = utils.pad(spelling)
-        tensors["label"], tensors["label_length"] = utils.pad(label, NO_TAG)
-        bucket = choose_bucket(args, train)
-        super().__init__(tensors, args.batch_size, args.device, train, bucket)
-        table, _ = utils.pad([spell(word) for word in spellings])
-        self.letter_table = table.to(args.device)  # (spellings, W)
-
-    def take(self, index):
-        """The batch of these rows, with "letters" (B, T, W): 0 behind each word."""
-        batch = super().take(index)
-        letters = self.letter_table[batch["spelling"]]  # (B, T, W)
-        longest = int((letters > 0).sum(2).max())
-        batch["letters"] = letters[:, :, :longest]
-        return batch
-
-
-class Texts(NamedTuple):
-    """All that this lesson knows of its data."""
-
-    source: utils.Source  # which data set, and whether it is real
-    parts: list  # training, validation, test: lists of (text, label), or of sentences
-    vocabulary: utils.Vocabulary  # words of training; frequent ones first
-    once: int  # words from this id on stand in training only once
-    labels: list  # the classes of texts, or the tags of words, sorted
-    train: utils.Batches
-    val: utils.Batches
-    test: utils.Batches
-
-
-def load_sentences(args, source):
-    """Tagged sentences, as Texts."""
-    parts = load_tagged(args, source)
-    lines = []
-    for sentence in parts[0]:
-        lines.append([word.lower() for word, _ in sentence])
-    vocabulary = utils.Vocabulary.build(lines)
-    # Frequent words come first; so those that came once are the last of the list.
-    once = len(utils.Vocabulary.build(lines, min_freq=2))
-    labels = set()
-    for part in parts:
-        for sentence in part:
-            labels.update(tags_of(sentence))
-    labels = sorted(labels)
-    return Texts(
-        source,
-        parts,
-        vocabulary,
-        once,
-        labels,
-        train=Sentences(parts[0], vocabulary, labels, args, train=True),
-        val=Sentences(parts[1], vocabulary, labels, args, train=False),
-        test=Sentences(parts[2], vocabulary, labels, args, train=False),
-    )
-
-
-def load_reviews(args, source):
-    """Reviews with a label each, cut into words as in lesson 05, as Texts."""
-    reviews = utils.load_reviews(args, source)
-    vocabulary = utils.review_vocabulary(reviews, MAX_VOCAB)
-    parts = []
-    batches = []
-    for part in reviews.parts:  # training comes first
-        parts.append(list(zip(part.texts, part.labels, strict=True)))
-        tensors = utils.encode_reviews(part, len(vocabulary), MAX_LENGTH)
-        classes = [reviews.labels.index(label) for label in part.labels]
-        tensors["label"] = torch.tensor(classes)  # (N,)
-        train = len(batches) == 0
-        bucket = choose_bucket(args, train)
-        batches.append(
-            utils.Batches(tensors, args.batch_size, args.device, train, bucket)
-        )
-    once = len(vocabulary)  # none: with so many texts, rare words are <unk> already
-    return Texts(source, parts, vocabulary, once, reviews.labels, *batches)
-
-
-def show_one_sentence(data):
-    """Print one training sentence on its way from the file to the tensors."""
-    sentences = data.parts[0]
-    rows = range(len(sentences))
-    short = [row for row in rows if 4 <= len(sentences[row]) <= 6]
-    chosen = short[0] if short else 0
-    # Beside a sentence of two words more, so that padding can be seen.
-    wanted = len(sentences[chosen]) + 2
-    longer = min(rows, key=lambda row: abs(len(sentences[row]) - wanted))
-    batch = data.train.take(torch.tensor([chosen, longer]))
-    print("\nOne sentence on its way from the file to the network:")
-    print("  word            its id  its tag      its letters, between the two marks")
-    for place, (word, tag) in enumerate(sentences[chosen]):
-        number = int(batch["text"][0, place])
-        label = f"{tag} = {int(batch['label'][0, place])}"
-        letters = " ".join(map(str, spell(word)[:9]))
-        print(f"  {word[:14]:<14}{number:>8}  {label:<12} {letters}")
-    print(f"Beside a sentence of {len(sentences[longer])} words it is filled up:")
-    print(f"  text     {batch['text'][0].tolist()}: 0 is padding")
-    print(f"  label    {batch['label'][0].tolist()}: {NO_TAG}, there is no tag")
-    print(f"  length   {batch['text_length'][0]}")
-    shape = tuple(batch["letters"].shape)
-    print(f"  letters  {shape}: 2 sentences, T words, W letters, marks included")
-
-
-def show_one_review(data):
-    """Print one training review on its way from the file to the tensors."""
-    text, label = data.parts[0][0]
-    words = utils.split_words(text)
-    ids = data.train.data["text"][0].tolist()
-    length = int(data.train.lengths["text_length"][0])
-    print("\nOne review on its way from the file to the network (see lesson 05):")
-    print(f"  text     {text[:60]!r} ...")
-    print(f"  words    {' '.join(words[:10])} ... {len(words)} in all")
-    print(f"  ids      {ids[:10]} ...; 1 is <unk>, a rare word")
-    print(f"  length   {length}; of more than {MAX_LENGTH}, half from each end stay")
-    print(f"  label    {label} = {data.labels.index(label)}")
+# These two sentences are all the data that section 2 needs.  The data to learn from,
+# film reviews and tagged sentences, are looked at in section 3, where training begins.
 
 
 # ====================================================================================
 # 2. Model
 # ====================================================================================
 #
-# First as one would write it with PyTorch, then what it does inside.  The numbers of
-# the examples are random: they are about where things stand, not about what is learned.
+# How does one build two readers?  First as one would write it with PyTorch, then what
+# it does inside.  The numbers of the examples are random: they are about where things
+# stand, not about what is learned.
 
 
 def opening_vectors(size):
@@ -499,7 +183,12 @@ def as_text(numbers):
 
 def apart(ours, theirs):
     """The largest difference between two tensors of one shape, as a text."""
-    return f"{(ours - theirs).abs().max().item():.0e} apart"
+    gap = (ours - theirs).abs().max().item()
+    if gap == 0:
+        return "equal"
+    if gap < 0.001:
+        return f"{gap:.0e} apart"
+    return f"{gap:.2f} apart"
 
 
 def show_two_directions_in_pytorch():
@@ -508,7 +197,7 @@ def show_two_directions_in_pytorch():
     x = opening_vectors(4)  # (B, T, E) = (2, 5, 4)
     layer = nn.LSTM(4, 3, batch_first=True, bidirectional=True).double()  # H = 3
     with torch.no_grad():
-        output, (h_n, _) = layer(x)  # (2, 5, 6), (2, 2, 3)
+        output, (h_n, c_n) = layer(x)  # (2, 5, 6), (2, 2, 3), (2, 2, 3)
     forwards = output[:, :, :3]  # (B, T, H): f_t, the first half
     backwards = output[:, :, 3:]  # (B, T, H): b_t, the second half
     print("\nTwo directions as one would write them, on the two opening sentences:")
@@ -517,6 +206,7 @@ def show_two_directions_in_pytorch():
     print(f"  x       {tuple(x.shape)}  B = 2 sentences, T = 5 words, E = 4")
     print(f"  output  {tuple(output.shape)}  at each word f_t, then b_t; H = 3 each")
     print(f"  h_n     {tuple(h_n.shape)}  2 directions, B = 2, H = 3: where each ended")
+    print(f"  c_n     {tuple(c_n.shape)}  the same of the LSTM's memory")
     print("output of the first sentence:")
     print(f"  {'':<9}{'f_t':<21}b_t")
     words = words_of(OPENING[0])
@@ -529,16 +219,25 @@ def show_two_directions_in_pytorch():
         left = as_text(forwards[0, t])
         right = as_text(backwards[0, t])
         print(f"  {words[t]:<8} {left}    {right}{note}")
-    print(f"  f_5 and h_n[0] are {apart(forwards[:, -1], h_n[0])};", end=" ")
-    print(f"b_1 and h_n[1] {apart(backwards[:, 0], h_n[1])}")
+    print(f"  f_5 and h_n[0]: {apart(forwards[:, -1], h_n[0])};", end=" ")
+    print(f"b_1 and h_n[1]: {apart(backwards[:, 0], h_n[1])}")
     print("A trap: output[:, -1], the row of boat, is not the last state of both:")
     print("its b_5 has read one word.  The last states of both are h_n[0] and h_n[1].")
+    print("(Where texts have padding, that holds only if they are packed: see below.)")
     print("At watches, the first sentence against the second:")
-    print(f"  f_3 is {apart(forwards[0, RIDDLE], forwards[1, RIDDLE])};", end=" ")
-    print(f"b_3 is {apart(backwards[0, RIDDLE], backwards[1, RIDDLE])}")
+    print(f"  f_3: {apart(forwards[0, RIDDLE], forwards[1, RIDDLE])};", end=" ")
+    print(f"b_3: {apart(backwards[0, RIDDLE], backwards[1, RIDDLE])}")
     print("Whatever one trains on f_3 alone must give both words the same tag.")
 
 
+# With several layers, each layer has its two readers.  output is that of the last layer
+# alone.  h_n and c_n hold all of them, (2 L, B, H) for L layers, in this order:
+#
+#     h_n[0]  layer 1 forwards        h_n[2]  layer 2 forwards
+#     h_n[1]  layer 1 backwards       h_n[3]  layer 2 backwards        and so on
+#
+# So h_n[-2] and h_n[-1] are the last layer's.
+#
 # What happens inside?  There are two cells, each with weights of its own.  One is fed
 # the words in their order.  The other is fed the words turned round, last word first;
 # its states are turned round once more, so that b_t stands at word t:
@@ -549,8 +248,9 @@ def show_two_directions_in_pytorch():
 #     turned back        b_1      b_2      b_3      b_4      b_5
 #
 # The two never speak to each other.  They only meet where f_t and b_t are put side by
-# side, and whoever takes the pair (a linear layer, the next layer) sees both.
-# (Schuster and Paliwal, 1997.)
+# side.  (One could also add the two, or take their mean.  Side by side nothing is lost,
+# and what comes next can weigh each number by itself.)  The idea is by Schuster and
+# Paliwal (1997).
 
 
 def read_in_order(cell, x):
@@ -579,7 +279,7 @@ def cells_of(layer):
     for weights in layer.all_weights:  # of each direction: W_ih, W_hh, b_ih, b_hh
         cell = nn.LSTMCell(layer.input_size, layer.hidden_size)
         for ours, theirs in zip(cell.parameters(), weights, strict=True):
-            ours.data = theirs.data
+            ours.data = theirs.data  # the same numbers, and in the same precision
         cells.append(cell)
     return cells
 
@@ -595,16 +295,46 @@ def show_two_cells():
         ours = two_directions_by_hand(x, forward_cell, backward_cell)  # (5, 4)
         theirs, _ = both(x.unsqueeze(0))  # (1, 5, 4)
     print("\nInside: two cells, one fed the words, one fed the words turned round")
-    print(f"  our states and those of nn.LSTM are {apart(ours, theirs[0])}")
+    print(f"  our states and those of nn.LSTM: {apart(ours, theirs[0])}")
     print(f"  weights: {utils.count_parameters(one)} in one direction,", end=" ")
     print(f"{utils.count_parameters(both)} in two: twice as many, and twice the work")
 
 
-# So far no sentence had padding.  In a batch, shorter texts are filled up at the end.
-# From left to right that is harmless: padding comes after the words, when their states
-# have already been made.  From right to left it comes first!  The reader would begin
-# with padding, and every state at a word would depend on how much of it there was, that
-# is on the longest text that happens to stand in the same batch.
+# How do the two learn?  Say the tag of watches was wrong.  The error goes back through
+# f_3 to the words on its left, and through b_3 to the words on its right: it is
+# back-propagation through time (lesson 04), once in each direction.  The two cells
+# share no weight.  They learn together only because the layer above adds up what both
+# say, and both get their part of the same error.
+
+
+def show_how_both_learn():
+    """Print which words an error at watches reaches, through f_3 and through b_3."""
+    torch.manual_seed(7)
+    x = opening_vectors(4)[:1].requires_grad_()  # (1, T, E) = (1, 5, 4)
+    layer = nn.LSTM(4, 3, batch_first=True, bidirectional=True).double()
+    output, _ = layer(x)  # (1, 5, 6)
+    halves = {
+        "through f_3": output[0, RIDDLE, :3],  # (H,)
+        "through b_3": output[0, RIDDLE, 3:],  # (H,)
+    }
+    print("\nHow the two learn: how much of an error at watches reaches each word?")
+    words = words_of(OPENING[0])
+    print(f"  {'':<14}" + "".join(f"{word:<9}" for word in words).rstrip())
+    for name, state in halves.items():
+        (gradient,) = torch.autograd.grad(state.sum(), x, retain_graph=True)
+        lengths = gradient[0].norm(dim=1)  # (T,): of each word's gradient
+        cells = "".join(f"{length:<9.3f}" for length in lengths.tolist())
+        print(f"  {name:<14}{cells.rstrip()}")
+    print("(It is the length of the gradient at each word's vector.)  The left reader")
+    print("learns from watches and what stands before it, the right reader from")
+    print("watches and what comes after it.")
+
+
+# So far no sentence had padding.  In a batch, shorter texts are filled up at the end
+# (lesson 01).  The reader from the left comes to the padding last, when the states at
+# the words have already been made.  The reader from the right comes to it first!  Every
+# state b_t at a word would depend on how much padding there was, that is on the longest
+# text that happens to stand in the same batch.
 #
 # So we must not turn round the row, but the words in the row, and leave padding where
 # it is.  Of a text of 3 words in a row 5 wide:
@@ -626,68 +356,87 @@ def reversed_places(length, width):
     return places
 
 
+# The same for a whole batch at once, without a loop.  In the comments: a row of 3 words
+# in a batch 5 wide.
+
+
+def turn_words_round(x, lengths):
+    """x (B, T, E), lengths (B,): each row's words in reverse, padding where it was."""
+    steps = torch.arange(x.shape[1], device=x.device)  # (T,): 0 1 2 3 4
+    lengths = lengths.to(x.device).unsqueeze(1)  # (B, 1): 3
+    from_end = lengths - 1 - steps  # (B, T): 2 1 0 -1 -2
+    places = torch.where(from_end < 0, steps, from_end)  # (B, T): 2 1 0 3 4
+    # Row i, place t of the result is x[i, places[i, t]].
+    return torch.take_along_dim(x, places.unsqueeze(2), dim=1)  # (B, T, E)
+
+
 def show_reading_backwards():
-    """Print a padded row with its words turned round, by hand and by rnn_utils."""
+    """Print a padded row with its words turned round, by a loop and as a batch."""
     row = ["We", "swim", ".", "-", "-"]
     places = reversed_places(length=3, width=5)
     print("\nTurning round the words of a padded row:")
     print(f"  lengths 3, T 5: {' '.join(map(str, places))}")
     print(f"  {' '.join(row)}   becomes   {' '.join(row[place] for place in places)}")
     x = torch.randn(2, 5, 3)  # (B, T, E): a row of 3 words, and a row of 5
+    lengths = torch.tensor([3, 5])
     first = x[0, reversed_places(length=3, width=5)]  # (T, E)
     second = x[1, reversed_places(length=5, width=5)]
-    ours = torch.stack([first, second])  # (B, T, E)
-    theirs = utils.reverse_padded(x, torch.tensor([3, 5]))  # (B, T, E)
-    print(f"  utils.reverse_padded does it for a batch: {apart(ours, theirs)}")
-    again = utils.reverse_padded(theirs, torch.tensor([3, 5]))
-    print(f"  and twice is not at all: {apart(again, x)}")
+    by_loop = torch.stack([first, second])  # (B, T, E)
+    at_once = turn_words_round(x, lengths)  # (B, T, E)
+    shared = utils.reverse_padded(x, lengths)
+    print(f"  a batch, turned row by row and all at once: {apart(by_loop, at_once)}")
+    print(f"  utils.reverse_padded, for later lessons: {apart(at_once, shared)}")
+    again = turn_words_round(at_once, lengths)
+    print(f"  turned twice, and the original: {apart(again, x)}")
 
 
 # PyTorch's own cure is packing (lesson 01): pack_padded_sequence takes the padding out
-# and tells the layer how long each text is, so that the reader from the right begins at
-# each text's own last word.  Here is the damage without it.
+# and tells the layer how long each text is.  Then the reader from the right begins at
+# each text's own last word, and the reader from the left stops there.  What happens
+# without it?
 
 
 def read_packed(layer, x, lengths):
-    """output of a bidirectional layer for a padded batch, packed: (B, T, 2 H)."""
+    """A bidirectional nn.LSTM on a padded batch, packed: output (B, T, 2 H), and h_n."""
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    output, _ = layer(packed)
+    output, (h_n, _) = layer(packed)
     output, _ = pad_packed_sequence(output, batch_first=True)  # 0 on padding
-    return output
+    return output, h_n
 
 
 def show_what_padding_does():
-    """Print one state of a short text: alone, then in a batch, packed and unpacked."""
+    """Print states of a short text: alone, then in a batch, packed and unpacked."""
     torch.manual_seed(7)
-    layer = nn.LSTM(3, 4, batch_first=True, bidirectional=True).double()
+    layer = nn.LSTM(3, 2, batch_first=True, bidirectional=True).double()  # H = 2
     x = torch.randn(2, 6, 3, dtype=torch.double)  # (B, T, E)
     x[1, 2:] = 0.0  # the second text has two words; the rest of its row is padding
     lengths = torch.tensor([6, 2])
     with torch.no_grad():
-        alone, _ = layer(x[1:, :2])  # (1, 2, 8): no padding at all
-        packed = read_packed(layer, x, lengths)  # (2, 6, 8)
-        unpacked, _ = layer(x)  # (2, 6, 8): as if padding were words
-    outputs = {
-        "alone": alone[0],  # (2, 8)
-        "beside a text of 6, packed": packed[1],  # (6, 8)
-        "beside a text of 6, unpacked": unpacked[1],  # (6, 8)
+        alone, (last_alone, _) = layer(x[1:, :2])  # (1, 2, 4): no padding at all
+        packed, last_packed = read_packed(layer, x, lengths)  # (2, 6, 4)
+        unpacked, (last_unpacked, _) = layer(x)  # (2, 6, 4): as if padding were words
+    states = {
+        "alone": (alone[0, 0], last_alone[0, 0]),  # (2 H,), (H,)
+        "beside a text of 6, packed": (packed[1, 0], last_packed[0, 1]),
+        "beside a text of 6, unpacked": (unpacked[1, 0], last_unpacked[0, 1]),
     }
-    print("\nThe damage of padding: a text of 2 words, its states at the first of them")
-    print(f"  {'':<30}{'f_1':<27}b_1")
-    for name, states in outputs.items():
-        left = as_text(states[0, :4])
-        right = as_text(states[0, 4:])
-        print(f"  {name:<30}{left:<27}{right}")
-    print("Reading it: unpacked, b_1 is not what it is alone.  The text's answer would")
-    print("change with the company it keeps.  From the left, padding does no harm.")
+    print("\nThe damage of padding: a text of 2 words")
+    print(f"  {'':<30}{'f_1':<15}{'b_1':<15}h_n[0], where f ended")
+    for name, (first_word, last) in states.items():
+        f_1 = as_text(first_word[:2])
+        b_1 = as_text(first_word[2:])
+        print(f"  {name:<30}{f_1:<15}{b_1:<15}{as_text(last)}")
+    print("Reading it: unpacked, b_1 is not what it is alone, since b began in the")
+    print("padding.  h_n[0] is not either: f has read on, through the padding.  Only")
+    print("f_1 is safe.  A text's answer would change with the company it keeps.")
 
 
-# Turning the words round (utils.reverse_padded) does the same as packing.  Which one to
-# take?  On a CPU, PyTorch goes through a packed batch step by step in slow code: for 64
-# reviews of 300 words, forwards and back, packing took 4.3 s, turning round 0.5 s (one
-# thread).  So this lesson turns round, and what it does can be seen.
+# Turning the words round does the same as packing.  Which one to take?  On a CPU,
+# PyTorch goes through a packed batch step by step in slow code: for 64 reviews of 300
+# words, forwards and back, packing took 4.3 s, turning round 0.5 s (one thread).  So
+# this lesson turns round, and what it does can be seen.
 
-CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  # GRU: lesson 06
 BOTH = "both directions"
 FORWARDS = "forwards only"
 
@@ -696,8 +445,9 @@ class Reader(nn.Module):
     """Recurrent layers, each with one cell reading forwards and one reading backwards.
 
     cell: "lstm, both directions", "gru, forwards only" and so on.  In the first layer
-    f_t knows words 1 to t, and b_t words t to T.  A second layer is fed the pairs:
-    there, both know the whole text at every word.
+    f_t knows words 1 to t, and b_t words t to T.  The second layer's two readers are
+    both fed the pairs (f_t, b_t) of the first: there each of them knows something of
+    the whole text at every word.
     """
 
     def __init__(self, size, cell, hidden, layers, dropout):
@@ -706,8 +456,9 @@ class Reader(nn.Module):
         directions = 2 if direction == BOTH else 1
         self.hidden = hidden  # H
         self.size = directions * hidden  # D
-        # False (--no-packing): read backwards straight through the padding.
-        self.packing = True
+        # Whether the reader is told where each text ends.  --no-packing says False:
+        # then it reads backwards straight through the padding.
+        self.knows_lengths = True
         self.layers = nn.ModuleList()
         for _ in range(layers):
             cells = nn.ModuleList()
@@ -719,16 +470,16 @@ class Reader(nn.Module):
 
     def forward(self, x, lengths):
         """x (B, T, E), lengths (B,) -> the states at every word (B, T, D)."""
-        if not self.packing:  # as if every text filled its row
+        if not self.knows_lengths:  # as if every text filled its row
             lengths = torch.full_like(lengths, x.shape[1])
         for number, cells in enumerate(self.layers):
             if number > 0:
                 x = self.dropout(x)
             states, _ = cells[0](x)  # (B, T, H): f_1 ... f_T
             if len(cells) == 2:
-                turned = utils.reverse_padded(x, lengths)  # (B, T, E)
+                turned = turn_words_round(x, lengths)  # (B, T, E)
                 backwards, _ = cells[1](turned)  # (B, T, H): b_T ... b_1
-                backwards = utils.reverse_padded(backwards, lengths)  # b_1 ... b_T
+                backwards = turn_words_round(backwards, lengths)  # b_1 ... b_T
                 states = torch.cat([states, backwards], dim=2)  # (B, T, 2 H)
             x = states
         return x  # the states at padding mean nothing: nobody may use them
@@ -739,11 +490,13 @@ def show_reader_equals_packing():
     torch.manual_seed(7)
     packed = nn.LSTM(3, 4, num_layers=2, batch_first=True, bidirectional=True).double()
     reader = Reader(3, f"lstm, {BOTH}", 4, layers=2, dropout=0.0).double()
+    # Both keep their weights in the order of h_n: layer 1 forwards, layer 1 backwards,
+    # layer 2 forwards, layer 2 backwards.
     for ours, theirs in zip(reader.parameters(), packed.parameters(), strict=True):
         ours.data.copy_(theirs.data)
     x = torch.randn(3, 6, 3, dtype=torch.double)  # (B, T, E)
     lengths = torch.tensor([2, 6, 3])
-    theirs = read_packed(packed, x, lengths)  # (3, 6, 8), 0 on padding
+    theirs, _ = read_packed(packed, x, lengths)  # (3, 6, 8), 0 on padding
     real = utils.length_mask(lengths, 6).unsqueeze(2)  # (3, 6, 1)
     ours = reader(x, lengths) * real  # (3, 6, 8)
     # Some loss or other, the same for both: its gradients must be the same as well.
@@ -758,22 +511,37 @@ def show_reader_equals_packing():
     print(f"  states {apart(ours, theirs)}, gradients {max(gaps):.0e} apart")
 
 
-# The reader is the heart of two networks:
+# Now there is a Reader, and it is the heart of two networks:
 #
 #     words         The        team       watches    the        boat
 #     vectors       x_1        x_2        x_3        x_4        x_5
 #     the Reader    f_1 b_1    f_2 b_2    f_3 b_3    f_4 b_4    f_5 b_5
 #                    |          |          |          |          |
-#     tags           v          v          v          v          v
-#                   DET        NOUN       VERB       DET        NOUN      one a word
+#                    v          v          v          v          v
+#     tags          DET        NOUN       VERB       DET        NOUN
 #
-#     a review      of each number the largest of all words --> pos       one a text
+# For tags, each pair of states gives the answer for its word.  For a review, all pairs
+# together must give one answer.  How?
 #
 # --- one answer a text --------------------------------------------------------------
 #
-# A review gets one answer.  At each of its words there are D state numbers.  Of each
-# number we take the largest value at any real word (max pooling, lesson 05): "did this
-# unit find what it looks for, anywhere?"  Padding is left out: -inf never is largest.
+# At each word of a review there are D numbers, f_t and b_t side by side.  Of each
+# number we take the largest value that it has at any real word (max pooling, lesson
+# 05).  With three words and D = 4:
+#
+#                word 1     word 2     word 3     the largest
+#     f_t        0.1        0.7        0.2        0.7
+#               -0.3       -0.6       -0.1       -0.1
+#     b_t        0.4       -0.2        0.0        0.4
+#                0.5        0.6        0.8        0.8      --> scores --> pos
+#
+# Each number may be seen as a question, "was there a word of praise?", and the largest
+# value says whether the answer was yes anywhere.
+#
+# Many programs take the two last states instead, h_n[0] and h_n[1] of above.  Then f
+# must carry what it found at the first words over all the words that follow, and b what
+# it found at the last ones.  The largest value is fetched from where it was found.
+# (Lesson 05 measures several ways: --compare pooling.)
 
 WORD_SIZE = 100  # numbers for each word
 
@@ -783,7 +551,10 @@ class ReviewNetwork(nn.Module):
 
     def __init__(self, words, classes, cell, hidden, layers, dropout):
         super().__init__()
+        # Row 0 is padding.  It need not be zeros: nobody uses what is made of it.
         self.embed = nn.Embedding(words, WORD_SIZE)
+        # Small at the start (PyTorch's own numbers are ten times as large), so that a
+        # word that is loud later is one that training has made loud.
         nn.init.normal_(self.embed.weight, std=0.1)
         self.reader = Reader(WORD_SIZE, cell, hidden, layers, dropout)
         self.dropout = nn.Dropout(dropout)
@@ -794,17 +565,40 @@ class ReviewNetwork(nn.Module):
         lengths = batch["text_length"]
         x = self.dropout(self.embed(batch["text"]))  # (B, T, E)
         states = self.reader(x, lengths)  # (B, T, D)
-        real = utils.length_mask(lengths, x.shape[1], x.device).unsqueeze(2)
-        largest = states.masked_fill(~real, -torch.inf).amax(1)  # (B, D)
-        return self.output(self.dropout(largest)).float()  # (B, C)
+        real = utils.length_mask(lengths, x.shape[1], x.device)  # (B, T)
+        # Padding becomes -inf, which is never the largest.
+        states = states.masked_fill(~real.unsqueeze(2), -torch.inf)
+        largest = states.amax(1)  # (B, D)
+        scores = self.output(self.dropout(largest))  # (B, C)
+        return scores.float()  # with --precision bf16, back to full precision
 
 
-# --- the letters of a word ----------------------------------------------------------
+# --- one answer a word: the letters of a word -----------------------------------------
 #
-# The tagger needs more than which word it is: see section 1.  How do letters become a
-# vector?  A filter is a small pattern of, say, three letters.  It is laid upon the word
-# at every place, and each time tells how well the letters fit.  Of all places only the
-# best counts: "is there an -ing anywhere?"
+# For a tag the network needs more than which word it is.  Of the 25,094 words of EWT's
+# test sentences, 1,882 do not occur in training.  As words these are all the same,
+# <unk>.  But "googling" ends like a verb, and "Ashburn" begins like a name: the letters
+# still tell.
+#
+# Every word becomes a row of numbers: the bytes of its letters, between a mark for the
+# beginning and one for the end.  So "begins with M" and "ends in ing" can be seen.
+
+MAX_LETTERS = 20  # bytes kept of a word
+BEGIN = 1  # the two marks; no text holds the bytes 1 and 2
+END = 2
+
+
+def spell(word):
+    """A word as numbers: the bytes of its letters between two marks.
+
+    "is" -> 1 105 115 2.  é has two bytes; so 256 numbers are enough for all scripts.
+    """
+    return [BEGIN, *word.encode()[:MAX_LETTERS], END]
+
+
+# How do these numbers become a vector?  By filters.  A filter is a small pattern of,
+# say, three letters.  It is laid upon the word at every place, and each time tells how
+# well the letters fit.  Of all places only the best counts: "is there an -ing anywhere?"
 #
 #     ^ s i n g i n g $          ^ and $ are the marks of beginning and end
 #     [...]                      how well does ^si fit?
@@ -815,7 +609,8 @@ class ReviewNetwork(nn.Module):
 # That is a convolutional network over letters (CNN).  We do not write the patterns: a
 # filter's numbers are weights, and training finds the ones that help to tag.  Before
 # the filters, every letter becomes a vector of 32 numbers, so that a pattern can say
-# "a vowel, then an n" and not only "exactly in".
+# "a vowel, then an n" and not only "exactly in".  Half of the filters are three letters
+# wide, as -ing or un- are, half five, for -able or -tion with what stands beside them.
 
 
 def show_one_filter():
@@ -837,17 +632,24 @@ def show_one_filter():
     print("and learns the weights.")
 
 
+# One thing differs in the network.  There a filter may hang over the word's ends
+# (padding="same"), so that its middle comes to lie upon every sign: 9 places for the 9
+# signs of ^singing$, where the example had 7.
+
+
 class LetterFilters(nn.Module):
     """For each word, how well each filter of 3 or 5 letters fits at its best place."""
 
     def __init__(self, size):
         super().__init__()
-        self.embed = nn.Embedding(256, 32, padding_idx=0)  # row 0 stays all zeros
+        # Here row 0, what follows a word, must be zeros: a filter that hangs over the
+        # end of a word reads it.
+        self.embed = nn.Embedding(256, 32, padding_idx=0)
         self.three = nn.Conv1d(32, size // 2, 3, padding="same")
         self.five = nn.Conv1d(32, size // 2, 5, padding="same")
 
     def forward(self, letters):
-        """letters (..., W), ids of bytes, 0 behind the word -> (..., size)."""
+        """letters (..., W), ids of bytes, 0 after the word -> (..., size)."""
         rows = letters.reshape(-1, letters.shape[-1])  # (R, W): a row for each word
         x = self.embed(rows).transpose(1, 2)  # (R, 32, W): Conv1d wants places last
         fits = torch.cat([self.three(x), self.five(x)], dim=1)  # (R, size, W)
@@ -879,7 +681,7 @@ def filters_by_hand(x, filters):
 
 
 def show_filters_by_hand():
-    """Print how far the loop is from LetterFilters, on a word with padding behind."""
+    """Print how far the loop is from LetterFilters, on a word with padding after it."""
     torch.manual_seed(7)
     filters = LetterFilters(8).double()
     table, lengths = utils.pad([spell("singing"), spell("multiplication")])  # (2, W)
@@ -893,7 +695,11 @@ def show_filters_by_hand():
     print(f"word: {len(ours)} filters, {apart(ours, theirs)}")
 
 
-# --- one answer a word --------------------------------------------------------------
+# The tagger puts side by side, for every word, the vector of the word and what the
+# filters found in its letters.  The Reader reads these.  (Ma and Hovy, 2016, did the
+# same for tags and names, with one layer more: see the end of section 4.)  It is right
+# at 0.78 to 0.79 of EWT's new words (three seeds); to call each of them a noun, the
+# commonest tag, is right at 0.29.
 
 
 class Tagger(nn.Module):
@@ -945,6 +751,128 @@ NETWORKS = {"classify": ReviewNetwork, "tag": Tagger}
 # 3. Training
 # ====================================================================================
 #
+# What do the networks learn from?
+#
+#     --task classify   film reviews, each with a label, neg or pos (lesson 05)
+#     --task tag        sentences in which people have given every word its tag: UD
+#                       English EWT, texts from the web, that is mails, reviews and
+#                       questions
+#
+# Without the real data, made-up samples take their place.  How files are read and
+# batches made of them stands in section 5: the story does not need it.  Here the data
+# are only looked at.
+
+TAG_MEANINGS = {
+    "ADJ": "adjective: what something is like",
+    "ADP": "adposition: in, of, with",
+    "ADV": "adverb: how, when, where",
+    "AUX": "helps a verb (can, will), or is a form of be",
+    "CCONJ": "joins equals: and, or, but",
+    "DET": "determiner: which one, how many",
+    "INTJ": "interjection: a call",
+    "NOUN": "noun: a thing, a person, an idea",
+    "NUM": "number",
+    "PART": "particle: not, 's, the to of to go",
+    "PRON": "pronoun: stands for a noun",
+    "PROPN": "name of a person, a place, a firm",
+    "PUNCT": "punctuation",
+    "SCONJ": "begins a clause: that, if, because",
+    "SYM": "symbol: $, %, a smiley",
+    "VERB": "verb: what somebody does",
+    "X": "none of these, such as a web address",
+}
+MAX_LENGTH = 400  # words kept of a review: of a longer one, half from each end
+NO_TAG = -1  # on padding: a class that does not exist
+
+
+def count_tags(sentences):
+    """word in lower case -> Counter of the tags that it has in these sentences."""
+    counts = defaultdict(Counter)
+    for sentence in sentences:
+        for word, tag in sentence:
+            counts[word.lower()][tag] += 1
+    return counts
+
+
+def show_tags(data):
+    """Print the list of tags with examples, and words that have several."""
+    counts = count_tags(data.parts[0])
+    words_with = defaultdict(Counter)  # the same the other way round: tag -> words
+    for word, tags in counts.items():
+        for tag, count in tags.items():
+            words_with[tag][word] += count
+    total = sum(words.total() for words in words_with.values())
+    print(f"\nThe tags of {data.source.label}, in training:")
+    print(f"  {'tag':<7}{'share':>6}  {'commonest words':<24}meaning")
+    for tag in data.labels:
+        share = words_with[tag].total() / total
+        common = " ".join(word for word, _ in words_with[tag].most_common(3))
+        meaning = TAG_MEANINGS.get(tag, "")
+        print(f"  {tag:<7}{share:>6.1%}  {common[:22]:<24}{meaning}")
+
+    def uses_besides_the_commonest(word):
+        return counts[word].total() - max(counts[word].values())
+
+    several = [word for word in counts if len(counts[word]) > 1]
+    several.sort(key=uses_besides_the_commonest, reverse=True)
+    print(f"{len(several):,} words have several tags: their neighbours must decide.")
+    for word in several[:4]:
+        uses = [f"{tag} {count:,}" for tag, count in counts[word].most_common(4)]
+        print(f"  {word:<10}{', '.join(uses)}")
+
+
+# A network needs numbers in a rectangle.  Of the sentences of a batch, T the words of
+# the longest, these are made:
+#
+#     text      (B, T)      which word it is, in lower case: "The" and "the" are one
+#     letters   (B, T, W)   how it is spelled, capital letters and all
+#     label     (B, T)      which tag it has
+#
+# Shorter sentences are filled up (lesson 01).  On the filling there is no tag, and it
+# must be told from every real one: NO_TAG.
+
+
+def show_one_sentence(data):
+    """Print one training sentence on its way from the file to the tensors."""
+    sentences = data.parts[0]
+    rows = range(len(sentences))
+    short = [row for row in rows if 4 <= len(sentences[row]) <= 6]
+    chosen = short[0] if short else 0
+    # Beside a sentence of two words more, so that padding can be seen.
+    wanted = len(sentences[chosen]) + 2
+    longer = min(rows, key=lambda row: abs(len(sentences[row]) - wanted))
+    batch = data.train.take(torch.tensor([chosen, longer]))
+    print("\nOne sentence on its way from the file to the network:")
+    print("  word            its id  its tag      its letters, between the two marks")
+    for place, (word, tag) in enumerate(sentences[chosen]):
+        number = int(batch["text"][0, place])
+        label = f"{tag} = {int(batch['label'][0, place])}"
+        letters = " ".join(map(str, spell(word)[:9]))
+        print(f"  {word[:14]:<14}{number:>8}  {label:<12} {letters}")
+    print(f"Beside a sentence of {len(sentences[longer])} words it is filled up:")
+    print(f"  text     {batch['text'][0].tolist()}: 0 is padding")
+    print(f"  label    {batch['label'][0].tolist()}: {NO_TAG}, there is no tag")
+    print(f"  length   {batch['text_length'][0]}")
+    shape = tuple(batch["letters"].shape)
+    print(f"  letters  {shape}: 2 sentences, T words, W letters, marks included")
+
+
+def show_one_review(data):
+    """Print one training review on its way from the file to the tensors."""
+    text, label = data.parts[0][0]
+    words = utils.split_words(text)
+    ids = data.train.data["text"][0].tolist()
+    length = int(data.train.lengths["text_length"][0])
+    print("\nOne review on its way from the file to the network (see lesson 05):")
+    print(f"  text     {text[:60]!r} ...")
+    print(f"  words    {' '.join(words[:10])} ... {len(words)} in all")
+    print(f"  ids      {ids[:10]} ...; 1 is <unk>, a rare word")
+    print(f"  length   {length}; of more than {MAX_LENGTH}, half from each end stay")
+    print(f"  label    {label} = {data.labels.index(label)}")
+
+
+# --- what counts in training ----------------------------------------------------------
+#
 # The loop is `utils.fit`, opened in lesson 04.  It wants one function from us, which
 # returns the loss of every real item.  For reviews an item is a review.  For tags it is
 # a word; and the (B, T) places of a batch hold padding too.  There is no right answer
@@ -963,7 +891,8 @@ def show_loss_of_real_words():
         ]
     )
     label = torch.tensor([[0, 1, 2], [1, 2, NO_TAG]])  # (B, T)
-    print("\nThe loss of a word: minus the log of the probability of its right tag")
+    print("\nThe loss where every word has an answer, as in the small trial below:")
+    print("minus the log of the probability of the word's right tag.")
     total = 0.0
     words = 0
     for row, sentence in enumerate(sentences):
@@ -981,6 +910,12 @@ def show_loss_of_real_words():
     real = label != NO_TAG  # (B, T)
     theirs = F.cross_entropy(scores[real], label[real])
     print(f"  F.cross_entropy over the real words alone = {theirs:.4f}")
+    filled = label.masked_fill(~real, 0)  # as if padding were a word, its tag PRON
+    wrong = F.cross_entropy(scores.flatten(0, 1), filled.flatten())
+    print(f"  wrong: with the padding as a sixth word, a PRON = {wrong:.4f}")
+
+
+# M are the answers of a batch: its B reviews, or its real words.
 
 
 def measure(model, batch):
@@ -999,19 +934,202 @@ def measure(model, batch):
 
 
 def train_model(config, data, args, feeds=None):
-    """A new model from --seed, trained: (model, records).  No `feeds`: no files."""
+    """A new model from --seed, trained: (model, records).
+
+    feeds: what a saved file needs beside the weights.  Without it this is a side
+    experiment, which prints nothing and leaves no file.
+    """
     utils.set_seed(args.seed)
     model = NETWORKS[args.task](**config).to(args.device)
-    model.reader.packing = not args.no_packing
+    model.reader.knows_lengths = not args.no_packing
     kept = config if feeds else None
-    # The best epoch is the one with the most right answers on validation.
+    # The best epoch is the one with the most right answers on validation; of equal
+    # ones, the first.
     records = utils.fit(
         model, measure, data.train, data.val, args, kept, feeds, monitor="val_accuracy"
     )
     return model, records
 
 
-# --- when reading backwards is cheating ---------------------------------------------
+# --- the small trial: what is the future worth? ---------------------------------------
+#
+# Now the title's question can be put to a test.  samples/tagged.conllu has 2,700
+# made-up sentences in pairs which begin alike and go on differently, as the opening
+# sentences do.  Two small taggers learn from them in seconds.  One has two directions.
+# The other reads forwards only, but has a larger state, so that both have as many
+# weights (`utils.cells_of_equal_size` tries sizes until the weights agree).  Everything
+# else is equal.
+#
+# A score alone says little.  Two more stand beside them.
+#
+# The first asks for no network at all: give each word the tag that it has most often in
+# training, and a new word the commonest tag of all.
+
+
+def most_frequent_tag(data, part):
+    """The baseline's scores (M, C): how often training gives each word each tag."""
+    counts = count_tags(data.parts[0])
+    overall = Counter()
+    for tags in counts.values():
+        overall.update(tags)
+    # For a new word, and between two tags of equal count, the commonest tag of all shall
+    # win.  So each tag gets half of its share on top: for NOUN 0.175 / 2 = 0.09.  That
+    # is less than one count, so it decides nothing else.
+    extra = {tag: overall[tag] / (2 * overall.total()) for tag in data.labels}
+    rows = []
+    for sentence in data.parts[part]:
+        for word, _ in sentence:
+            tags = counts.get(word.lower(), Counter())
+            rows.append([tags[tag] + extra[tag] for tag in data.labels])
+    return torch.tensor(rows)
+
+
+# The second: what is the most that any reader from left to right can reach, however
+# large, however long trained?  Where two sentences begin alike, it has the same state,
+# and must give the same tag.  The best that it can do is the commonest tag after that
+# beginning:
+#
+#     The team watches the boat      after "The team watches" it is VERB here
+#     The team watches were cheap    and NOUN here: one of the two must be wrong
+#
+# So count, for every beginning, how often its last word has each tag.  For the made-up
+# sentences, of which many begin alike, that is a true ceiling.  Real sentences hardly
+# ever begin alike, and counting them would say nothing.
+
+
+def left_to_right_ceiling(sentences):
+    """The best accuracy over the words of `sentences` for who sees no later word."""
+    tags_after = defaultdict(Counter)  # beginning -> tags of its last word
+    words = 0
+    for sentence in sentences:
+        beginning = ()
+        for word, tag in sentence:
+            beginning += (word,)
+            tags_after[beginning][tag] += 1
+            words += 1
+    best = sum(max(counts.values()) for counts in tags_after.values())
+    return best / words
+
+
+TRIAL = {
+    "task": "tag",
+    "quick": False,
+    "epochs": 4,
+    "batch_size": 64,
+    "lr": 0.02,
+    "clip": 1.0,
+    "weight_decay": 0.0,
+    "patience": 0,
+    "optimizer": "adam",
+    "accumulate": 1,
+    "precision": "fp32",
+    "no_packing": False,
+}
+
+
+def run_small_trial(args):
+    """Train and compare the two small taggers: their accuracies, name -> number.
+
+    How answers are collected and scored (`answer_all`, `score`) stands in section 4.
+    """
+    small = Namespace(**{**vars(args), **TRIAL})
+    source = utils.Source("sample", utils.SAMPLES / "tagged.conllu", real=False)
+    data = load_sentences(small, source)
+    config = {
+        "words": len(data.vocabulary),
+        "once": data.once,
+        "classes": len(data.labels),
+        "letters": False,  # no word of the test part is new
+        "cell": f"lstm, {BOTH}",
+        "hidden": 32,
+        "layers": 1,
+        "dropout": 0.2,
+    }
+    # The same with one direction, and with the hidden size that makes up for it.
+    cells = [f"lstm, {BOTH}", f"lstm, {FORWARDS}"]
+    shapes = utils.cells_of_equal_size(Tagger, config, cells)
+    truth = truth_of(data, TEST, small)  # (M,)
+    models = {}
+    rows = {}
+    right = {}
+    for name, shape in zip((BOTH, FORWARDS), shapes.values(), strict=True):
+        models[name], _ = train_model(shape, data, small)
+        scores = answer_all(models[name], data, TEST, small)  # (M, C)
+        found = score(scores, data, TEST, small)
+        right[name] = scores.argmax(1) == truth
+        rows[name] = {
+            "accuracy": found["accuracy"],
+            "ambiguous_accuracy": found["ambiguous_accuracy"],
+            "hidden": shape["hidden"],
+            "weights": utils.count_parameters(models[name]),
+        }
+    found = score(most_frequent_tag(data, TEST), data, TEST, small)
+    rows["commonest tag of a word"] = {
+        "accuracy": found["accuracy"],
+        "ambiguous_accuracy": found["ambiguous_accuracy"],
+    }
+    sentences = [*data.parts[0], *data.parts[1], *data.parts[2]]
+    ceiling = left_to_right_ceiling(sentences)
+    rows["ceiling, left to right"] = {"accuracy": ceiling}
+    title = f"The small trial: {len(sentences):,} made-up sentences"
+    utils.print_table(f"{title}, {len(truth):,} words to test", rows)
+    print("The ceiling is the most that any reader from left to right can reach, over")
+    print("all the sentences; on a part of them luck may lift it a little.")
+    compare_right(BOTH, right[BOTH], FORWARDS, right[FORWARDS])
+    ambiguous, _ = kinds_of_words(data, TEST)  # (M,)
+    wrong = ~right[FORWARDS]
+    print(f"{FORWARDS} is wrong {wrong.sum():,} times,", end=" ")
+    print(f"{(wrong & ambiguous).sum():,} of them at words that have several tags.")
+    print("These sentences are made so that what stands before such a word tells")
+    print("nothing about its tag: from the left one can hardly do better than the")
+    print("commonest tag.  Real text is kinder to a reader from the left.")
+    show_opening(models, data, small)
+    return {name: row["accuracy"] for name, row in rows.items()}
+
+
+@torch.no_grad()
+def show_opening(models, data, args):
+    """Print how the models (name -> model) tag the two sentences of the opening."""
+    known = set(data.labels)
+    if not all(known.issuperset(tags_of(sentence)) for sentence in OPENING):
+        return  # data with tags of their own
+    print("\nThe two sentences of the opening, tagged:")
+    chances_of = {name: [] for name in models}  # of watches being a verb or a noun
+    for sentence in OPENING:
+        words = words_of(sentence)
+        truth = tags_of(sentence)
+        rows = {"": [f"  {word}" for word in words]}
+        rows["truth"] = [f"  {tag}" for tag in truth]
+        for name, model in models.items():
+            scores = model(batch_of(words, data, args))[0]  # (5, C)
+            chances = scores.softmax(1)
+            answers = [data.labels[number] for number in chances.argmax(1).tolist()]
+            rows[name] = marked(answers, truth)
+            verb = chances[RIDDLE, data.labels.index("VERB")]
+            noun = chances[RIDDLE, data.labels.index("NOUN")]
+            chances_of[name].append(f"VERB {verb:.0%} NOUN {noun:.0%}")
+        print_columns(rows)
+    print("How likely is each for watches, in the first sentence, and in the second?")
+    print_columns(chances_of)
+    for name, (first, second) in chances_of.items():
+        if FORWARDS in name and first == second:
+            print(f"{name}: twice the same, since up to watches it has read the same.")
+            print("Which of the two it leans to is a guess.")
+    # Has training shown them these very sentences?
+    uses = count_tags(data.parts[0])["watches"]
+    openings = [words_of(sentence) for sentence in OPENING]
+    alike = []
+    for sentence in data.parts[0]:
+        words = words_of(sentence)[: len(openings[0])]  # without a full stop
+        if words[: RIDDLE + 1] == openings[0][: RIDDLE + 1]:
+            alike.append(words)
+    same = sum(words in openings for words in alike)
+    print(f"In training watches is {uses['VERB']:,} times VERB,", end=" ")
+    print(f"{uses['NOUN']:,} times NOUN.  Sentences that begin")
+    print(f"with The team watches: {len(alike)}; that go on as these two do: {same}.")
+
+
+# --- when reading backwards is cheating -----------------------------------------------
 #
 # Two directions need the whole text before they can say anything about its first word.
 # So there are places where they must not be used:
@@ -1023,7 +1141,14 @@ def train_model(config, data, args, feeds=None):
 #                    from the right would read what is still to be written
 #
 # Using them there is a leak.  It does not show in training, where all is known and the
-# scores look wonderful; it shows on the day when one really has to forecast.
+# scores look wonderful.  It does not show on validation or test either, if these are
+# cut from the same finished series.  It shows on the day when one really has to
+# forecast.
+#
+# To see it, let two networks forecast what nobody can: a coin.  Each is fed tosses 1 to
+# 8, and at toss t has to name toss t + 1.
+
+JUDGED = 20_000  # series of tosses that the forecasts are judged by
 
 
 def forecast_a_coin(cell):
@@ -1045,21 +1170,24 @@ def forecast_a_coin(cell):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    tosses = torch.randint(2, (5000, 9))  # new ones, to be judged by
-    x = tosses[:, :8].unsqueeze(2).float()  # (5000, T, 1)
+    tosses = torch.randint(2, (JUDGED, 9))  # new ones
+    x = tosses[:, :8].unsqueeze(2).float()  # (JUDGED, T, 1)
     with torch.no_grad():
-        scores = output(reader(x, torch.full((5000,), 8)))  # (5000, T, 2)
+        scores = output(reader(x, torch.full((JUDGED,), 8)))  # (JUDGED, T, 2)
     return (scores.argmax(2) == tosses[:, 1:]).float().mean(0)  # (T,)
 
 
 def show_cheating():
     """Print how well each kind of reader "forecasts" the toss of a coin."""
     print("\nWhen is reading backwards cheating?  Two networks forecast a coin.  Fed")
-    print("eight tosses, they are to name the next one at each.  How often right?")
+    print("eight tosses, they must name the next one at each.  How often right?")
     print("                        tosses 2 to 8   toss 9, which they are not fed")
     for direction in (FORWARDS, BOTH):
         right = forecast_a_coin(f"gru, {direction}")  # (8,)
-        print(f"  {direction:<20}{right[:7].mean():>12.2f}{right[7]:>14.2f}")
+        print(f"  {direction:<20}{right[:7].mean():>13.3f}{right[7]:>14.3f}")
+    spread = 3 * 0.5 / JUDGED**0.5  # three standard deviations of a share of guesses
+    print(f"  (Guessing {JUDGED:,} times gives {0.5 - spread:.3f} to", end=" ")
+    print(f"{0.5 + spread:.3f}, nearly always.)")
     print("Nobody can forecast a coin: whoever does has looked.  b_t has read the next")
     print("toss.  Where it really is the future, at toss 9, nothing is left of that.")
     print("So: no reader from the right in forecasting, in streaming, in writing.")
@@ -1076,9 +1204,8 @@ def show_cheating():
 #     ambiguous    words that have several tags in training: context must decide
 #     unseen       words that training does not have: letters and context must decide
 #
-# And which rivals?  For reviews those of lesson 05, linear models that count words and
-# runs of words.  For tags: give each word the tag that it has most often in training,
-# and a new word the commonest tag of all.
+# Which rivals?  For tags the commonest tag of each word (section 3).  For reviews those
+# of lesson 05, linear models that count words and runs of words.
 
 VAL = 1  # the parts of the data, as places in data.parts
 TEST = 2
@@ -1138,7 +1265,7 @@ def score(scores, data, part, args):
     """name -> figure, for the scores (M, C) of a part."""
     truth = truth_of(data, part, args)
     found = utils.classification_scores(scores, truth)
-    found.pop("top3_accuracy", None)
+    found.pop("top3_accuracy", None)  # of no use here: there are few classes
     if args.task == "tag":
         right = (scores.argmax(1) == truth).double()  # (M,)
         ambiguous, unseen = kinds_of_words(data, part)
@@ -1149,54 +1276,11 @@ def score(scores, data, part, args):
     return found
 
 
-def most_frequent_tag(data, part):
-    """The baseline's scores (M, C): how often training gives each word each tag."""
-    counts = count_tags(data.parts[0])
-    overall = Counter()
-    for tags in counts.values():
-        overall.update(tags)
-    # For a new word, and between two tags that are even, the commonest tag of all shall
-    # win: so each tag gets its share of all words on top, halved, never a whole count.
-    extra = {tag: overall[tag] / (2 * overall.total()) for tag in data.labels}
-    rows = []
-    for sentence in data.parts[part]:
-        for word, _ in sentence:
-            tags = counts.get(word.lower(), Counter())
-            rows.append([tags[tag] + extra[tag] for tag in data.labels])
-    return torch.tensor(rows)
-
-
 def baselines(data, part, args):
     """The rivals' scores on a part: name -> (M, C)."""
     if args.task == "tag":
         return {"most_frequent_tag": most_frequent_tag(data, part)}
     return utils.review_baselines(data.parts[0], data.parts[part], data.labels)
-
-
-# What is the most that any reader from left to right can reach, however large, however
-# long trained?  Where two sentences begin alike, it has the same state, and must give
-# the same tag.  The best that it can do is the commonest tag after that beginning:
-#
-#     The team watches the boat      after "The team watches" it is VERB here
-#     The team watches were cheap    and NOUN here: one of the two must be wrong
-#
-# So count, for every beginning, how often its last word has each tag.  For the made-up
-# sentences, of which many begin alike, that is a true ceiling.  Real sentences hardly
-# ever begin alike, and counting them would say nothing.
-
-
-def left_to_right_ceiling(sentences):
-    """The best accuracy over the words of `sentences` for who sees no later word."""
-    tags_after = defaultdict(Counter)  # beginning -> tags of its last word
-    words = 0
-    for sentence in sentences:
-        beginning = ()
-        for word, tag in sentence:
-            beginning += (word,)
-            tags_after[beginning][tag] += 1
-            words += 1
-    best = sum(max(counts.values()) for counts in tags_after.values())
-    return best / words
 
 
 def compare_right(ours, our_right, theirs, their_right):
@@ -1217,82 +1301,7 @@ def compare_right(ours, our_right, theirs, their_right):
     print(f"McNemar's test: p = {p:.2g}, {verdict}.")
 
 
-# --- the small trial ----------------------------------------------------------------
-#
-# What is the future worth?  samples/tagged.conllu has 2,700 made-up sentences in pairs
-# which begin alike and go on differently, as the opening sentences do.  Two small
-# taggers learn from them in seconds: one with two directions, and one that reads
-# forwards only but has a larger state, so that both have as many weights.  Everything
-# else is equal.
-
-TRIAL = {
-    "task": "tag",
-    "quick": False,
-    "epochs": 4,
-    "batch_size": 64,
-    "lr": 0.02,
-    "clip": 1.0,
-    "weight_decay": 0.0,
-    "patience": 0,
-    "optimizer": "adam",
-    "accumulate": 1,
-    "precision": "fp32",
-    "no_packing": False,
-}
-
-
-def run_small_trial(args):
-    """Train and compare the two small taggers: their accuracies, name -> number."""
-    small = Namespace(**{**vars(args), **TRIAL})
-    source = utils.Source("sample", utils.SAMPLES / "tagged.conllu", real=False)
-    data = load_sentences(small, source)
-    config = {
-        "words": len(data.vocabulary),
-        "once": data.once,
-        "classes": len(data.labels),
-        "letters": False,  # no word of the test part is new
-        "cell": f"lstm, {BOTH}",
-        "hidden": 32,
-        "layers": 1,
-        "dropout": 0.2,
-    }
-    # The same with one direction, and with the hidden size that makes up for it.
-    cells = [f"lstm, {BOTH}", f"lstm, {FORWARDS}"]
-    shapes = utils.cells_of_equal_size(Tagger, config, cells)
-    truth = truth_of(data, TEST, small)  # (M,)
-    models = {}
-    rows = {}
-    right = {}
-    for name, shape in zip((BOTH, FORWARDS), shapes.values(), strict=True):
-        models[name], _ = train_model(shape, data, small)
-        scores = answer_all(models[name], data, TEST, small)  # (M, C)
-        found = score(scores, data, TEST, small)
-        right[name] = scores.argmax(1) == truth
-        rows[name] = {
-            "accuracy": found["accuracy"],
-            "ambiguous_accuracy": found["ambiguous_accuracy"],
-            "weights": utils.count_parameters(models[name]),
-        }
-    sentences = [*data.parts[0], *data.parts[1], *data.parts[2]]
-    ceiling = left_to_right_ceiling(sentences)
-    rows["ceiling, left to right"] = {"accuracy": ceiling}
-    title = f"The small trial: {len(sentences):,} made-up sentences"
-    utils.print_table(f"{title}, {len(truth):,} words to test", rows)
-    print("The ceiling is the most that any reader from left to right can reach, over")
-    print("all the sentences; on a part of them luck may lift it a little.")
-    compare_right(BOTH, right[BOTH], FORWARDS, right[FORWARDS])
-    show_opening(models, data, small)
-    return {name: row["accuracy"] for name, row in rows.items()}
-
-
-# --- answers beside the truth -------------------------------------------------------
-
-
-def batch_of(words, data, args):
-    """A batch of one sentence, given as a list of words."""
-    sentence = [(word, data.labels[0]) for word in words]  # any tag: nobody looks at it
-    batches = Sentences([sentence], data.vocabulary, data.labels, args, train=False)
-    return batches.take(torch.tensor([0]))
+# --- answers beside the truth ---------------------------------------------------------
 
 
 def print_columns(rows):
@@ -1316,34 +1325,8 @@ def marked(answers, truth):
     return found
 
 
-@torch.no_grad()
-def show_opening(models, data, args):
-    """Print how the models (name -> model) tag the two sentences of the opening."""
-    known = set(data.labels)
-    if not all(known.issuperset(tags_of(sentence)) for sentence in OPENING):
-        return  # data with tags of their own
-    print("\nThe two sentences of the opening, tagged:")
-    chances_of = {name: [] for name in models}  # of watches being a verb or a noun
-    for sentence in OPENING:
-        words = words_of(sentence)
-        truth = tags_of(sentence)
-        rows = {"": [f"  {word}" for word in words]}
-        rows["truth"] = [f"  {tag}" for tag in truth]
-        for name, model in models.items():
-            scores = model(batch_of(words, data, args))[0]  # (5, C)
-            chances = scores.softmax(1)
-            answers = [data.labels[number] for number in chances.argmax(1).tolist()]
-            rows[name] = marked(answers, truth)
-            verb = chances[RIDDLE, data.labels.index("VERB")]
-            noun = chances[RIDDLE, data.labels.index("NOUN")]
-            chances_of[name].append(f"VERB {verb:.0%} NOUN {noun:.0%}")
-        print_columns(rows)
-    print("How likely is each for watches, in the first sentence, and in the second?")
-    print_columns(chances_of)
-
-
 def show_sentences(scores, data):
-    """Print six test sentences, tagged: three all right, three with a mistake."""
+    """Print six short test sentences, tagged: three all right, three with a mistake."""
     _, unseen = kinds_of_words(data, TEST)  # (M,)
     answers = scores.argmax(1).tolist()
     right = []
@@ -1368,6 +1351,8 @@ def show_sentences(scores, data):
     for kind in (right, wrong):
         for rows in kind[:: max(1, len(kind) // 3)][:3]:
             print_columns(rows)
+    print(f"Of the sentences as short as these {len(right):,} are all right,", end=" ")
+    print(f"{len(wrong):,} have a mistake.")
 
 
 def show_reviews(scores, data):
@@ -1384,13 +1369,12 @@ def show_reviews(scores, data):
         print(f"  {mark} {said:<12} {truth:<6} {start} ...")
 
 
-# --- the report ---------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------
 
 
 def report(model, config, records, data, args, trial):
     """The table on test beside its rivals, the answer in words, and metrics.json."""
     ours = config["cell"]
-    truth = truth_of(data, TEST, args)  # (M,)
     scores = answer_all(model, data, TEST, args)  # (M, C)
     if args.task == "tag":
         show_sentences(scores, data)
@@ -1398,40 +1382,36 @@ def report(model, config, records, data, args, trial):
     else:
         show_reviews(scores, data)
 
-    # The table.
-    answers = {ours: scores}  # name -> (M, C)
-    rivals = baselines(data, TEST, args)
-    answers |= rivals
-    if args.no_packing:  # the same weights, read as they should be
-        model.reader.packing = True
-        answers["same weights, packed"] = answer_all(model, data, TEST, args)
-        model.reader.packing = False
+    # The table: our model, its rivals, and for the made-up sentences the ceiling.
+    answers = {ours: scores} | baselines(data, TEST, args)  # name -> (M, C)
     rows = {name: score(said, data, TEST, args) for name, said in answers.items()}
-    known = {name: rows[name]["accuracy"] for name in rivals}
+    known = {name: row["accuracy"] for name, row in rows.items() if name != ours}
     best_rival = max(known, key=known.get)
-    if args.task == "tag" and data.source.name == "sample":
+    made_up = data.source.name == "sample"
+    if args.task == "tag" and made_up:
         sentences = [*data.parts[0], *data.parts[1], *data.parts[2]]
         known["left_to_right_ceiling"] = left_to_right_ceiling(sentences)
         rows["ceiling, left to right"] = {"accuracy": known["left_to_right_ceiling"]}
     unit = "words" if args.task == "tag" else "reviews"
+    truth = truth_of(data, TEST, args)  # (M,)
     utils.print_table(f"{data.source.label}: test, {len(truth):,} {unit}", rows)
-
-    # What it means.
     metrics = {f"test_{name}": value for name, value in rows[ours].items()}
     if args.task == "tag":
         ambiguous, unseen = kinds_of_words(data, TEST)
         metrics["test_ambiguous_words"] = int(ambiguous.sum())
         metrics["test_unseen_words"] = int(unseen.sum())
         print(f"{ambiguous.sum():,} of them have several tags in training,", end=" ")
-        print(f"{unseen.sum():,} do not stand in it.")
-    if args.no_packing:
-        print("Unpacked, an answer hangs on the texts that happen to share the batch.")
-        print("Would the same weights do better, told where each text ends?")
-        packed_right = answers["same weights, packed"].argmax(1) == truth
-        compare_right("unpacked", scores.argmax(1) == truth, "packed", packed_right)
+        print(f"{unseen.sum():,} do not occur in it.")
+
+    # What it means.
     our_right = scores.argmax(1) == truth
     their_right = answers[best_rival].argmax(1) == truth
     compare_right(ours, our_right, best_rival, their_right)
+    if made_up:
+        print("These texts are made up.  On real ones the table looks otherwise: see")
+        print('"on the real data" at the head of this script.')
+    if args.no_packing:
+        tell_lengths(model, our_right, truth, data, args)
     explain(args.task, trial)
 
     checked = score(answer_all(model, data, VAL, args), data, VAL, args)
@@ -1445,32 +1425,70 @@ def report(model, config, records, data, args, trial):
     )
 
 
-# Two directions against one with as many weights on the real data, as recorded: two
-# trainings take minutes, so they are left to --compare direction.
+def tell_lengths(model, right_without, truth, data, args):
+    """`--no-packing`: print what the same weights answer if told where texts end."""
+    model.reader.knows_lengths = True
+    right_with = answer_all(model, data, TEST, args).argmax(1) == truth
+    model.reader.knows_lengths = False
+    print("Without packing, an answer depends on the texts that happen to share the")
+    print("batch.  Would the same weights do better, told where each text ends?")
+    print(f"  accuracy {right_without.double().mean():.4f} without,", end=" ")
+    print(f"{right_with.double().mean():.4f} with")
+    compare_right("unpacked", right_without, "packed", right_with)
+
+
+# Two directions against one with as many weights on the real data, as recorded.  Two
+# trainings take minutes, so they are not part of this run.
+#
+#     classify   --seed 0, 1 and 2, and the same with --unidirectional --hidden-size
+#                156; recorded with the version before this one, whose network had
+#                somewhat other scores: with seed 0 this one has 0.8977
+#     tag        --task tag --compare direction, which judges on validation
+
 RECORDED = {
-    "classify": "IMDB, test, mean of three seeds: 0.9008 against 0.8937 forwards only",
-    "tag": "EWT",
+    "classify": [
+        "IMDB, test, three seeds of an earlier version: 0.8998 to 0.9015 in both",
+        "directions, against 0.8935 to 0.8939 forwards only.  Little, but every run in",
+        "both directions was better than every run forwards only.",
+    ],
+    "tag": [
+        "EWT, validation, seed 0: 0.9503 in both directions, against 0.9258 forwards",
+        "only.  Right where the other is wrong: 950 words against 335, p = 1.9e-68.",
+    ],
 }
 
 
 def explain(task, trial):
     """Print the answer to the title, in words."""
     print("\nWhat does the future of a sentence tell?")
-    print("Where a later word decides, everything.  In the small trial, with as many")
-    print(f"weights, {trial[BOTH]:.1%} of the tags were right in both directions and")
-    print(f"{trial[FORWARDS]:.1%} forwards only.")
+    print("Where only a later word decides, it tells what no look to the left can.  In")
+    print(f"the small trial, with as many weights, {trial[BOTH]:.1%} of the tags were")
+    print(f"right in both directions, {trial[FORWARDS]:.1%} forwards only.")
     if task == "tag":
-        print("In real text many words are settled by themselves and by what stands")
-        print("before them, so the future tells less.  It still tells much:")
+        print("In real text many words are settled by themselves and by the words")
+        print("before them, so there is less to gain.  Still a third of the mistakes")
+        print("went, as recorded at equal weights:")
     else:
-        print("For one answer a text, little: who reads from left to right has read")
-        print("all of it, too, before the answer is due.  The second direction only")
-        print("lets each word be seen in the light of what follows:")
-    print(f"  {RECORDED[task]}")
+        print("For one answer a text it tells little: whoever reads from left to right")
+        print("has read all of it, too, before the answer is due.  The second")
+        print("direction only lets each word be seen in the light of what follows.")
+        print("As recorded at equal weights:")
+    for line in RECORDED[task]:
+        print(f"  {line}")
     print("And where the future is not there yet, nobody may ask it.")
 
 
-# --- pictures -----------------------------------------------------------------------
+# What came of it?  Taggers like this one got one layer more on top, a conditional
+# random field (CRF), which also knows which tag may follow which.  ELMo (Peters and
+# others, 2018) trained two readers on a great deal of text first, one from each side,
+# and lent their states to other tasks.  BERT (Devlin and others, 2019) has no readers
+# any more: each word looks at all words on both sides at once, by the attention of
+# lesson 09.  Where text or speech comes as a stream, one waits for a few words and reads
+# only those backwards.  The question is still the one of the opening: what has been
+# seen when the answer is given?
+
+
+# --- pictures -------------------------------------------------------------------------
 #
 # What does an answer rest on?
 #
@@ -1478,9 +1496,11 @@ def explain(task, trial):
 # a little?  That is the length of a gradient, as in lesson 04.  A row of the picture is
 # a tag; forwards only, everything to the right of the diagonal is empty.
 #
-# For the class of a review we can be exact.  Each of the D state numbers had its
-# largest value at some word, and adds that value times a weight to the score of the
-# answer.  So every word gets what was found at it, forwards and backwards apart.
+# For the class of a review we can be exact.  Each of the D numbers had its largest value
+# at some word, and adds that value times a weight to the score of the answer.  So every
+# word gets what was found at it, forwards and backwards apart.  What decides is by how
+# much the answer's score is above the mean score of all classes; so from each weight
+# the mean over the classes is taken off.
 
 
 def what_tags_rest_on(model, batch):
@@ -1500,8 +1520,8 @@ def what_tags_rest_on(model, batch):
 def what_class_rests_on(model, batch):
     """Of a batch of one: what each word adds to the answer's score, (directions, T).
 
-    The sum of all is the score of the answer, above the mean of all classes' scores,
-    but for the biases.
+    All together they sum to the answer's score minus the mean score.  The biases, which
+    belong to no word, are left out.
     """
     x = model.embed(batch["text"])  # (1, T, E)
     states = model.reader(x, batch["text_length"])[0]  # (T, D)
@@ -1588,7 +1608,7 @@ def draw_confusion(model, about, data, args):
     print("  Reading it: a row is a tag; what is bright off the diagonal went wrong.")
 
 
-# --- texts of the reader (--predict) ------------------------------------------------
+# --- texts of the reader (--predict) --------------------------------------------------
 #
 # EWT cuts words in its own way: don't is two, do and n't; it's is two, it and 's.  Text
 # that a reader gives for tagging is cut likewise, by the first of these that fits:
@@ -1600,6 +1620,13 @@ def draw_confusion(model, about, data, args):
 #     [^\w\s]                 one mark
 
 CUT = re.compile(r"\w+?(?=n['’]t\b)|n['’]t\b|['’]\w+|\w+(?:[.-]\w+)*|[^\w\s]")
+
+
+def batch_of(words, data, args):
+    """A batch of one sentence, given as a list of words."""
+    sentence = [(word, data.labels[0]) for word in words]  # any tag: nobody looks at it
+    batches = Sentences([sentence], data.vocabulary, data.labels, args, train=False)
+    return batches.take(torch.tensor([0]))
 
 
 def encode_text(text, data, args):
@@ -1632,6 +1659,217 @@ def print_predictions(model, data, args):
 # ====================================================================================
 # 5. Command line
 # ====================================================================================
+#
+# --- files of tagged words ------------------------------------------------------------
+#
+# The form of EWT's files is called CoNLL-U: a line for each word, ten columns with a
+# tab between them, an empty line after each sentence.  Two of the columns matter here:
+#
+#     # text = They can't wait.                 a comment: passed over
+#     1     They   they   PRON   ...            column 2 the word, column 4 its tag
+#     2-3   can't  _      _      ...            how 2 and 3 are written: passed over
+#     2     ca     can    AUX    ...
+#     3     n't    not    PART   ...
+#     4     wait   wait   VERB   ...
+#     5     .      .      PUNCT  ...
+#
+# Data of your own (--input) may also have two columns or more, of which the first is
+# the word and the last its tag.
+
+CONLLU = (10, True)  # how many columns, and whether tabs stand between them
+COMMENT = re.compile(r"#\s*(sent_id|text|newdoc|newpar|global\.columns)\b")
+
+
+def is_no_data(line, shape, first_shape):
+    """Whether a line is a comment, or the -DOCSTART- that some files have.
+
+    A word may be "#".  So a line that begins with # is a comment if it says what
+    comments of CoNLL-U say, or if its columns are not those of the lines before.
+    """
+    if line.startswith("-DOCSTART-") or COMMENT.match(line):
+        return True
+    return line.startswith("#") and shape != first_shape
+
+
+def read_tagged(path):
+    """Sentences of a file of tagged words: each a list of (word, tag).
+
+    Raises UserError, which names the line, if one is neither a word and its tag nor a
+    line of CoNLL-U.
+    """
+    sentences = []
+    sentence = []
+    first_shape = None  # (columns, tabs?) of the first word's line: all must be like it
+    for number, line in enumerate(utils.read_text(path).split("\n"), start=1):
+        if not line.strip():  # an empty line ends a sentence
+            sentences.append(sentence)
+            sentence = []
+            continue
+        has_tabs = "\t" in line
+        cells = line.split("\t") if has_tabs else line.split()
+        shape = (len(cells), has_tabs)
+        if is_no_data(line, shape, first_shape):
+            continue
+        if first_shape is None:
+            first_shape = shape
+        word = cells[0].strip()
+        tag = cells[-1].strip()
+        wrong = shape != first_shape or len(cells) < 2
+        if not wrong and shape == CONLLU:
+            if re.fullmatch(r"\d+[-.]\d+", cells[0]):  # 2-3 and 2.1 are no words
+                continue
+            word = cells[1].strip()
+            tag = cells[3].strip()
+            wrong = tag == "_" or not cells[0].isdecimal()
+        if wrong or not word or not tag:
+            raise utils.UserError(
+                f"{path}, line {number}: '{line[:60]}' is neither a word and its tag "
+                "nor a line of CoNLL-U; every line takes the columns of the first, "
+                "with the same separator"
+            )
+        sentence.append((word, tag))
+    sentences.append(sentence)  # the last one, if no empty line follows it
+    sentences = [sentence for sentence in sentences if sentence]
+    if not sentences:
+        raise utils.UserError(f"{path} holds no tagged words")
+    return sentences
+
+
+def load_tagged(args, source):
+    """Training, validation, test: three lists of sentences, each a list of (word, tag).
+
+    EWT comes in three parts.  Everything else is split 80/10/10 by the words of a
+    sentence, so that the same sentence never stands in two parts (lesson 04: a leak).
+    """
+    if source.name == "ewt":
+        names = ("train", "dev", "test")
+        files = [source.path / f"en_ewt-ud-{name}.conllu" for name in names]
+        parts = [read_tagged(path) for path in files]
+    else:
+        sentences = read_tagged(source.path)
+        keys = [" ".join(words_of(sentence)) for sentence in sentences]
+        parts = utils.three_parts(sentences, keys, source.path)
+    return [
+        utils.capped(args, part, most)  # fewer under --quick
+        for part, most in zip(parts, utils.QUICK_PARTS, strict=True)
+    ]
+
+
+# --- from texts to batches ------------------------------------------------------------
+
+MAX_VOCAB = 15_000  # words of reviews that are known; rarer ones are <unk>
+
+
+def choose_bucket(args, train):
+    """The name of the tensor by whose lengths texts are sorted into batches, or None.
+
+    Texts of similar length share a batch, so that there is little padding.  But whoever
+    asks for --no-packing wants to see what padding does: then validation and test come
+    as they stand in the file, short beside long.
+    """
+    if args.no_packing and not train:
+        return None
+    return "text"
+
+
+class Sentences(utils.Batches):
+    """Batches of tagged sentences that also hold the letters of each word.
+
+    The letters of each different word are kept once, as a row of `letter_table`.  A
+    sentence holds the numbers of its rows, "spelling" (B, T), and `take` fetches them.
+    """
+
+    def __init__(self, sentences, vocabulary, labels, args, train):
+        different = set()
+        for sentence in sentences:
+            different.update(words_of(sentence))
+        spellings = ["", *sorted(different)]  # row 0, for padding: marks, no letter
+        row_of = {word: row for row, word in enumerate(spellings)}
+        text = []
+        spelling = []
+        label = []
+        for sentence in sentences:
+            text.append([vocabulary[word.lower()] for word, _ in sentence])
+            spelling.append([row_of[word] for word, _ in sentence])
+            label.append([labels.index(tag) for _, tag in sentence])
+        tensors = {}
+        tensors["text"], tensors["text_length"] = utils.pad(text)
+        tensors["spelling"], tensors["spelling_length"] = utils.pad(spelling)
+        tensors["label"], tensors["label_length"] = utils.pad(label, NO_TAG)
+        bucket = choose_bucket(args, train)
+        super().__init__(tensors, args.batch_size, args.device, train, bucket)
+        table, _ = utils.pad([spell(word) for word in spellings])
+        self.letter_table = table.to(args.device)  # (spellings, W)
+
+    def take(self, index):
+        """The batch of these rows, with "letters" (B, T, W): 0 after each word."""
+        batch = super().take(index)
+        letters = self.letter_table[batch["spelling"]]  # (B, T, W)
+        longest = int((letters > 0).sum(2).max())
+        batch["letters"] = letters[:, :, :longest]
+        return batch
+
+
+class Texts(NamedTuple):
+    """All that this lesson knows of its data."""
+
+    source: utils.Source  # which data set, and whether it is real
+    parts: list  # training, validation, test: lists of (text, label), or of sentences
+    vocabulary: utils.Vocabulary  # words of training; frequent ones first
+    once: int  # words from this id on stand in training only once
+    labels: list  # the classes of texts, or the tags of words, sorted
+    train: utils.Batches
+    val: utils.Batches
+    test: utils.Batches
+
+
+def load_sentences(args, source):
+    """Tagged sentences, as Texts."""
+    parts = load_tagged(args, source)
+    lines = []
+    for sentence in parts[0]:
+        lines.append([word.lower() for word, _ in sentence])
+    vocabulary = utils.Vocabulary.build(lines)
+    # Frequent words come first; so those that came once are the last of the list.
+    once = len(utils.Vocabulary.build(lines, min_freq=2))
+    labels = set()
+    for part in parts:
+        for sentence in part:
+            labels.update(tags_of(sentence))
+    labels = sorted(labels)
+    return Texts(
+        source,
+        parts,
+        vocabulary,
+        once,
+        labels,
+        train=Sentences(parts[0], vocabulary, labels, args, train=True),
+        val=Sentences(parts[1], vocabulary, labels, args, train=False),
+        test=Sentences(parts[2], vocabulary, labels, args, train=False),
+    )
+
+
+def load_reviews(args, source):
+    """Reviews with a label each, cut into words as in lesson 05, as Texts."""
+    reviews = utils.load_reviews(args, source)
+    vocabulary = utils.review_vocabulary(reviews, MAX_VOCAB)
+    parts = []
+    batches = []
+    for part in reviews.parts:  # training comes first
+        parts.append(list(zip(part.texts, part.labels, strict=True)))
+        tensors = utils.encode_reviews(part, len(vocabulary), MAX_LENGTH)
+        classes = [reviews.labels.index(label) for label in part.labels]
+        tensors["label"] = torch.tensor(classes)  # (N,)
+        train = len(batches) == 0
+        bucket = choose_bucket(args, train)
+        batches.append(
+            utils.Batches(tensors, args.batch_size, args.device, train, bucket)
+        )
+    once = len(vocabulary)  # none: with so many texts, rare words are <unk> already
+    return Texts(source, parts, vocabulary, once, reviews.labels, *batches)
+
+
+# --- flags ----------------------------------------------------------------------------
 
 REAL = {"classify": "imdb", "tag": "ewt"}
 SAMPLE = {"classify": "reviews.csv", "tag": "tagged.conllu"}
@@ -1659,7 +1897,7 @@ def make_flags():
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
     own = "CSV with text,label; for --task tag CoNLL-U, or lines of a word and its tag"
-    utils.add_data_flags(parser, [*REAL.values(), "sample"], own)
+    utils.add_data_flags(parser, [*REAL.values(), "sample"], own, ("text", "label"))
     utils.add_training_flags(  # None: by task, from DEFAULTS
         parser, epochs=None, batch_size=None, hidden_size=None, lr=None, dropout=None
     )
@@ -1735,7 +1973,7 @@ def load_model(feeds, data, args):
             f"{args.path} was trained on other texts; give the data and flags of that "
             "training"
         )
-    model.reader.packing = not args.no_packing
+    model.reader.knows_lengths = not args.no_packing
     return model, config
 
 
@@ -1769,13 +2007,27 @@ def compare_directions(config, data, args):
     print("Reading it: one seed; try others before you trust a small difference.")
 
 
+def show_data(data, args):
+    """Print how much there is to learn from, and one example of it."""
+    sizes = " / ".join(f"{len(part):,}" for part in data.parts)
+    print(f"\n{data.source.label}: {sizes} texts to train, validate, test;", end=" ")
+    words = len(data.vocabulary) - 2  # <pad> and <unk> are no words
+    print(f"{words:,} different words known")
+    if data.source.name == "sample":
+        print("(These texts are made up, so that the order of their words decides.)")
+    if args.task == "tag":
+        show_tags(data)
+        show_one_sentence(data)
+    else:
+        show_one_review(data)
+
+
 def main(argv=None):
     args = utils.parse_flags(
         make_flags(), argv, __file__, defaults=lambda args: DEFAULTS[args.task]
     )
     utils.check_texts(args.predict)
-
-    # 1. The question on five words; the data, one example looked at.
+    # The data are read first, so that a wrong flag or file is told at once.
     source = choose_source(args)
     if args.task == "tag":
         data = load_sentences(args, source)
@@ -1784,30 +2036,27 @@ def main(argv=None):
     config, feeds = new_model(data, args)
     if args.compare:
         return compare_directions(config, data, args)
+
+    # 1. Data: the question, on five words.
     show_what_has_been_read()
-    sizes = " / ".join(f"{len(part):,}" for part in data.parts)
-    print(f"\n{source.label}: {sizes} texts to train, validate, test;", end=" ")
-    print(f"{len(data.vocabulary):,} words known")
-    if args.task == "tag":
-        show_tags(data)
-        show_one_sentence(data)
-    else:
-        show_one_review(data)
 
     # 2. The model: as one would write it, what it does inside, padding, letters.
     show_two_directions_in_pytorch()
     show_two_cells()
+    show_how_both_learn()
     show_reading_backwards()
     show_what_padding_does()
     show_reader_equals_packing()
-    show_one_filter()
-    show_filters_by_hand()
+    if args.task == "tag":
+        show_one_filter()
+        show_filters_by_hand()
 
-    # 3. Training: what counts; where two directions are cheating; a trial in seconds;
-    #    then the real thing.
+    # 3. Training: what from, what counts, a trial in seconds, where two directions are
+    #    cheating; then the real thing.
+    show_data(data, args)
     show_loss_of_real_words()
-    show_cheating()
     trial = run_small_trial(args)
+    show_cheating()
     records = []
     if args.eval_only:
         model, config = load_model(feeds, data, args)

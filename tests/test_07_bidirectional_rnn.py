@@ -1,6 +1,7 @@
 """Lesson 07: two directions equal PyTorch's, padding is nothing, tags count real words."""
 
 import random
+import re
 from argparse import Namespace
 from collections import Counter
 from itertools import product
@@ -121,29 +122,61 @@ def test_reversed_places_are_those_of_rnn_utils():
     x = torch.arange(6).expand(7, 6)
     ours = [lesson.reversed_places(length, 6) for length in lengths]
     assert utils.reverse_padded(x, torch.tensor(lengths)).tolist() == ours
+    vectors = x.unsqueeze(2).expand(7, 6, 3)
+    turned = lesson.turn_words_round(vectors, torch.tensor(lengths))
+    assert turned[:, :, 2].tolist() == ours
+
+
+def test_padding_harms_what_the_demonstration_says(capsys):
+    """Packed equals alone; unpacked, only the left reader's state at the word does."""
+    lesson.show_what_padding_does()
+    lines = capsys.readouterr().out.splitlines()
+    rows = [
+        line.split()[-6:] for line in lines if line.startswith(("  alone", "  beside"))
+    ]
+    alone, packed, unpacked = [[float(cell) for cell in row] for row in rows]
+    assert alone == packed
+    assert alone[:2] == unpacked[:2]
+    for place in (2, 4):  # b_1, h_n[0]
+        pairs = zip(alone[place:][:2], unpacked[place:][:2], strict=True)
+        assert max(abs(a - b) for a, b in pairs) > 0.05
+
+
+def test_an_error_reaches_each_side_through_its_own_reader(capsys):
+    lesson.show_how_both_learn()
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split()[2:] for line in lines if line.startswith("  through")]
+    left, right = [[float(cell) > 0 for cell in row] for row in rows]
+    assert left == [True, True, True, False, False]
+    assert right == [False, False, True, True, True]
 
 
 def test_the_demonstrations_show_what_they_say(capsys):
-    """Packed equals alone, unpacked does not; every gap is nothing; a coin stays a coin."""
-    lesson.show_what_padding_does()
-    lines = capsys.readouterr().out.splitlines()
-    rows = [line.split()[-8:] for line in lines if line.count("+0.") > 2]
-    alone, packed, unpacked = [[float(cell) for cell in row] for row in rows]
-    assert alone == packed
-    assert alone[:4] == unpacked[:4]
-    assert max(abs(a - b) for a, b in zip(alone[4:], unpacked[4:], strict=True)) > 0.01
+    """Every gap is nothing, but for the one that is to be seen; a coin stays a coin."""
+    lesson.show_two_directions_in_pytorch()
+    said = capsys.readouterr().out
+    assert said.count("equal") == 3 and "f_3: equal; b_3: 0.10 apart" in said
     lesson.show_two_cells()
     lesson.show_reading_backwards()
     lesson.show_reader_equals_packing()
     lesson.show_filters_by_hand()
     words = capsys.readouterr().out.replace(",", "").split()
     gaps = [float(words[k - 1]) for k, word in enumerate(words) if word == "apart"]
-    assert len(gaps) == 6 and max(gaps) < 1e-12
+    assert len(gaps) + words.count("equal") == 7 and max(gaps) < 1e-12
     forwards = lesson.forecast_a_coin(f"gru, {FORWARDS}")
     both = lesson.forecast_a_coin(f"gru, {BOTH}")
     assert both[:7].min() > 0.99
-    assert 0.45 < both[7] < 0.55
-    assert 0.45 < forwards.min() and forwards.max() < 0.55
+    assert 0.489 < both[7] < 0.511
+    assert 0.489 < forwards[7] < 0.511 and 0.489 < forwards[:7].mean() < 0.511
+
+
+def test_the_loss_with_padding_is_another(capsys):
+    """The mean over real words, against the mean with a sixth word that is none."""
+    lesson.show_loss_of_real_words()
+    said = capsys.readouterr().out
+    extra = -torch.tensor([1.2, 0.3, 0.9]).log_softmax(0)[0].item()
+    assert said.count("= 0.4142") == 2
+    assert f"= {(2.071 + extra) / 6:.4f}" in said
 
 
 # --- the networks -------------------------------------------------------------------------
@@ -163,7 +196,7 @@ def test_without_packing_padding_comes_through_backwards_only(task):
     batch = make_batch(task)
     for direction, same in ((BOTH, False), (FORWARDS, True)):
         model = make_model(task, cell=f"lstm, {direction}")
-        model.reader.packing = False
+        model.reader.knows_lengths = False
         narrow = outcome(model, batch)[0]
         wide = outcome(model, wider(batch))[0]
         assert torch.allclose(narrow, wide) == same
@@ -578,7 +611,7 @@ def test_the_winner_is_the_one_that_is_right_more_often(capsys):
     assert lesson.marked(["A", "B"], ["A", "C"]) == ["✔ A", "✘ B"]
 
 
-def test_the_small_trial_answers_the_title(tmp_path):
+def test_the_small_trial_answers_the_title(tmp_path, capsys):
     """Both directions pass what no reader from left to right can; one does not.
 
     And the two readings of the opening differ only for who has read on.
@@ -608,6 +641,20 @@ def test_the_small_trial_answers_the_title(tmp_path):
     assert trial[FORWARDS] < ceiling + 0.01
     torch.testing.assert_close(*seen[FORWARDS])
     assert (seen[BOTH][0] - seen[BOTH][1]).abs().max() > 0.9
+    said = capsys.readouterr().out
+    assert "commonest tag of a word     0.8998               0.4777" in said
+    assert f"{FORWARDS}: twice the same" in said
+    assert "watches is 14 times VERB, 14 times NOUN." in said
+    assert "with The team watches: 1; that go on as these two do: 0." in said
+
+
+def test_the_answer_holds_recorded_figures(capsys):
+    """Two scores, one against the other, for each task."""
+    for task in TASKS:
+        lesson.explain(task, {BOTH: 1.0, FORWARDS: 0.9})
+        said = capsys.readouterr().out
+        assert "against" in said.split("equal weights:")[1]
+        assert len(re.findall(r"0\.\d{4}", said)) >= 2
 
 
 # --- the program --------------------------------------------------------------------------
@@ -662,7 +709,7 @@ def test_no_packing_reaches_training_and_the_loaded_model(
     """The flag is no part of a model: what counts is how it is read now."""
     seen = []
     fit, report = utils.fit, lesson.report
-    note = lambda kind, model: seen.append((kind, model.reader.packing))
+    note = lambda kind, model: seen.append((kind, model.reader.knows_lengths))
 
     def fit_noted(model, *rest, **more):
         note("fit", model)
