@@ -652,7 +652,15 @@ def show_the_paper():
 #     x_1 ... x_T --> [ GRU ] --> last state --> Linear --> low, mean, high   1 ahead
 #     x_1 ... x_T --> [ GRU ] --> last state --> Linear --> the same for 2 ... S ahead
 #
-# Why two, which share nothing?  TODO
+# Why two, which share nothing?  So that the next step has a reader to itself: a single
+# one for all steps spends itself on the far ones, which are many and hard.  With one
+# reader and the same loss, the RMSE of the next step on the test part of the sunspots
+# came out as 19.13, 19.23 and 19.99 (seeds 0, 1, 2), with two as 17.83, 17.67 and 17.91.
+#
+# A warning goes with these figures.  On validation the two designs are alike (a squared
+# error of 0.82 to 0.83, in usual changes); only the test part tells them apart.  Whoever
+# prefers one for that reason has chosen on test, against the rule of section 1.  To
+# prove the choice right one would need a part that nobody has looked at yet.
 #
 # Here one step is one number, the value: F = 1.  With further columns, such as the
 # temperature beside the use of electricity, x becomes (B, T, F) and the layer
@@ -840,7 +848,7 @@ def report_training(records, data):
     print("Reading it: in this epoch the squared error of the next step, beside that")
     print(f"of the last value, is {learned} on training, {holds} on validation.")
     if best["val_one_step"] / on_validation > best["one_step"] / on_training + 0.02:
-        print("The rest of what it learned is true of the training years alone.")
+        print("A part of what it learned holds for the training years alone.")
 
 
 # How long does a trained unit keep what it holds?  We let our own gru_step read the
@@ -874,11 +882,12 @@ def report_gates(model, data):
     known = known_before(data, data.train_end, data.val_end)  # (M, T + 1)
     x = network_input(known, data)  # (M, T, 1)
     steps = min(10, data.length)
-    print("\nThe update gates of the trained network, on validation, found by our own")
-    print(f"gru_step.  left: of what a unit held {steps} steps before the end")
     readers = {"next step": model.near}
     if model.far is not None:
         readers["further steps"] = model.far
+    print("\nThe update gates of the trained network, on validation, found by our own")
+    print(f"gru_step.  left: of what a unit held {steps} steps before the end")
+    keeping = {}  # how many units of a reader have a tenth or more left
     for name, reader in readers.items():
         z, left = gates_of(reader.rnn, x, steps)
         order = left.argsort()  # the unit that forgets most comes first
@@ -888,17 +897,18 @@ def report_gates(model, data):
         for which, place in places.items():
             unit = order[place]
             print(f"    {which:<7} unit  mean z {z[unit]:.3f}, left {left[unit]:.3f}")
-        keeping = int((left >= 0.1).sum())
-        print(f"    {keeping} of {count} have a tenth or more left")
+        keeping[name] = int((left >= 0.1).sum())
+        print(f"    {keeping[name]} of {count} have a tenth or more left")
     print(f"Before training all have z of about 0.5, and {0.5**steps:.3f} is left.")
-    z, left = gates_of(model.near.rnn, x, steps)
-    if float((left >= 0.1).float().mean()) < 0.5:
-        print("Reading it: to forecast the next step most units follow the last few")
-        print("values; few hold something longer.  A weighted sum can follow the last")
-        print("values, too, and section 4 shows how close it comes.")
-    else:
-        print("Reading it: to forecast the next step most units hold something for")
-        print("longer than a few values.")
+    print("(left is a mean over windows, not the mean z multiplied: in some windows a")
+    print("unit keeps much, in others little.)")
+    say(
+        f"Reading it: to forecast the next step {count - keeping['next step']} of "
+        f"{count} units keep less than a tenth over {steps} steps: they follow the last "
+        "few values.  So can a weighted sum, and section 4 shows how close it comes.  "
+        "(Is it a plain RNN, then?  On the sunspots a plain RNN does worse: see Recorded "
+        "trials.)"
+    )
 
 
 # ====================================================================================
@@ -1373,9 +1383,10 @@ def report_all_steps(found, data):
     if fed_back_wins:
         print("The reader of the next step has one task, the other reader has all")
         print("further steps at once.  So it can pay to ask the first one again.")
-    print("In practice: feed back a few steps, ask directly for far ones, or give each")
-    print("step weights of its own, as the autoregression has.  Choose on validation.")
-    tests = 2 * len(shown)
+    print("A rule of thumb: feed back a few steps, ask directly for far ones, or give")
+    print("each step weights of its own, as the autoregression does.  Let validation")
+    print("decide.")
+    tests = 2 * len(shown) - 1  # one step ahead there is one
     say(
         f"(These are {tests} tests.  One in twenty falls below 0.05 by luck alone, so "
         "do not build on a single p that is just below.)"
@@ -1555,6 +1566,7 @@ def report_bands(raw, band, found, data):
     utils.print_table(f"{data.source.label}: the 80 % band on test", rows, "steps")
     print("width: of the middle one of all bands.  As learned: straight from the")
     print("network.  Then each edge was moved by the margin, found on validation.")
+    report_worst_band(band, found)
     # In order: low edge <= forecast <= high edge.
     ordered = (raw[:, :, LOW] <= raw[:, :, MEAN]) & (raw[:, :, MEAN] <= raw[:, :, HIGH])
     crossed = int((~ordered).sum())
@@ -1562,6 +1574,25 @@ def report_bands(raw, band, found, data):
         "Low edge, forecast and high edge stand in another order in "
         f"{crossed:,} of {ordered.size:,} bands as learned."
     )
+
+
+def report_worst_band(band, found):
+    """Print at which step ahead the corrected band held least, and what that means."""
+    shares = []
+    for ahead in range(1, band.shape[1] + 1):
+        shares.append(float(is_inside(band, found.truth, ahead).mean()))
+    worst = min(shares)
+    text = (
+        f"Reading it: of all {len(shares)} steps the corrected band held least "
+        f"{shares.index(worst) + 1} ahead, {worst:.1%}."
+    )
+    if worst < SHARE - 0.05:
+        text += (
+            "  There it does not keep its promise: the margin was right for validation, "
+            "and the test part is another time.  No correction made from the past can "
+            "know that.  Trust such a band less than its 80 % says."
+        )
+    say(text)
 
 
 def report_coverage(band, data):
@@ -1600,25 +1631,49 @@ def report_coverage(band, data):
 # loss on validation; the test columns are here so that you can see how far that is to be
 # trusted.
 
+# flags: (val_loss, RMSE 1 ahead, its p, RMSE 12 ahead, its p, weights).  p is that of the
+# test against the first row.
 TRIALS = {
-    "the default": (2.104, 17.83, 28.45, "", "", 16_452),
-    "--cell rnn": (2.221, 18.92, 33.46, "", "", 6_660),
+    "none (seed 0)": (2.104, 17.83, "-", 28.45, "-", 16_452),
+    "--seed 1": (2.088, 17.67, "0.022", 28.34, "0.940", 16_452),
+    "--seed 2": (2.116, 17.91, "0.289", 28.35, "0.929", 16_452),
+    "--seed 3": (2.105, 17.92, "0.333", 31.06, "0.058", 16_452),
+    "--seed 4": (2.060, 17.74, "0.139", 27.93, "0.546", 16_452),
+    "--cell rnn": (2.221, 18.92, "< 0.001", 33.46, "0.209", 6_660),
+    "--cell lstm": (2.132, 17.96, "0.423", 31.24, "0.114", 21_348),
+    "--sequence-length 6": (2.634, 18.78, "< 0.001", 39.24, "0.043", 16_452),
+    "--sequence-length 150": (2.042, 17.78, "0.279", 29.67, "0.409", 16_452),
+    "--hidden-size 16": (2.598, 18.10, "0.136", 39.81, "0.044", 2_436),
+    "--hidden-size 128": (2.136, 17.59, "0.027", 27.95, "0.760", 105_252),
+    "--epochs 30": (2.130, 17.61, "0.049", 26.85, "0.062", 16_452),
 }
 
 
 def show_trials():
-    """Print the recorded trials."""
+    """Print the recorded trials, and what they teach."""
     rows = {}
-    for name, (loss, near, far, p_near, p_far, weights) in TRIALS.items():
+    for name, (loss, near, p_near, far, p_far, weights) in TRIALS.items():
         rows[name] = {
             "val_loss": f"{loss:.3f}",
-            "RMSE 1": f"{near:.2f}",
-            "p": p_near,
-            "RMSE 12": f"{far:.2f}",
-            "p ": p_far,
+            "1 ahead": f"{near:.2f}",
+            "p (1)": p_near,
+            "12 ahead": f"{far:.2f}",
+            "p (12)": p_far,
             "weights": weights,
         }
-    utils.print_table("Recorded trials: sunspots, 1 and 12 steps ahead", rows, "flags")
+    utils.print_table("Recorded trials: sunspots [real], RMSE on test", rows, "flags")
+    print("p (1), p (12): the test against the first row, 1 and 12 steps ahead.")
+    print("Reading it, the seed: one step ahead the five seeds lie between 17.67 and")
+    print("  17.92.  All beat persistence (p below 0.003), none can be told from the")
+    print("  autoregression, and with each it is better to feed back for two steps.")
+    print("  But --seed 1 has p 0.022 against seed 0, and it is the same method!  The")
+    print("  test compares two forecasts.  To compare methods, take several seeds.")
+    print("The cell: the plain RNN is worse, by more than seeds differ.  LSTM and GRU")
+    print("  cannot be told apart.  So take gates; the GRU has fewer weights.")
+    print("The past: six months are too few.  From 48 to 150 the GRU gains nothing")
+    print("  beyond luck; the autoregression gains, 12 ahead: 31.76, then 28.61.")
+    print("Units and epochs: 16 units have a higher val_loss.  128 units or 30 epochs")
+    print("  look good on test, but not on validation, and by that one chooses.")
 
 
 # --- 7. The answer --------------------------------------------------------------------
