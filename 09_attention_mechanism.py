@@ -2,53 +2,73 @@
 
 Lesson 08's decoder knows the source through one state, however long the sentence is.
 A human translator does not work like that: she reads the sentence, and while she writes
-she looks back, now at this word, now at that.  Attention gives the decoder the same: at
-each word that it writes, it weighs all the words that the encoder has read, and takes
-their weighted mean.  Nobody tells it where to look; it learns that with the rest.
+she looks back, now at this word, now at that.  Attention gives the decoder the same.
+At each word that it writes, it weighs all the words that the encoder has read, and
+takes their weighted mean.  Nobody tells it where to look; it learns that with the rest.
 
 What you will learn
-    - attention worked with three numbers: scores, mask, softmax, context
-    - four scores, a line or two each: additive, dot, general, scaled dot-product
+    - attention worked with three keys and one query: score, mask, softmax, context
+    - how a network learns where to look, although nobody tells it
+    - four ways to score, a line or two each, and which one to take
     - why padding is masked with minus infinity, and before the softmax
     - where attention stands in the decoder: after the recurrence or before it
     - how to read where a network looked, also when it went wrong
-    - when a gain in BLEU is more than luck
+    - how much attention is worth, on which sentences, and whether it could be luck
     - self-attention, the step to Transformers, and what it has lost
 
 You need lesson 08 (encoder, decoder, teacher forcing, beam search, BLEU) and 07 (two
 directions).
 
 Run it
+    python 09_attention_mechanism.py --dataset sample
     python 09_attention_mechanism.py --predict "a man in a red shirt"
     python 09_attention_mechanism.py --attention-type all
-    python 09_attention_mechanism.py --input FILE        # a source, a tab and a target
 
-You should see  (multi30k [real], seed 0, two threads, 9 minutes; `all`: five times)
-    BLEU       none   additive   dot    general   scaled-dot-product   a dictionary
-    greedy     32.5   54.7       55.5   55.1      54.8                 17.4
-    beam 5     34.9   56.9       57.4   57.3      57.0
-    BLEU compares a translation with a reference, 0 to 100 (lesson 08).  "none" is the
-    same network without attention; "a dictionary" translates word by word.  Gaps to
-    none: p = 0.001, the least that 1,000 draws can show.  --dataset sample [sample],
-    about a minute: exact match 0.9917 with additive attention, 0.4783 with none.
+You should see
+    BLEU compares translations with references, 0 to 100 (lesson 08).  "none" is the
+    same network without attention; "dictionary" translates word by word; a line "copy"
+    writes the source again.
+
+    The first line trains with attention and without, two minutes on two threads
+    (sample [sample]: made-up sentences; seed 0, one thread):
+                                  BLEU by words of the source, five fifths of test
+      model         bleu  exact_match    6.8    8.9   10.5   11.4   12.6
+      additive      99.4       0.9783  100.0   99.1   99.8   99.0   99.3
+      none          77.3       0.4650   83.3   81.6   80.6   75.2   70.4
+      dictionary    18.1       0.0017   22.5   20.5   16.4   16.0   17.4
+    exact_match is the share of answers that are right word for word.  Without attention
+    the longer sentences suffer most.  (On two threads sums are rounded otherwise, and
+    exact_match was 0.9917 and 0.4783: so much is luck.)
+
+    The second takes real sentences, and trains additive attention alone: 9 minutes.
+    The third trains all five kinds: 41 minutes  (multi30k [real], seed 0, two threads):
+      BLEU      none   additive   dot    general   scaled-dot-product   dictionary
+      greedy    32.5   54.7       55.5   55.1      54.8                 17.4
+      beam 5    34.9   56.9       57.4   57.3      57.0
+    The gaps to none are no luck: p = 0.001 each (section 4 says what p is).  The four
+    differ by less than one BLEU, from one seed: take the simplest, dot.
 
 Try this  (guess first, then run)
-    --attention-type none       how long are the sentences on which it still works?
+    --attention-type none       on which lengths does it still translate well?
     --input-feeding             what does it cost, and is the gain worth it?
+    --seed 1                    how far does mere luck of the start move BLEU?
     --eval-only --beam-size 20  (after --save-model) does a wider search find better?
 """
 
 # Sizes
-#     B  batch (sentences)    Ts  words of the longest source   Tt  of the longest target
+#     B  batch (sentences)   Ts  words of the longest source   Tt  of the longest target
 #     H  state, embedding     L   layers    A  inside the additive score    K  beam size
 #     V  target vocabulary    M   real words of a batch's targets, <eos> counted
-#     R  rows of the decoder in a search: B * K
+#     R  rows of the decoder in a search: B * K        N  sentences of one part
+#     i  counts the words that are written, up to Tt;  j  those that are read, up to Ts
 
+import itertools
 import math
 import re
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,10 +93,15 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 # French is a good choice for this lesson: its words mostly stand in the same order as
 # the English ones, but not everywhere.  "a red shirt" is "une chemise rouge": whoever
 # looks at the right word has to cross over.
+#
+# The sample is made up: short sentences of few words, so that two minutes are enough.
+# It has what French is known for: adjectives that follow their noun, and words that
+# change with the noun beside them (le chat noir, la souris noire).
 
 MAX_LENGTH = 80  # words that are read of a text
 ROOM = 10  # an answer has at most twice as many words as its source, and ten more
-UPDATES = 800  # a small data set is read more often than six times: so many steps
+EPOCHS = 6  # so often is the training set read,
+UPDATES = 800  # or more often, if it is small: until there were so many updates
 
 
 class Pairs(NamedTuple):
@@ -91,7 +116,7 @@ class Pairs(NamedTuple):
 
 
 def load_data(source, parts, feeds, args):
-    """The parts as batches of tensors, in the words that `feeds` lists."""
+    """The parts as batches of tensors.  feeds: both lists of words that are known."""
     vocabularies = [
         utils.Vocabulary(feeds["source_words"]),
         utils.Vocabulary(feeds["target_words"]),
@@ -145,70 +170,20 @@ def show_one_pair(data):
 #   keys     what each source word offers to be found by: k_1, k_2, ...
 #   values   what is taken home from each: v_1, v_2, ...
 #
-# In this lesson keys and values are the same thing: the encoder's states.  Then
+# In this lesson keys and values are the same vectors: each is made from the encoder's
+# state at one word.  (One linear layer halves its length; see `encode` below.)  That
+# state has read the whole sentence in both directions.  So a key stands at a word, but
+# it knows of its neighbours too.  Keep that in mind for section 4.
 #
-#   1. score     how well does the query fit each key?       e_j = score(q, k_j)
-#   2. mask      padding must not be found                   e_j = -infinity there
-#   3. softmax   weights, above 0, that sum to 1             a_j = exp(e_j) / sum
-#   4. context   the weighted mean of the values             c = sum_j a_j v_j
+# Now four steps.  A word is written at place i, and the words read have places j:
 #
-# The context goes to the decoder.  No word is chosen outright: a choice has no gradient,
-# a weight has.  That is why it can learn where to look.
-
-
-def dot(query, keys):
-    """e_ij = q_i . k_j (Luong et al., 2015): (B, Tt, H), (B, Ts, H) -> (B, Tt, Ts).
-
-    Large where the two vectors point the same way.  No weights to learn.
-    """
-    return query @ keys.transpose(1, 2)
-
-
-def scaled_dot_product(query, keys):
-    """e_ij = q_i . k_j / sqrt(H) (Vaswani et al., 2017).
-
-    A dot product of H random numbers grows like sqrt(H).  Large scores make a softmax
-    that is nearly 0 and 1, through which hardly any gradient comes back.
-    """
-    return dot(query, keys) / math.sqrt(query.shape[2])
-
-
-def general(query, keys, w):
-    """e_ij = q_i . W k_j (Luong et al., 2015): W (H, H) says which numbers to compare.
-
-    What is learned is w = sqrt(H) W.  Adam moves all weights by like steps, and a score
-    sums H * H of them, so that W itself is moved too far: 47.1 BLEU instead of 55.8.
-    """
-    return scaled_dot_product(query, keys @ w.T)
-
-
-def additive(query, keys, w_q, w_k, v):
-    """e_ij = v . tanh(W_q q_i + W_k k_j) (Bahdanau et al., 2015): a small network.
-
-    w_q, w_k (A, H), v (A,).  The only one that needs a vector for every pair (i, j):
-    B * Tt * Ts * A numbers.
-    """
-    from_query = (query @ w_q.T).unsqueeze(2)  # (B, Tt, 1, A)
-    from_keys = (keys @ w_k.T).unsqueeze(1)  # (B, 1, Ts, A)
-    return torch.tanh(from_query + from_keys) @ v  # (B, Tt, Ts)
-
-
-# With `none` there is one key, the summary of the whole sentence, so its weight is
-# always 1: the decoder is handed the same summary at every word.  It is the same network
-# with as many weights as `dot`, but there is nothing to choose.
-SCORES = {"additive": additive, "dot": dot, "general": general}
-SCORES |= {"scaled-dot-product": scaled_dot_product, "none": dot}
-
-
-def attend(scores, values, mask):
-    """scores (B, Tt, Ts), values (B, Ts, H), mask (B, Ts), True at real words.
-
-    Returns contexts (B, Tt, H) and weights (B, Tt, Ts), which sum to 1 over real words.
-    """
-    # exp(-infinity) = 0: padding gets no weight, and takes none away from the others.
-    scores = scores.masked_fill(~mask.unsqueeze(1), -math.inf)
-    weights = scores.softmax(2)  # (B, Tt, Ts)
-    return weights @ values, weights  # c_i = sum_j a_ij v_j
+#   1. score     how well does the query fit each key?       e_ij = score(q_i, k_j)
+#   2. mask      padding must not be found                   e_ij = -infinity there
+#   3. softmax   weights, above 0, that sum to 1             a_ij = exp(e_ij) / sum
+#   4. context   the weighted mean of the values             c_i = sum_j a_ij v_j
+#
+# The simplest score is the dot product, q . k: large where both vectors point the same
+# way.  `show_attention` takes one query and three keys through all four steps.
 
 
 def show_attention():
@@ -229,39 +204,140 @@ def show_attention():
             f"  [{first:.1f}, {second:.1f}]   {product}   {masked[j]:>4.1f}   "
             f"{powers[j]:.3f}   {weights[j]:.3f}"
         )
-    context = weights @ keys  # (2,)
+    context = weights @ keys  # (2,): the keys are the values
     print(f"  context: {weights[0]:.3f} * [1, 0] + {weights[1]:.3f} * [0, 1]", end=" ")
     print(f"= [{context[0]:.3f}, {context[1]:.3f}]")
-    wrong = scores.masked_fill(~mask, 0.0).softmax(0)
-    print(
-        f"  Masked with 0 instead, the weights are {wrong[0]:.3f}, {wrong[1]:.3f} and"
-    )
-    print(f"  {wrong[2]:.3f}: exp(0) = 1, so padding would be looked at.")
 
-    # Many at once, scaled, against PyTorch's own.
-    torch.manual_seed(9)
-    queries = torch.randn(3, 4, 6, dtype=torch.double)  # (B, Tt, H)
-    memory = torch.randn(3, 5, 6, dtype=torch.double)  # (B, Ts, H)
-    real = utils.length_mask(torch.tensor([5, 2, 3]), 5)  # (B, Ts)
-    ours, _ = attend(scaled_dot_product(queries, memory), memory, real)
-    theirs = F.scaled_dot_product_attention(queries, memory, memory, real.unsqueeze(1))
-    print(
-        f"  PyTorch's scaled_dot_product_attention: {(ours - theirs).abs().max():.0e}",
-        end="",
-    )
-    print(" apart")
+    # Three ways to treat the padding; only the first is right.
+    zero_before = scores.masked_fill(~mask, 0.0).softmax(0)
+    zero_after = scores.softmax(0) * mask
+    print("Why minus infinity, and why before the softmax?  The weights are")
+    for how, found in (
+        ("-infinity before", weights),
+        ("0 before", zero_before),
+        ("0 after", zero_after),
+    ):
+        shown = "  ".join(f"{weight:.3f}" for weight in found.tolist())
+        print(f"  {how:<18} {shown}   sum {found.sum():.3f}")
+    print("With 0 before, exp(0) = 1: padding is looked at.  With 0 after, padding had")
+    print("taken its share already, and too little is left for the real words.")
+
+
+# How can it learn where to look, if nobody tells it?  It does not choose a word: it
+# weighs all of them.  Push a score up a little, and its weight grows a little, the
+# others shrink, the context moves, the loss changes.  So there is a gradient, from the
+# loss back to the weights, the scores, the query and the keys.  A choice ("word 3")
+# would have none: it does not change a little.
+#
+# How much does a weight move when a score does?  For the softmax, the derivative of a_2
+# by its own score e_2 is a_2 (1 - a_2), and that of another weight, a_1, is -a_1 a_2.
+
+
+def show_learning_to_look():
+    """Gradient descent on a query alone: the weights move to where the answer is."""
+    keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])  # (Ts, H), values too
+    wanted = keys[1]  # the loss is small if the context is the second value
+    query = torch.zeros(2, requires_grad=True)
+    print("\nLearning where to look: three keys, and the context should be [0, 1], the")
+    print("second value.  Only the loss (context - wanted)^2 says so.")
+    even = torch.zeros(3)  # the scores of a query that is 0
+    moves = torch.autograd.functional.jacobian(lambda e: e.softmax(0), even)[:, 1]
+    shown = "  ".join(f"{move:+.3f}" for move in moves.tolist())
+    print("Each weight is 1/3 at first.  By the score e_2 they have the derivatives")
+    print(f"  -1/3 * 1/3,  1/3 * (1 - 1/3),  -1/3 * 1/3;  by autograd  {shown}")
+    print("  step   query            weights                loss")
+    for step in range(41):
+        weights = (keys @ query).softmax(0)  # (3,)
+        loss = ((weights @ keys - wanted) ** 2).sum()
+        if step in (0, 1, 5, 40):
+            shown = "  ".join(f"{weight:.3f}" for weight in weights.tolist())
+            first, second = query.tolist()
+            print(f"  {step:>4}   [{first:+.2f}, {second:+.2f}]   {shown}   {loss:.3f}")
+        (gradient,) = torch.autograd.grad(loss, query)
+        query = (query - gradient).detach().requires_grad_()  # learning rate 1
+    print("At first it looks everywhere alike.  That is enough: the gradient says how")
+    print("to get more of the second value, and step by step the weights get sharp.")
+    print("In the network the keys learn too: to be found by those that need them.")
+
+
+# Now the same for a whole batch, B sentences at once, for every word that is written.
+
+
+def dot(query, keys):
+    """e_ij = q_i . k_j (Luong et al., 2015): (B, Tt, H), (B, Ts, H) -> (B, Tt, Ts).
+
+    Large where the two vectors point the same way.  No weights to learn.
+    """
+    return query @ keys.transpose(1, 2)
+
+
+def attend(scores, values, mask):
+    """scores (B, Tt, Ts), values (B, Ts, H), mask (B, Ts), True at real words.
+
+    Returns contexts (B, Tt, H) and weights (B, Tt, Ts), which sum to 1 over real words.
+    In this lesson the keys are given as values.
+    """
+    # exp(-infinity) = 0: padding gets no weight, and takes none away from the others.
+    scores = scores.masked_fill(~mask.unsqueeze(1), -math.inf)
+    weights = scores.softmax(2)  # (B, Tt, Ts)
+    return weights @ values, weights  # c_i = sum_j a_ij v_j
+
+
+# Are there better scores than the dot product?  Three more have become known.  They are
+# all of the same form, a query and a key in, a number out.
+
+
+def scaled_dot_product(query, keys):
+    """e_ij = q_i . k_j / sqrt(H) (Vaswani et al., 2017).  `show_scaling` says why."""
+    return dot(query, keys) / math.sqrt(query.shape[2])
+
+
+def general(query, keys, w):
+    """e_ij = q_i . W k_j (Luong et al., 2015): W (H, H) says which numbers to compare.
+
+    w is sqrt(H) W: that is what is learned (see draw_score_weights).
+    """
+    true_w = w / math.sqrt(query.shape[2])
+    return dot(query, keys @ true_w.T)  # keys @ W.T: each row is W k_j
+
+
+def additive(query, keys, w_q, w_k, v):
+    """e_ij = v . tanh(W_q q_i + W_k k_j) (Bahdanau et al., 2015): a small network.
+
+    w_q, w_k (A, H), v (A,).  The only one that needs a vector for every pair (i, j):
+    B * Tt * Ts * A numbers.
+    """
+    from_query = (query @ w_q.T).unsqueeze(2)  # (B, Tt, 1, A)
+    from_keys = (keys @ w_k.T).unsqueeze(1)  # (B, 1, Ts, A)
+    return torch.tanh(from_query + from_keys) @ v  # (B, Tt, Ts)
+
+
+# The fifth kind is the opponent: `none`.  For it `encode` returns one key instead of
+# Ts: the summary of the whole sentence.  The softmax of a single number is 1, whatever
+# its score.  So the decoder is handed the same summary at every word, and has nothing
+# to choose.  It is the same network, with as many weights as with `dot`.  And it is a
+# stronger one than lesson 08's, which read in one direction and saw the summary only
+# at the start: on multi30k 32.5 BLEU instead of 17.5.
+SCORES = {
+    "additive": additive,
+    "dot": dot,
+    "general": general,
+    "scaled-dot-product": scaled_dot_product,
+    "none": dot,
+}
 
 
 def show_four_scores():
-    """The four scores of one query and two keys, side by side."""
+    """The four scores of one query and two keys; `attend` against PyTorch's own."""
     query = torch.tensor([[[1.0, 0.5]]])  # (1, 1, 2)
     keys = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # (1, 2, 2)
-    w = torch.tensor([[0.0, 1.0], [1.0, 0.0]])  # swaps a key's two numbers
+    swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]])  # swaps a vector's two numbers
+    ones = torch.tensor([1.0, 1.0])
     found = {
         "dot": dot(query, keys),
         "scaled-dot-product": scaled_dot_product(query, keys),
-        "general": general(query, keys, math.sqrt(2) * w),
-        "additive": additive(query, keys, w, torch.eye(2), torch.tensor([1.0, 1.0])),
+        "general": general(query, keys, math.sqrt(2) * swap),  # so W is `swap`
+        "additive": additive(query, keys, w_q=swap, w_k=torch.eye(2), v=ones),
     }
     print("\nThe same query, the keys [1, 0] and [0, 1], by the four scores")
     for name, scores in found.items():
@@ -271,37 +347,102 @@ def show_four_scores():
             f"  {name:<20} scores {first:.3f} {second:.3f}   "
             f"weights {weights[0]:.3f} {weights[1]:.3f}"
         )
-    print("  (general: W swaps the two numbers of a key, so it finds the other one;")
-    print(
-        "  additive: tanh([0.5, 1.0] + [1, 0]) = tanh([1.5, 1.0]), its numbers added up)"
-    )
+    print("By hand: scaled, 1 / sqrt(2) and 0.5 / sqrt(2).  general: this W swaps the")
+    print("numbers of a key, so the query finds the other key.  additive, first key:")
+    print("tanh([0.5, 1.0] + [1, 0]) = tanh([1.5, 1.0]), and its numbers added up.")
+
+    # A batch, some of it padding, against PyTorch's own.  Its mask says what ours says:
+    # True may be looked at.  (A trap: nn.MultiheadAttention means the opposite.)
+    torch.manual_seed(9)
+    queries = torch.randn(3, 4, 6, dtype=torch.double)  # (B, Tt, H)
+    memory = torch.randn(3, 5, 6, dtype=torch.double)  # (B, Ts, H)
+    real = utils.length_mask(torch.tensor([5, 2, 3]), 5)  # (B, Ts)
+    ours, _ = attend(scaled_dot_product(queries, memory), memory, real)
+    theirs = F.scaled_dot_product_attention(queries, memory, memory, real.unsqueeze(1))
+    gap = (ours - theirs).abs().max()
+    print(f"A batch by PyTorch's F.scaled_dot_product_attention: {gap:.0e} apart, and")
+    print("that is rounding: it is the same.")
 
 
-# --- Attention in a decoder ------------------------------------------------------------
+# Why divide by sqrt(H)?  A dot product is a sum of H products.  If the numbers of q and
+# k are random, with mean 0 and variance 1, each product has variance 1 too, and the sum
+# has variance H: its standard deviation is sqrt(H).  So the longer the vectors, the
+# larger the scores.  Of large scores a softmax makes one weight near 1 and the others
+# near 0.  There a (1 - a), the derivative from above, is near 0: it hardly learns.
+
+
+def show_scaling():
+    """The largest of five weights, for longer and longer random vectors."""
+    torch.manual_seed(9)
+    print("\nFive random keys, vectors of H numbers of variance 1; 200 queries, mean")
+    print("      H   deviation of q . k   largest weight: dot   scaled")
+    for size in (4, 64, 1024):
+        query = torch.randn(200, 1, size)
+        keys = torch.randn(200, 5, size)
+        scores = dot(query, keys)  # (200, 1, 5)
+        plain = scores.softmax(2).amax(2).mean()
+        scaled = scaled_dot_product(query, keys).softmax(2).amax(2).mean()
+        print(f"  {size:>5}   {scores.std():>18.1f}   {plain:>19.2f}   {scaled:>6.2f}")
+    print("With H = 1024, plain dot looks at one key alone before it has learned")
+    print("anything.  Scaled, all lengths begin alike.")
+
+
+# Must dot then be bad in our network, with H = 256?  No: its numbers are not of
+# variance 1.  Before training, the standard deviation of the q's and the k's is about
+# 0.03, and that of their dot products below 0.01 (sample, three seeds).  So it starts
+# by looking everywhere alike, as in show_learning_to_look, and lets vectors grow as far
+# as is of use.  In the docstring's table plain dot loses nothing.
+#
+# So which score should you take?  These four differ by less than one BLEU.  Dot is the
+# simplest and the cheapest.  Scaled is the safe choice where vectors are long and of
+# variance 1, as in Transformers.  Additive and general can compare a query and keys of
+# different lengths (W is then not square), where a dot product cannot be taken at all.
+
+
+# --- Attention in a decoder -----------------------------------------------------------
 #
 # Where does it stand?  In this lesson after the recurrence (Luong et al., 2015):
 #
-#     word before        the encoder's states, one a source word
-#         |                 k_1    k_2    k_3   ...
-#         v                  ^ \   ^ |   ^ /
-#     [ LSTM ] --> q_i ------+--\--+-|--/     scores, mask, softmax
-#         |         |            \   | /
-#     next step     |            context c_i      the weighted mean
-#                   |                |
-#                   +---> [ tanh(W [c_i; q_i]) ] = ~h_i ---> scores of all words
+#     word before
+#         |
+#         v
+#     [ LSTM ] ----> q_i ---- score with k_1 k_2 k_3 ----> e_i1  e_i2  e_i3
+#         |           |                                          |
+#         v           |                                          |  mask, softmax
+#     to the next     |                                          v
+#     word's LSTM     |                                    a_i1  a_i2  a_i3
+#                     |                                          |
+#                     |                                          |  mean of k_1 k_2 k_3
+#                     v                                          v
+#                [c_i; q_i] <----------------------------------- c_i
+#                     |
+#                     |  tanh(W_c [c_i; q_i] + b)
+#                     v
+#                   ~h_i ----> output layer ----> a number for every word of French
 #
-# The LSTM's states depend on the words before alone.  So in training, where these are
-# known, one call computes all states, and one matrix product all attention.
+# [c_i; q_i] is the context and the state side by side, 2H numbers.  ~h_i is the state
+# after it has looked, H numbers.  The output layer reads ~h_i; in lesson 08 it read
+# q_i.  Here the encoder reads both ways (lesson 07); the rest is as in lesson 08.
+#
+# The LSTM's states depend on its first state and on the words before, not on what was
+# looked at.  So in training, where the words are known, one call computes all states,
+# and one matrix product all scores.
+#
+# What does it cost?  Every word written is compared with every word read: Tt * Ts
+# scores a sentence.  If both sentences are twice as long, that is four times the work.
+# Captions are short: six epochs on multi30k took 449 s with none, 465 s with dot and
+# 507 s with additive (two threads).
 #
 # Bahdanau et al. (2015), who invented attention, put it before the recurrence: the
 # context is found with the state of the word *before*, and helps to make the new state.
-# What was looked at is so remembered; but every word has to wait for the one before.
+# Thus the state remembers what was looked at.  The price: every word has to wait for the
+# one before, also in training.
 
 
 def bahdanau_step(x, state, keys, mask, cell, score_weights):
     """One step with attention before the recurrence, for comparison: (state, weights).
 
-    x (B, E) the word before, state (B, H), keys (B, Ts, H), cell an nn.GRUCell(E + H, H).
+    x (B, H) the word before, state (B, H), cell an nn.GRUCell(2 * H, H).
     """
     query = state.unsqueeze(1)  # (B, 1, H): the state before this word
     scores = additive(query, keys, *score_weights)  # (B, 1, Ts)
@@ -309,6 +450,36 @@ def bahdanau_step(x, state, keys, mask, cell, score_weights):
     # The context is part of the input of the recurrence.
     state = cell(torch.cat([x, context[:, 0]], dim=1), state)  # (B, H)
     return state, weights
+
+
+@torch.no_grad()
+def show_attention_before():
+    """Two words by `bahdanau_step`: what was looked at decides where it looks next."""
+    torch.manual_seed(9)
+    cell = nn.GRUCell(2 * 2, 2)  # H = 2
+    score_weights = (torch.eye(2), torch.eye(2), torch.tensor([2.0, 2.0]))
+    mask = torch.tensor([[True, True, False]])
+    keys = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]]])  # (1, 3, 2)
+    words = torch.randn(2, 1, 2)  # two words, x (1, 2) each
+    print("\nAttention before the recurrence: two words by bahdanau_step, untrained")
+    for name, first_key in (("these keys", [1.0, 0.0]), ("another k_1", [-3.0, 3.0])):
+        keys[0, 0] = torch.tensor(first_key)
+        state = torch.zeros(1, 2)
+        for number, x in enumerate(words, start=1):
+            query = "  ".join(f"{value:+.3f}" for value in state[0].tolist())
+            state, weights = bahdanau_step(x, state, keys, mask, cell, score_weights)
+            shown = "  ".join(f"{weight:.3f}" for weight in weights[0, 0].tolist())
+            print(f"  {name:<12} word {number}   query {query}   weights {shown}")
+    print("The query is the state before the word.  Another k_1 changes the query of")
+    print("word 2 too: what was looked at for word 1 is in the state that looks for")
+    print("word 2.  With attention after the recurrence it would not be.")
+
+
+# There is a third way, between the two: attention after the recurrence, and ~h_i goes
+# into the LSTM with the next word.  Luong et al. call it input feeding; here it is
+# `--input-feeding`.  It waits too.  On multi30k, after two epochs on one thread, it
+# took 390 s instead of 267 and gained nothing to speak of: BLEU 37.1 instead of 36.9
+# greedy, 39.6 instead of 39.8 by beam search.
 
 
 class Translator(nn.Module):
@@ -342,10 +513,13 @@ class Translator(nn.Module):
         self.embed_target = nn.Embedding(targets, hidden)
         size = 2 * hidden if feeding else hidden
         self.decoder = nn.LSTM(size, hidden, layers, **options)
-        self.combine = nn.Linear(2 * hidden, hidden)
+        self.combine = nn.Linear(2 * hidden, hidden)  # W_c and b of the drawing
         self.output = nn.Linear(hidden, targets)
-        # One matrix reads target words and writes them (Press and Wolf, 2017).
+        # One matrix reads target words and writes them (Press and Wolf, 2017).  That
+        # saves weights; and words that are alike when read are alike when written.
         self.output.weight = self.embed_target.weight
+        # Small at the start: PyTorch's own start, of variance 1, suits a matrix that
+        # reads, but as the output layer it would give huge numbers.
         for embedding in (self.embed_source, self.embed_target):
             nn.init.uniform_(embedding.weight, -0.1, 0.1)
         self.dropout = nn.Dropout(dropout)
@@ -358,7 +532,12 @@ class Translator(nn.Module):
             shapes = [(inner, hidden), (inner, hidden), (inner,)]
             return [torch.randn(shape) / hidden**0.5 for shape in shapes]
         if self.kind == "general":
-            return [torch.eye(hidden) * hidden**0.5]  # W = 1: it starts as dot
+            # W = identity: it starts as dot.  What is learned is w = sqrt(H) W.  Adam
+            # moves every weight by about the learning rate; so W moves sqrt(H) times
+            # less than that.  A score sums H * H of its weights, and moved by the full
+            # rate they change it too much: 47.1 BLEU instead of 55.8 when both were
+            # tried on multi30k (in another run than that of the docstring).
+            return [torch.eye(hidden) * hidden**0.5]
         return []
 
     def encode(self, ids, lengths):
@@ -379,7 +558,9 @@ class Translator(nn.Module):
         if self.kind == "none":  # one key: the summary of both directions
             states = h[:, -1:]  # (B, 1, 2H)
             mask = mask[:, :1]  # (B, 1)
+        # A key is a linear image of the two states at its word, there and back.
         keys = self.shrink(self.dropout(states))  # (B, Ts, H)
+        # An LSTM's h always lies in -1 ... 1, so tanh; its memory c may be larger.
         first_h = torch.tanh(self.bridge_h(h))  # (B, L, H)
         first_c = self.bridge_c(c)  # (B, L, H)
         nothing_yet = torch.zeros_like(first_h[:, 0])  # (B, H)
@@ -394,9 +575,9 @@ class Translator(nn.Module):
     def look(self, query, keys, mask):
         """query (B, Tt, H) -> ~h (B, Tt, H), weights (B, Tt, Ts)."""
         scores = self.score(query, keys, *self.score_weights)  # (B, Tt, Ts)
-        context, weights = attend(scores, keys, mask)  # (B, Tt, H)
-        # ~h_i = tanh(W [c_i; q_i] + b)
-        return torch.tanh(self.combine(torch.cat([context, query], dim=2))), weights
+        context, weights = attend(scores, keys, mask)  # (B, Tt, H), (B, Tt, Ts)
+        both = torch.cat([context, query], dim=2)  # [c_i; q_i]: (B, Tt, 2H)
+        return torch.tanh(self.combine(both)), weights
 
     def decode(self, words, state, keys, mask):
         """words (B, Tt) -> ~h (B, Tt, H), the state after the last, weights (B, Tt, Ts)."""
@@ -409,10 +590,7 @@ class Translator(nn.Module):
         return combined, (h, c, combined[:, -1]), weights
 
     def decode_with_feeding(self, x, state, keys, mask):
-        """`--input-feeding`: ~h of one word is joined to the next word's input.
-
-        Luong's way to remember where one has looked.  It waits, like Bahdanau's.
-        """
+        """`--input-feeding`: ~h of one word is joined to the next word's input."""
         h, c, fed = state
         combined = []
         weights = []
@@ -426,9 +604,14 @@ class Translator(nn.Module):
         return torch.cat(combined, dim=1), (h, c, fed), torch.cat(weights, dim=1)
 
     def forward(self, source, lengths, target):
-        """Scores (M, V) of the real target words, each after the true words before it."""
+        """A number for every word (M, V) at each of the M real target words.
+
+        Each is computed from the true words before it (teacher forcing, lesson 08).
+        """
         keys, mask, state = self.encode(source, lengths)
-        given = F.pad(target[:, :-1], (1, 0), value=BOS)  # (B, Tt): one step behind
+        # One step behind the target (B, Tt).  A target that has ended is filled up, so
+        # its <eos> and padding are given too; the last line drops what comes of it.
+        given = F.pad(target[:, :-1], (1, 0), value=BOS)  # (B, Tt)
         combined, _, _ = self.decode(given, state, keys, mask)  # (B, Tt, H)
         # The output layer is most of the work: spare it the padding.
         return self.output(self.dropout(combined[target != PAD]))  # (M, V)
@@ -438,27 +621,65 @@ class Translator(nn.Module):
 # 3. Training
 # ====================================================================================
 #
-# As in lesson 08: teacher forcing, and the cross-entropy of each real word.  One thing
-# is new, label smoothing (Szegedy et al., 2016).  The goal is not probability 1 for the
-# true word, but 1 - s, and s shared by all words of the vocabulary.  A network that is
-# never quite sure keeps some alternatives alive for the search.  "loss" is that of the
-# smoothed goal; "nats" is the plain one, which validation and test are scored by.
+# As in lesson 08: teacher forcing, and the cross-entropy of each real word, in nats.
+# No loss speaks of the weights: where to look is learned on the way.
+#
+# One thing is new, label smoothing (Szegedy et al., 2016).  The goal is not probability
+# 1 for the true word, but 1 - s for it, and s shared alike by all V words (the true one
+# among them).  With log p for the network's log probabilities, the loss of a word is
+#
+#     loss = -(1 - s) log p(true word) - s * (mean of log p over all words)
+#
+# A network that is never quite sure keeps some alternatives alive for beam search.
+# What that gains here has not been measured: `--label-smoothing 0` will tell.
+
+
+def smoothed_loss(log_p, truth, smoothing):
+    """log_p (M, V), truth (M,) -> the loss above and the plain one, nats, (M,) each."""
+    nats = -log_p.gather(1, truth.unsqueeze(1)).squeeze(1)  # (M,)
+    return (1 - smoothing) * nats - smoothing * log_p.mean(1), nats
+
+
+def least_loss(words, smoothing):
+    """The loss of a network that gives exactly the smoothed goal: none is less."""
+    others = smoothing / words  # the goal for each word that is not the true one
+    true_word = 1 - smoothing + others
+    loss = -true_word * math.log(true_word)
+    if others:
+        loss -= (words - 1) * others * math.log(others)
+    return loss
+
+
+def show_label_smoothing():
+    """Three guesses over four words, the first being true: s = 0.1."""
+    guesses = {
+        "unsure": [0.25, 0.25, 0.25, 0.25],
+        "the goal itself": [0.925, 0.025, 0.025, 0.025],
+        "too sure": [0.9997, 0.0001, 0.0001, 0.0001],
+    }
+    print("\nLabel smoothing, s = 0.1, four words, the first is true: its goal is")
+    print("1 - 0.1 + 0.1 / 4 = 0.925, that of each other 0.1 / 4 = 0.025")
+    print("  guess             p of the four words              nats    loss")
+    for name, p in guesses.items():
+        log_p = torch.tensor([p]).log()  # (1, 4)
+        loss, nats = smoothed_loss(log_p, torch.tensor([0]), 0.1)
+        shown = "  ".join(f"{value:.4f}" for value in p)
+        print(f"  {name:<16}  {shown}   {nats.item():.4f}  {loss.item():.4f}")
+    print(f"The loss is least at the goal, {least_loss(4, 0.1):.4f} and not 0: it is")
+    print("more for who is too sure.  `nats`, the plain loss, would like that best.")
 
 
 def make_measure(smoothing=0.0):
     """The function `measure` for `fit`: values of each real word, (M,) each."""
 
     def measure(model, batch):
-        scores = model(
-            batch["source"], batch["source_length"], batch["target"]
-        ).float()  # (M, V)
+        scores = model(batch["source"], batch["source_length"], batch["target"])
+        # float(): on a GPU with --precision bf16 the scores come in half precision.
+        log_p = scores.float().log_softmax(1)  # (M, V)
         truth = batch["target"][batch["target"] != PAD]  # (M,)
-        log_p = scores.log_softmax(1)
-        nats = -log_p.gather(1, truth.unsqueeze(1)).squeeze(1)  # (M,)
+        loss, nats = smoothed_loss(log_p, truth, smoothing)
         if not model.training:
-            return {"loss": nats}
-        # loss = -(1 - s) log p(truth) - s mean_v log p(v)
-        loss = (1 - smoothing) * nats - smoothing * log_p.mean(1)
+            return {"loss": nats}  # validation and test: always the plain one
         return {"loss": loss, "nats": nats}
 
     return measure
@@ -467,22 +688,32 @@ def make_measure(smoothing=0.0):
 def train_model(kind, config, data, args, feeds):
     """A new model of this kind, always from the same seed: (model, records)."""
     config = {**config, "kind": kind}
-    flags = args
-    if args.attention_type == "all":  # a folder each, so that --resume can go on
-        print(f"\nTraining with attention: {kind}")
-        folder = Path(args.out_dir, kind)
-        resume = args.resume and (folder / "last.pt").exists()
-        flags = Namespace(**{**vars(args), "out_dir": str(folder), "resume": resume})
     utils.set_seed(args.seed)
     model = Translator(**config).to(args.device)
     measure = make_measure(args.label_smoothing)
-    records = utils.fit(model, measure, data.train, data.val, flags, config, feeds)
+    records = utils.fit(model, measure, data.train, data.val, args, config, feeds)
     return model, records
+
+
+def read_training(data, args):
+    """Print how the columns of the training are to be read."""
+    words = len(data.vocabularies[1])
+    least = least_loss(words, args.label_smoothing)
+    print("Reading it: `loss` is that of the smoothed goal.  It cannot fall below")
+    print(f"{least:.2f} here (V = {words:,} words, s = {args.label_smoothing:g}).")
+    print("`nats` and `val_loss` are both the plain loss: compare these two.  nats is")
+    print("the mean over an epoch in which the weights still improve, with dropout on:")
+    print("so it may well be the higher one.  grad_norm: the gradient's length before")
+    print("clipping (lesson 04).")
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
+#
+# Three questions.  Where did it look?  How much is it worth?  What comes of it?
+#
+# First it has to write: greedily and by beam search, with lesson 08's shared search.
 
 
 def make_advance(model, keys, mask, beam_size):
@@ -505,7 +736,7 @@ def translate(model, texts, data, args, beam_size):
     tensors = utils.encode_pairs(pairs, data.vocabularies, MAX_LENGTH)
     answers = [None] * len(texts)
     model.eval()
-    with utils.autocast(args):
+    with utils.autocast(args):  # half precision with --precision bf16, else nothing
         for batch in utils.Batches(tensors, 100, args.device, bucket="source"):
             keys, mask, state = model.encode(batch["source"], batch["source_length"])
             limits = (2 * batch["source_length"] + ROOM).to(args.device)
@@ -517,6 +748,24 @@ def translate(model, texts, data, args, beam_size):
     return answers
 
 
+# --- Where did it look? ---------------------------------------------------------------
+#
+# The weights of all words of an answer make a grid: a row for each word written, a
+# column for each word of the source.  It is called an alignment.  How to read it:
+#
+#   - a bright field: while it wrote the word of this row, it looked at that column
+#   - fields along the diagonal: both languages go in the same order; a crossing: the
+#     order changes (a red ball, une balle rouge)
+#   - a row without one bright field: no single source word stands for this word, such
+#     as the "de" that French puts between two nouns, or "ne", half of its "not"
+#   - a bright field at an odd place, often the full stop: k_j is not a word.  It is a
+#     state of a network that has read all the other words as well, so that the state at
+#     the full stop can know of "she" too.  What is needed to write "elle" may be had in
+#     several places, and nothing makes the network prefer the one that we would.
+#
+# It shows where the network looked, not why it wrote: the decoder's state has a say.
+
+
 @torch.no_grad()
 def where_it_looked(model, text, words, data, args):
     """The weights (Tt, Ts) of each word of an answer on each word of its source.
@@ -524,17 +773,214 @@ def where_it_looked(model, text, words, data, args):
     The answer is given to the decoder as if it were the truth: so every word sees the
     same words before it as when it was written, and looks where it looked then.
     """
-    source, lengths = utils.pad(
-        [
-            data.vocabularies[0].encode(
-                utils.split_pair(text)[:MAX_LENGTH] or [utils.UNK]
-            )
-        ]
-    )
+    source_words = utils.split_pair(text)[:MAX_LENGTH] or [utils.UNK]
+    source, lengths = utils.pad([data.vocabularies[0].encode(source_words)])
     given = torch.tensor([[BOS, *data.vocabularies[1].encode(words)[:-1]]])  # (1, Tt)
     keys, mask, state = model.eval().encode(source.to(args.device), lengths)
     _, _, weights = model.decode(given.to(args.device), state, keys, mask)
     return weights[0].float().cpu()
+
+
+def print_looks(words, source, weights):
+    """A line for each word written: where it looked most; if unsure, the second too."""
+    for word, row in zip(words, weights, strict=True):
+        order = row.argsort(descending=True).tolist()
+        line = f"     {word:<14} {row[order[0]]:4.0%}  {source[order[0]]:<12}"
+        if row[order[0]] < 0.7 and len(order) > 1:
+            line += f" {row[order[1]]:4.0%}  {source[order[1]]}"
+        print(line.rstrip())
+
+
+def print_crossing(words, source, weights):
+    """The first two words that looked, clearly, at words in the other order."""
+    looks = weights.argmax(1).tolist()  # (Tt,)
+    clear = (weights.amax(1) >= 0.7).tolist()
+    for i in range(len(words) - 1):
+        later, earlier = source[looks[i]], source[looks[i + 1]]
+        if clear[i] and clear[i + 1] and looks[i + 1] < looks[i]:
+            print(f'     A crossing: "{words[i]}" looks at "{later}", the next word,')
+            print(f'     "{words[i + 1]}", goes back to "{earlier}".')
+            return
+
+
+def print_odd_looks(words, source, weights):
+    """A word that looked mostly at the full stop, if there is one."""
+    for word, row in zip(words, weights, strict=True):
+        place = int(row.argmax())
+        if source[place] == "." and word != "." and row[place] > 0.5:
+            print(f'     "{word}" looks at the full stop: the state there has read the')
+            print("     whole sentence, so a key is more than its word.")
+            return
+
+
+def show_alignments(model, texts, data, args):
+    """Translations by beam search, and where each word looked, also as pictures."""
+    truth = dict(data.parts[2])
+    answers = translate(model, texts, data, args, args.beam_size)
+    print(f"\nWhere did it look?  ({model.kind}.  Each word written, the source word")
+    print("with the largest weight, and if that is below 70 % also the second.)")
+    for number, (text, words) in enumerate(zip(texts, answers, strict=True), start=1):
+        source = utils.split_pair(text)[:MAX_LENGTH]
+        print(f"\n  source     {text[:200]}")
+        if text in truth:
+            print(f"  reference  {truth[text]}")
+        print(f"  answer     {utils.join_words(words)}")
+        unknown = [word for word in source if word not in data.vocabularies[0]]
+        if unknown:
+            print(f"  (words that training lacks: {' '.join(unknown[:9])})")
+        if model.kind == "none" or not words or not source:
+            continue
+        weights = where_it_looked(model, text, words, data, args)  # (Tt, Ts)
+        print_looks(words, source, weights)
+        print_crossing(words, source, weights)
+        print_odd_looks(words, source, weights)
+        utils.plot_matrix(
+            args,
+            f"alignment_{number}",
+            f"{data.source.label}, {model.kind}",
+            weights,
+            rows=words,
+            columns=source,
+            xlabel="source",
+            ylabel="answer",
+            bar="weight",
+        )
+
+
+def examples(data):
+    """Up to three short test sources with a colour: French puts it after the noun."""
+    colour = r"(?i)\b(red|blue|black)\b"
+    texts = [source for source, _ in data.parts[2]]
+    good = [text for text in texts if len(text) < 60 and re.search(colour, text)]
+    return (good or texts)[:3]
+
+
+# And when it went wrong?  Then the weights help to find out which half is to blame.  If
+# it looked at the word that should have been translated, the looking was right, and the
+# decoder chose the wrong word for what it saw.  If it looked elsewhere, or nowhere in
+# particular, the looking was wrong.
+#
+# An example (sample, one thread): "my strange plate" became "ma assiette étrange" instead
+# of "mon assiette étrange".  While it wrote "ma" it looked at "my", with weight 99 %.  So
+# it looked right and wrote wrong.  Why was that word hard?  "ma" stands before feminine
+# nouns, and "assiette" is one; but before a vowel it is "mon" all the same.  Which noun
+# will follow must be known one word ahead.  Looking right is not yet writing right.
+
+
+def pieces(words):
+    """Each word and each pair of neighbours, counted: lesson 08's runs of 1 and 2."""
+    return Counter(words) + Counter(itertools.pairwise(words))
+
+
+def worst_answer(answers, data):
+    """The short test source whose answer shares least with its reference, or None.
+
+    answers: N texts.  None if every short answer is right word for word.
+    """
+    worst = None
+    lowest = 1.0
+    for said, (text, truth) in zip(answers, data.parts[2], strict=True):
+        wanted = pieces(utils.split_pair(truth))
+        shared = wanted & pieces(utils.split_pair(said))  # of each the smaller count
+        share = shared.total() / max(1, wanted.total())
+        if share < lowest and 5 <= len(utils.split_pair(text)) <= 12:
+            lowest = share
+            worst = text
+    return worst
+
+
+def show_worst(model, answers, data, args):
+    """The worst of the short answers: what is wrong in it, and where that looked."""
+    text = worst_answer(answers, data)
+    if text is None:
+        print("\nOf the short test sentences all are right, word for word.")
+        return
+    (words,) = translate(model, [text], data, args, args.beam_size)
+    truth = utils.split_pair(dict(data.parts[2])[text])
+    source = utils.split_pair(text)[:MAX_LENGTH]
+    print("\nThe worst answer to a short test sentence (5 to 12 words):")
+    print(f"  source     {text}")
+    print(f"  reference  {' '.join(truth)}")
+    print(f"  answer     {' '.join(words)}")
+    left = Counter(truth)
+    wrong = []  # the places of words that the reference does not have (so often)
+    for place, word in enumerate(words):
+        if left[word] == 0:
+            wrong.append(place)
+        left[word] -= 1
+    if model.kind == "none":
+        return
+    if not wrong:
+        print("  It has no word too many: some are missing, or the order is another.")
+        return
+    print("  The words that the reference lacks, and where they looked:")
+    weights = where_it_looked(model, text, words, data, args)  # (Tt, Ts)
+    print_looks([words[place] for place in wrong], source, weights[wrong])
+    print("Reading it: if that is the word which should have been translated, the")
+    print("looking was right, and the decoder wrote the wrong word for it; if not, it")
+    print("was wrong.")
+
+
+# --- How much is it worth? ------------------------------------------------------------
+#
+# BLEU on the test set, once for greedy answers and once for those of beam search.  But
+# a gap between two models may be luck: other test sentences, another gap.  How large a
+# gap can the mere choice of sentences make?  We have only these N.  The trick, the
+# bootstrap, is to draw from them: N sentences, with repeats, so that some come twice
+# and some not at all.  Both models are scored on the sentences drawn (so it is called
+# paired), and the size of the gap is noted.  Do that a thousand times, and see how far
+# these gaps scatter around their mean.  If chance often lifts a gap above the mean by
+# more than the gap that was measured, then so much can be luck.  The share of draws in
+# which it does is called p.  Below 0.05 one stops believing in luck.  (It is the luck
+# of the sentences.  The luck of the seed takes several seeds.)
+
+
+def right_words(counts):
+    """counts (N, 2), right words and all words of each sentence -> per cent right."""
+    right, words = counts.sum(0).tolist()
+    return 100 * right / words
+
+
+def paired_bootstrap(ours, others, score, draws=1000):
+    """The gap of two models' scores, its size in each draw (draws,), and p.
+
+    ours, others (N, F): what was counted in each sentence.  score(counts) -> a number.
+    """
+    generator = torch.Generator().manual_seed(9)
+    gap = score(ours) - score(others)
+    sizes = torch.zeros(draws)
+    for draw in range(draws):
+        drawn = torch.randint(len(ours), (len(ours),), generator=generator)  # (N,)
+        sizes[draw] = abs(score(ours[drawn]) - score(others[drawn]))
+    strayed = sizes - sizes.mean() > abs(gap)  # (draws,)
+    # The measured one counts as a draw too, so p is never 0.
+    p = (strayed.sum().item() + 1) / (draws + 1)
+    return gap, sizes, p
+
+
+def show_bootstrap():
+    """Eight sentences, two models, right words counted; some draws, and p."""
+    words = torch.tensor([7, 6, 9, 8, 6, 10, 7, 8])
+    ours = torch.tensor([6, 5, 9, 7, 4, 9, 6, 7])
+    others = torch.tensor([5, 5, 6, 7, 5, 7, 6, 5])
+    ours_counts = torch.stack([ours, words], dim=1)  # (8, 2)
+    others_counts = torch.stack([others, words], dim=1)
+    print("\nCould a gap be luck?  Eight sentences, right words of two models:")
+    print(f"  words   {words.tolist()}")
+    print(f"  ours    {ours.tolist()}   {right_words(ours_counts):.1f} % right")
+    print(f"  others  {others.tolist()}   {right_words(others_counts):.1f} % right")
+    gap, sizes, p = paired_bootstrap(ours_counts, others_counts, right_words)
+    mean = sizes.mean().item()
+    above = (sizes > mean + gap).sum().item()
+    first, second, third = sizes[:3].tolist()
+    print(
+        f"  The gap is {gap:.1f}.  Eight sentences drawn with repeats, many times: it"
+    )
+    print(f"  is {first:.1f}, {second:.1f}, {third:.1f}, ...; its mean is {mean:.1f}.")
+    print(f"  It was above {mean:.1f} + {gap:.1f} in {above} of {len(sizes):,} draws.")
+    print(f"  So p = ({above} + 1) / {len(sizes) + 1:,} = {p:.3f}.")
+    print("utils.bleu_p_value does the same with BLEU: a thousand draws, so that p is")
+    print("at least 1 / 1,001 = 0.001.")
 
 
 def text_scores(answers, pairs):
@@ -552,7 +998,7 @@ def text_scores(answers, pairs):
 
 
 def judge(model, records, data, args):
-    """A trained model on test: its greedy answers, its scores, what it cost."""
+    """A trained model on test: answers, greedy and by beam; its scores; its costs."""
     texts = [source for source, _ in data.parts[2]]
     start = time.perf_counter()
     greedy = [utils.join_words(w) for w in translate(model, texts, data, args, 1)]
@@ -568,100 +1014,156 @@ def judge(model, records, data, args):
         "train_s": sum(record["seconds"] for record in records),
         "parameters": utils.count_parameters(model),
     }
-    return greedy, scores, costs
+    return greedy, beam, scores, costs
 
 
-def report(models, data, args):
-    """Table, what it says, metrics.json; returns the greedy answers by name.
+def print_scores(rows, data):
+    """The table of all models, and what its columns mean."""
+    count = len(data.parts[2])
+    utils.print_table(f"{data.source.label}: test, {count:,} sentences", rows)
+    print("bleu: greedy answers, without case; bleu_13a: with case (an answer is given")
+    print("a capital at its start, so only names and the like lack theirs); bleu_beam:")
+    print("by beam search; perplexity: of the true words; greedy_s, train_s: seconds.")
+    if any("p" in row for row in rows.values()):
+        print("p: how often luck alone makes such a gap to `none` in bleu.")
 
-    models: kind -> (model, records).
+
+def print_choice(models, answers, rows, truth):
+    """`all`: the best kind of attention by validation, and whether it stands out."""
+    kinds = [kind for kind in models if kind != "none"]
+    if len(kinds) < 2:
+        return
+    lowest = {}
+    for kind in kinds:
+        lowest[kind] = min(record["val_loss"] for record in models[kind][1])
+    # Chosen by validation: who chooses by test, flatters the winner.
+    best = min(kinds, key=lambda kind: lowest[kind])
+    print(f"\nWhich score?  {best} has the lowest val_loss.  Against it the others")
+    print("have, in BLEU on test:")
+    told_apart = 0
+    for kind in kinds:
+        if kind != best:
+            gap = rows[kind]["bleu"] - rows[best]["bleu"]
+            p = utils.bleu_p_value(answers[kind], answers[best], truth)
+            told_apart += p < 0.05
+            print(f"  {kind:<20} {gap:+.1f}   p = {p:.3f}")
+    if told_apart:
+        print("Where p is below 0.05 it is not the luck of the sentences.  It may")
+        print("still be that of the seed: another seed may turn it around.")
+    else:
+        print("None can be told apart from it: take the simplest, dot.")
+
+
+def print_lengths(answers, data):
+    """BLEU on each fifth of the test set by length; returns mean lengths and lines."""
+    lengths = data.test.lengths["source_length"]  # (N,)
+    groups = lengths.argsort(stable=True).chunk(5)  # shortest sentences first
+    means = [lengths[group].float().mean().item() for group in groups]
+    lines = {}
+    rows = {}
+    for name, texts in answers.items():
+        if name == "copy":
+            continue
+        lines[name] = []
+        for group in groups:
+            some_texts = [texts[place] for place in group]
+            some_pairs = [data.parts[2][place] for place in group]
+            lines[name].append(text_scores(some_texts, some_pairs)["bleu"])
+        columns = [f"{mean:.1f} words" for mean in means]
+        cells = [f"{value:.1f}" for value in lines[name]]
+        rows[name] = dict(zip(columns, cells, strict=True))
+    utils.print_table(
+        f"{data.source.label}: BLEU on the shortest fifth of test ... the longest", rows
+    )
+    return means, lines
+
+
+def explain(models, answers, rows, lines, truth):
+    """What was found, and the answer to the title."""
+    kind = next(iter(models))
+    for name in models:
+        change = lines[name][-1] - lines[name][0]
+        print(f"{name}: {change:+.1f} BLEU from the shortest fifth to the longest.")
+    if "none" in models and len(models) > 1:
+        short = lines[kind][0] - lines["none"][0]
+        long = lines[kind][-1] - lines["none"][-1]
+        print(f"Looking back ({kind}) is worth {short:+.1f} on the shortest sentences,")
+        print(f"{long:+.1f} on the longest.")
+        if long > short and lines["none"][-1] < lines["none"][0]:
+            print("One summary is short of room, the more so the longer the sentence.")
+    print("\nWhere should the decoder look?")
+    p = utils.bleu_p_value(answers[kind], answers["dictionary"], truth)
+    gap = rows[kind]["bleu"] - rows["dictionary"]["bleu"]
+    if kind == "none":
+        print("Here it cannot look anywhere: it has one summary of the whole source.")
+    else:
+        print("At the words that matter for the word it is about to write.  Nobody")
+        print("tells it which these are; it can learn that: weights have a gradient.")
+        if gap <= 0 or p >= 0.05:
+            print("(This network has not: it is no better than a dictionary.)")
+    print(f"BLEU with {kind} is {rows[kind]['bleu']:.1f}; word by word from a", end=" ")
+    print(f"dictionary {rows['dictionary']['bleu']:.1f} ({gap:+.1f}, p = {p:.3f}).")
+    if "none" in models and len(models) > 1:
+        gap = rows[kind]["bleu"] - rows["none"]["bleu"]
+        p = rows[kind]["p"]
+        without = rows["none"]["bleu"]
+        print(f"Without attention the same network has {without:.1f}.  Looking back is")
+        print(f"worth {gap:+.1f} (p = {p:.3f}), in this run, with this seed.")
+    elif kind != "none":
+        print("How much of that is due to attention?  Only a run without it can tell:")
+        print("--attention-type all trains both, and so does --dataset sample.")
+
+
+def report(models, judged, data, args):
+    """Tables, what they say, metrics.json; returns the lengths and lines to draw.
+
+    models: kind -> (model, records).  judged: kind -> what `judge` returned.
     """
     pairs = data.parts[2]
+    truth = [target for _, target in pairs]
     answers = {}
     rows = {}
     metrics = {}
-    for kind, (model, records) in models.items():
-        answers[kind], scores, costs = judge(model, records, data, args)
+    for kind, (greedy, _, scores, costs) in judged.items():
+        answers[kind] = greedy
         rows[kind] = {**scores, **costs}
         metrics[kind] = {f"test_{name}": value for name, value in scores.items()}
         metrics[kind] |= costs
-    truth = [target for _, target in pairs]
-    if "none" in answers and len(answers) > 1:
+    if "none" in answers:
         for kind in models:
             if kind != "none":
                 p = utils.bleu_p_value(answers[kind], answers["none"], truth)
                 rows[kind]["p"] = p
                 metrics[kind]["p"] = p
+    known = {}
     for name, texts in utils.pair_baselines(data.parts[0], pairs).items():
         answers[name] = texts
         rows[name] = text_scores(texts, pairs)
-    utils.print_table(f"{data.source.label}: test, {len(pairs):,} sentences", rows)
-    explain(models, answers, rows, truth)
+        known[name] = rows[name]["bleu"]
+    print_scores(rows, data)
+    print_choice(models, answers, rows, truth)
+    means, lines = print_lengths(answers, data)
+    explain(models, answers, rows, lines, truth)
+    about = utils.bleu_scores(truth, truth)
+    print("(Signatures of bleu and bleu_13a, so that others can compare:")
+    print(f" {about['signature']}\n {about['signature_13a']})")
     kind = next(iter(models))
-    known = {name: row["bleu"] for name, row in rows.items() if name not in models}
     utils.write_metrics(
         args,
         data.source,
-        metrics[kind],
-        known,
-        rows[kind]["parameters"],
-        models[kind][1],
-        int(data.train.lengths["target_length"].sum()),
-        "target words",
-        metrics if len(models) > 1 else None,
+        metrics=metrics[kind],
+        baselines=known,
+        parameters=rows[kind]["parameters"],
+        records=models[kind][1],
+        units=int(data.train.lengths["target_length"].sum()),
+        unit="target words",
+        models=metrics if len(models) > 1 else None,
     )
-    return answers
+    return means, lines
 
 
-def explain(models, answers, rows, truth):
-    """What the table says, and the answer to the title."""
-    about = utils.bleu_scores(truth, truth)
-    print("bleu, greedy, of plain text in lower case; bleu_beam: by beam search;")
-    print("bleu_13a: with case.  Signatures, so that others can compare:")
-    print(f"  {about['signature']}\n  {about['signature_13a']}")
-    print("perplexity: of the true words.  greedy_s, train_s: seconds.")
-    if any("p" in row for row in rows.values()):
-        print(
-            "p, against none: paired bootstrap.  The test sentences are drawn anew, with"
-        )
-        print(
-            "repeats, a thousand times; p is how often the gap in BLEU then strays from"
-        )
-        print("its mean by as much as the gap itself.  Below 0.05 it is hardly luck.")
-    kind = next(iter(models))
-    p = utils.bleu_p_value(answers[kind], answers["dictionary"], truth)
-    gap = rows[kind]["bleu"] - rows["dictionary"]["bleu"]
-    print("\nWhere should the decoder look?")
-    if kind == "none":
-        print("Here it cannot look anywhere: it has one summary of the whole source.")
-    else:
-        print(
-            "At the words that matter for the word it is about to write, and it learns"
-        )
-        print("by itself which these are: see the alignments below.")
-    print(f"BLEU {rows[kind]['bleu']:.1f}; word by word from a dictionary", end=" ")
-    print(f"{rows['dictionary']['bleu']:.1f} ({gap:+.1f}, p = {p:.3f}).")
-    if "none" in models and len(models) > 1:
-        best = max(models, key=lambda name: rows[name]["bleu"])
-        gap = rows[best]["bleu"] - rows["none"]["bleu"]
-        print(
-            f"Without attention the same network has {rows['none']['bleu']:.1f}: looking"
-        )
-        print(f"back is worth {gap:+.1f} ({best}).")
-
-
-def draw(models, answers, data, args):
+def draw(models, means, lines, data, args):
     """BLEU by the length of the source, and losses: a curve for each model."""
-    lengths = data.test.lengths["source_length"]  # (N,)
-    groups = lengths.argsort(stable=True).chunk(5)  # a fifth of test each, by length
-    middles = [lengths[group].float().mean().item() for group in groups]
-    lines = {}
-    for name, texts in answers.items():
-        lines[name] = []
-        for group in groups:
-            some_texts = [texts[i] for i in group]
-            some_pairs = [data.parts[2][i] for i in group]
-            lines[name].append(text_scores(some_texts, some_pairs)["bleu"])
     utils.plot_lines(
         args,
         "bleu_by_length",
@@ -669,7 +1171,7 @@ def draw(models, answers, data, args):
         lines,
         "words of the source: mean of each fifth of test",
         "BLEU, greedy",
-        x=middles,
+        x=means,
     )
     runs = {kind: records for kind, (_, records) in models.items()}
     panels = {
@@ -679,126 +1181,64 @@ def draw(models, answers, data, args):
     utils.plot_records(args, "training", data.source.label, runs, panels)
 
 
-# --- Where it looked ---------------------------------------------------------------------
+# --- What comes of it?  Self-attention, the bridge to Transformers --------------------
 #
-# The weights of all words of an answer make a grid: a row for each word written, a column
-# for each word of the source.  How to read it:
+# So far the queries came from the decoder and the keys from the encoder.  They may as
+# well come from the same sentence: each word asks all words of its own sentence, itself
+# included, and takes home a mean of them.  That is self-attention.  Each word has one
+# vector x_j.  Were query and key both x_j, each word would mostly find itself, for
+# nothing is as like it as itself.  So a Transformer learns three matrices:
 #
-#   - a bright field: while it wrote the word of this row, it looked at that column
-#   - fields along the diagonal: both languages go in the same order; a crossing: the
-#     order changes (a red ball, une balle rouge)
-#   - a row without a bright field: a word for which no source word stands, such as the
-#     "de" that French puts between two nouns; its neighbours on the left decided it
+#     q_j = W_q x_j   what it looks for        k_j = W_k x_j   what it is to be found by
+#     v_j = W_v x_j   what it gives
 #
-# It shows where the network looked, not why it wrote: the decoder's state has a say too.
-
-
-def examples(data):
-    """Up to three short test sources with a colour: French puts it after the noun."""
-    colour = r"(?i)\b(red|blue|black)\b"
-    texts = [source for source, _ in data.parts[2]]
-    good = [text for text in texts if len(text) < 60 and re.search(colour, text)]
-    return (good or texts)[:3]
-
-
-def worst_answer(answers, data):
-    """The source of a short test sentence whose greedy answer shares least with its truth."""
-    best_text = data.parts[2][0][0]
-    lowest = math.inf
-    for said, (text, truth) in zip(answers, data.parts[2], strict=True):
-        wanted = set(utils.split_pair(truth))
-        shared = len(wanted & set(utils.split_pair(said))) / len(wanted)
-        if shared < lowest and 5 <= len(utils.split_pair(text)) <= 12:
-            lowest = shared
-            best_text = text
-    return best_text
-
-
-def show_alignments(model, texts, data, args):
-    """Translations by beam search, and where each word looked, also as pictures."""
-    truth = dict(data.parts[2])
-    answers = translate(model, texts, data, args, args.beam_size)
-    for number, (text, words) in enumerate(zip(texts, answers, strict=True), start=1):
-        source = utils.split_pair(text)[:MAX_LENGTH]
-        print(f"\n  source     {text[:200]}")
-        if text in truth:
-            print(f"  reference  {truth[text]}")
-        print(f"  answer     {utils.join_words(words)}")
-        unknown = [word for word in source if word not in data.vocabularies[0]]
-        if unknown:
-            print(f"  (words that training lacks: {' '.join(unknown[:9])})")
-        if model.kind == "none" or not words or not source:
-            continue
-        weights = where_it_looked(model, text, words, data, args)  # (Tt, Ts)
-        for word, row in zip(words, weights, strict=True):
-            best = int(row.argmax())
-            print(f"     {word:<14} {row[best]:4.0%}  {source[best]}")
-        utils.plot_matrix(
-            args,
-            f"alignment_{number}",
-            f"{data.source.label}, {model.kind}",
-            weights,
-            rows=words,
-            columns=source,
-            xlabel="source",
-            ylabel="answer",
-            bar="weight",
-        )
-    if model.kind != "none":
-        print(
-            "Reading it: each word written, and the source word that it looked at most."
-        )
-
-
-# --- The bridge to Transformers: self-attention ------------------------------------------
+# and a word can look for something else than itself, an adjective for its noun.  The
+# example has made-up vectors of three numbers (adjective, noun, verb) and a W_q by
+# hand; it takes x_j itself as key and value.
 #
-# So far the queries came from the decoder and the keys from the encoder.  Nothing forbids
-# to take both from the same sentence: each word asks all words of its own sentence, itself
-# included, and takes home a mean of them.  That is self-attention.  Of one vector x_t for
-# each word,
-#
-#     queries = keys = values = x        (a Transformer gives each its own matrix: W_q x,
-#                                         W_k x and W_v x)
-#
-# and the weights make a table of T rows and T columns.  No word waits for another, so all
-# is computed at once, and the first word is as near to the last as to the second.  What is
-# lost is the order: a mean does not know in which order its parts came.  Transformers
-# (Vaswani et al., 2017, "Attention is all you need", section 3.5) add each word's place to
-# its vector; that is where to read on.
+# No word waits for another: all is one matrix product, and the first word is as near to
+# the last as to the second.  The price is a table of T * T scores.  And one thing is
+# lost: see what "black" finds.
+
+SELF_WORDS = ["black", "cat", "sees", "white", "dog"]
+SELF_X = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]]  # (T, 3)
+SELF_W_Q = [
+    [0, 6, 0],  # an adjective is sought by nouns,
+    [6, 0, 6],  # a noun by adjectives and by verbs,
+    [0, 0, 0],  # a verb by none
+]
 
 
 @torch.no_grad()
-def show_self_attention(model, text, data):
-    """The table of weights of one sentence; and what happens if its words are reversed."""
-    words = utils.split_pair(text)[:7]
-    ids = torch.tensor([data.vocabularies[0].encode(words)])  # (1, T)
-    x = model.embed_source(ids.to(model.output.weight.device)).cpu()  # (1, T, H)
-    # All of one length, such that the score of a word with itself is 2.
-    x = x / x.norm(dim=2, keepdim=True) * (4 * x.shape[2]) ** 0.25
-    mask = torch.ones(1, len(words), dtype=torch.bool)
+def show_self_attention():
+    """Five words look at each other; then once more with the words reversed."""
+    x = torch.tensor([SELF_X], dtype=torch.float)  # (1, T, 3)
+    w_q = torch.tensor(SELF_W_Q, dtype=torch.float)
+    mask = torch.ones(1, len(SELF_WORDS), dtype=torch.bool)
 
     def self_attention(x):
-        return attend(scaled_dot_product(x, x), x, mask)
+        return attend(scaled_dot_product(x @ w_q.T, x), x, mask)
 
-    outputs, weights = self_attention(x)
-    print("\nSelf-attention of one sentence, embeddings alone: a row for each query")
-    print("             " + "".join(f"{word[:8]:>9}" for word in words))
-    for word, row in zip(words, weights[0].tolist(), strict=True):
-        print(f"  {word[:10]:<11}" + "".join(f"{weight:>9.2f}" for weight in row))
-    reversed_outputs, _ = self_attention(x.flip(1))
-    gap = (reversed_outputs.flip(1) - outputs).abs().max()
-    states, _ = model.encoder.cpu()(x)
-    reversed_states, _ = model.encoder(x.flip(1))
-    model.encoder.to(model.output.weight.device)
-    other = (reversed_states.flip(1) - states).abs().max()
+    outputs, weights = self_attention(x)  # (1, T, 3), (1, T, T)
+    print("\nSelf-attention: a row for each word that looks.  Adjectives and verbs")
+    print("look for nouns, nouns for adjectives.")
+    print("           " + "".join(f"{word:>8}" for word in SELF_WORDS))
+    for word, row in zip(SELF_WORDS, weights[0].tolist(), strict=True):
+        print(f"  {word:<9}" + "".join(f"{weight:>8.2f}" for weight in row))
+    torch.manual_seed(9)
+    layer = nn.LSTM(3, 4, batch_first=True)
+    states, _ = layer(x)
+    backwards, _ = self_attention(x.flip(1))
+    other_states, _ = layer(x.flip(1))
     print("The words reversed, and the outputs reversed back, they change by up to")
-    print(f"  self-attention  {gap:.0e}")
-    print(f"  recurrence      {other:.0e}")
-    print("Reading it: each word finds itself first, since nothing is learned here: a")
-    print(
-        "Transformer learns W_q and W_k, and so what to look for.  And to attention a"
-    )
-    print("sentence is a set of words; recurrence knew the order.")
+    print(f"  self-attention   {(backwards.flip(1) - outputs).abs().max():.3f}")
+    print(f"  an LSTM          {(other_states.flip(1) - states).abs().max():.3f}")
+    print("Reading it: each finds what it looks for, at any distance.  But black finds")
+    print("cat and dog alike: to attention a sentence is a bag of words.  It has lost")
+    print("the order, which recurrence knew.  So Transformers add to each x_j a vector")
+    print("that tells its place (Vaswani et al., 2017, section 3.5: read on there).")
+    print("And where one writes with self-attention, a word must not see those after")
+    print("it: their scores are masked, by minus infinity, before the softmax.")
 
 
 # ====================================================================================
@@ -846,6 +1286,51 @@ def new_model(source, parts, args):
     return config, feeds
 
 
+def epochs_of(data, args):
+    """How many epochs, where --epochs does not say it."""
+    if args.quick:
+        return 2
+    return max(EPOCHS, math.ceil(UPDATES / len(data.train)))
+
+
+def kinds_to_train(source, args):
+    """The kinds of attention that this run trains, the one asked for first."""
+    if args.attention_type == "all":
+        return list(SCORES)
+    kinds = [args.attention_type]
+    # On the sample there is time to train its opponent too.
+    if source.name == "sample" and args.attention_type != "none":
+        kinds.append("none")
+    return kinds
+
+
+def flags_for(kind, args):
+    """The flags with which this kind is trained.
+
+    What was asked for has --out-dir to itself.  Every other kind has a folder of its
+    own in there, so that --resume finds how far each of them had come.
+    """
+    if kind == args.attention_type:
+        return args
+    folder = Path(args.out_dir, kind)
+    flags = Namespace(**vars(args))
+    flags.out_dir = str(folder)
+    flags.resume = args.resume and (folder / "last.pt").exists()
+    flags.save_model = False
+    return flags
+
+
+def train_kinds(kinds, config, data, args, feeds):
+    """One model of each kind, from the same seed: kind -> (model, records)."""
+    models = {}
+    for kind in kinds:
+        print(f"\nTraining on {data.source.label}, attention {kind}: one line an epoch")
+        flags = flags_for(kind, args)
+        models[kind] = train_model(kind, config, data, flags, feeds)
+    read_training(data, args)
+    return models
+
+
 def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__)
     several = args.attention_type == "all"
@@ -869,34 +1354,37 @@ def main(argv=None):
     describe(data)
     show_one_pair(data)
 
-    # 2. Attention: with numbers, then its four scores.
+    # 2. Attention: with numbers; how it learns; four scores; where it may stand.
     show_attention()
+    show_learning_to_look()
     show_four_scores()
+    show_scaling()
+    show_attention_before()
 
-    # 3. Training: one model, or one of each kind.
+    # 3. Training: one model, or several of different kinds.
+    show_label_smoothing()
     if args.eval_only:
         models = {config["kind"]: (model, [])}
     else:
         if args.epochs is None:
-            args.epochs = 2 if args.quick else max(6, -(-UPDATES // len(data.train)))
-        print(f"\nTraining on {source.label}: one line an epoch")
-        kinds = list(SCORES) if several else [args.attention_type]
-        models = {kind: train_model(kind, config, data, args, feeds) for kind in kinds}
+            args.epochs = epochs_of(data, args)
+        kinds = kinds_to_train(source, args)
+        models = train_kinds(kinds, config, data, args, feeds)
 
-    # 4. The results; where it looked, when right and when wrong; self-attention.
-    answers = report(models, data, args)
-    if not args.no_plots:
-        draw(models, answers, data, args)
+    # 4. Where did it look, when right and when wrong?  How much is it worth, and could
+    #    that be luck?  What comes of it?
+    judged = {kind: judge(*models[kind], data, args) for kind in models}
     kind = next(iter(models))
     model, _ = models[kind]
-    print(f"\nWhere it looked ({kind}):")
-    texts = args.predict or [*examples(data), worst_answer(answers[kind], data)]
-    show_alignments(model, texts, data, args)
+    show_alignments(model, args.predict or examples(data), data, args)
     if not args.predict:
-        print(
-            "(The last one is the worst of the short test sentences: where did it look?)"
-        )
-    show_self_attention(model, texts[0], data)
+        _, beam_answers, _, _ = judged[kind]
+        show_worst(model, beam_answers, data, args)
+    show_bootstrap()
+    means, lines = report(models, judged, data, args)
+    if not args.no_plots:
+        draw(models, means, lines, data, args)
+    show_self_attention()
 
 
 if __name__ == "__main__":

@@ -208,6 +208,20 @@ def test_label_smoothing_by_its_equation_and_in_training_only():
     torch.testing.assert_close(smooth["nats"], plain["loss"])
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_no_guess_has_less_than_the_least_loss(smoothing):
+    goal = torch.full((5,), smoothing / 5, dtype=torch.double)
+    goal[0] += 1 - smoothing
+    truth = torch.tensor([0])
+    log_p = goal.clamp(min=1e-30).log()[None]
+    found, _ = lesson.smoothed_loss(log_p, truth, smoothing)
+    least = lesson.least_loss(5, smoothing)
+    assert found.item() == pytest.approx(least, abs=1e-9)
+    for _ in range(20):
+        other = torch.randn(1, 5).double().log_softmax(1)
+        assert lesson.smoothed_loss(other, truth, smoothing)[0].item() > least
+
+
 @pytest.mark.parametrize("kind", ["additive", "general"])
 def test_a_tiny_batch_is_learned_by_heart_and_aligned(kind):
     model = make_model(kind, hidden=32).train()
@@ -281,10 +295,91 @@ def test_the_worst_answer_shares_least_with_its_reference():
     pairs = [
         ("one two three four five", "a b c d"),
         ("v w x y z", "e f g h"),
-        ("q", "z"),
+        ("q", "z"),  # too short to be asked about
     ]
     data = Namespace(parts=[[], [], pairs])
     assert lesson.worst_answer(["a b c d", "e x", "no"], data) == "v w x y z"
+    # The right words in a wrong order are not right.
+    assert lesson.worst_answer(["a c b d", "e f g h", "z"], data) == pairs[0][0]
+    assert lesson.worst_answer(["a b c d", "e f g h", "no"], data) is None
+
+
+def test_the_first_crossing_and_a_look_at_the_full_stop(capsys):
+    words, source = ["une", "balle", "rouge"], ["a", "red", "ball", "."]
+    weights = torch.zeros(3, 4)
+    weights[range(3), [0, 2, 1]] = 0.8
+    lesson.print_crossing(words, source, weights)
+    said = capsys.readouterr().out
+    assert '"balle" looks at "ball"' in said and '"rouge", goes back to "red"' in said
+    lesson.print_odd_looks(words, source, weights)
+    weights[1, 1] = 0.1  # not clear enough: the row of "balle" is spread out
+    weights[1, 2] = 0.6
+    lesson.print_crossing(words, source, weights)
+    assert capsys.readouterr().out == ""
+    weights[0, 3] = 0.9
+    lesson.print_odd_looks(words, source, weights)
+    assert '"une" looks at the full stop' in capsys.readouterr().out
+
+
+def test_an_unsure_look_shows_the_second_word_too(capsys):
+    weights = torch.tensor([[0.6, 0.1, 0.3], [0.0, 0.9, 0.1]])
+    lesson.print_looks(["ne", "va"], ["does", "go", "not"], weights)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["ne", "60%", "does", "30%", "not"]
+    assert second.split() == ["va", "90%", "go"]
+
+
+# --- how much it is worth ------------------------------------------------------------------------
+
+
+def test_paired_bootstrap_against_the_normal_distribution():
+    """With many sentences the gap is nearly normal: p is its upper tail."""
+    torch.manual_seed(2)
+    words = torch.full((400,), 10)
+    others = torch.randint(3, 9, (400,))
+    more = torch.zeros(400)
+    more[:60] = 1  # in 60 sentences one more word is right, in 40 one less
+    more[60:100] = -1
+    ours = others + more.long()
+    counts = [torch.stack([right, words], dim=1) for right in (ours, others)]
+    gap, sizes, p = lesson.paired_bootstrap(*counts, lesson.right_words)
+    assert gap == pytest.approx(100 * 20 / 4000)
+    deviation = 10 * more.std().item() / 20  # of a mean of 400
+    assert sizes.std().item() == pytest.approx(deviation, rel=0.1)
+    upper_tail = math.erfc(gap / deviation / math.sqrt(2)) / 2
+    assert p == pytest.approx(upper_tail, abs=0.015)
+    same = lesson.paired_bootstrap(counts[0], counts[0], lesson.right_words)
+    assert (same[0], same[1].max()) == (0, 0)
+
+
+def test_paired_bootstrap_with_bleu_is_the_shared_one():
+    """Given what sacrebleu counts in each sentence, p is sacrebleu's but for the draws."""
+    from sacrebleu.metrics import BLEU
+
+    bleu = BLEU(lowercase=True, force=True)
+    generator = torch.Generator().manual_seed(5)
+    words = "le chat noir voit un petit chien et deux souris".split()  # noqa: SIM905
+    truth, texts = [], ([], [])
+    for _ in range(40):
+        order = torch.randperm(len(words), generator=generator).tolist()
+        line = [words[k] for k in order]
+        truth.append(" ".join(line))
+        for text, mistakes in zip(texts, (0.2, 0.22), strict=True):
+            wrong = torch.rand(len(line), generator=generator) < mistakes
+            said = ["x" if w else t for w, t in zip(wrong, line, strict=True)]
+            text.append(" ".join(said))
+
+    def counts(said):
+        return torch.tensor(bleu._extract_corpus_statistics(said, [truth]))
+
+    def score(rows):
+        return bleu._compute_score_from_stats(rows.sum(0).tolist()).score
+
+    gap, _, p = lesson.paired_bootstrap(counts(texts[0]), counts(texts[1]), score)
+    scores = [utils.bleu_scores(text, truth)["bleu"] for text in texts]
+    assert gap == pytest.approx(scores[0] - scores[1])
+    assert 0.01 < p < 0.9
+    assert p == pytest.approx(utils.bleu_p_value(*texts, truth), abs=0.05)
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -303,6 +398,35 @@ def test_all_kinds_in_one_run(tmp_path):
     again = metrics(tmp_path)["models"]
     for kind in KINDS:
         assert again[kind]["test_perplexity"] == models[kind]["test_perplexity"]
+
+
+def test_on_the_sample_its_opponent_is_trained_too(tmp_path, capsys):
+    """`none` beside the kind that was asked for, which alone is kept and resumed."""
+    path = tmp_path / "model.pt"
+    flags = ["--quick", "--attention-type", "dot", "--epochs", 1, "--no-plots"]
+    flags += ["--hidden-size", 16, "--out-dir", tmp_path / "out"]
+    assert run_main(lesson, *flags, "--save-model", "--path", path) == 0
+    result = metrics(tmp_path)
+    assert list(result["models"]) == ["dot", "none"]
+    assert result["metrics"] == result["models"]["dot"]
+    assert torch.load(path, weights_only=True)["config"]["kind"] == "dot"
+    assert (tmp_path / "out" / "none" / "last.pt").exists()
+    capsys.readouterr()
+    assert run_main(lesson, *flags, "--resume") == 0
+    assert capsys.readouterr().out.count("Resuming after epoch 1") == 2
+    again = metrics(tmp_path)
+    assert again["models"]["none"]["test_bleu"] == result["models"]["none"]["test_bleu"]
+
+
+def test_real_data_train_what_was_asked_for():
+    real = utils.Source("multi30k", None, real=True)
+    sample = utils.Source("sample", None, real=False)
+    for kind in KINDS:
+        args = Namespace(attention_type=kind)
+        assert lesson.kinds_to_train(real, args) == [kind]
+        expected = [kind] if kind == "none" else [kind, "none"]
+        assert lesson.kinds_to_train(sample, args) == expected
+    assert lesson.kinds_to_train(real, Namespace(attention_type="all")) == KINDS
 
 
 def test_all_takes_no_model(tmp_path, capsys):
