@@ -161,6 +161,14 @@ def pick_threads(wanted=None, small=False):
     threads beside a busy core; lesson 04, in all 6 epochs, 2.8 s, 4.1 s and over 69 s.
     So what is small computes on one thread, and what is large on as many as there are
     idle cores when it starts.  OMP_NUM_THREADS, if set, stays the upper bound.
+
+    benchmarks/busy.py, seconds of 12 batches on two cores (AMD EPYC): idle; beside a
+    plain loop; beside the training of lesson 04 (but
+    for 04 and 06, idle means two threads, and busy means one).  The worst is 1.9 times the idle time:
+
+        04  0.09 0.12 0.11    07        2.15 4.08 3.59    08 reverse    0.27 0.40 0.39
+        05  1.75 2.48 2.60    07 tag    0.90 1.05 1.13    08 translate  3.46 4.60 5.29
+        06  0.31 0.42 0.34    09        3.28 5.22 5.05    10            1.25 2.28 2.30
     """
     available = torch.get_num_threads()
     threads = wanted or (1 if small else available)
@@ -1598,6 +1606,14 @@ def check_texts(texts):
             raise UserError("--predict takes texts of one word or more, in UTF-8")
 
 
+def say_unknown(words, vocabulary):
+    """Print which words of a reader's text training never saw, or too seldom."""
+    unknown = [word for word in dict.fromkeys(words) if word not in vocabulary]
+    if unknown:
+        listed = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
+        print(f"  not in the vocabulary, so all read as {UNK}: {listed}")
+
+
 def review_vocabulary(reviews, max_vocab):
     """Vocabulary: <pad>, <unk>, the most frequent words of training, max_vocab in all."""
     return Vocabulary([PAD, UNK, *reviews.words[: max(max_vocab - 2, 0)]])
@@ -2114,6 +2130,12 @@ def load(args, build, **same):
             f"{args.path} does not fit this version of {args.lesson}; train again"
         ) from None
     print(f"The model is that of {args.path}")
+    for name, value in content["config"].items():
+        if vars(args).get(name, value) != value:
+            flag = "--" + name.replace("_", "-")
+            print(
+                f"  its {flag} is {value}, so {flag} {vars(args)[name]} has no effect"
+            )
     return model.to(args.device).eval(), content["config"], content["feeds"]
 
 
@@ -2141,10 +2163,11 @@ def load_state(path, parts, args, config, feeds):
     for flag in sorted(training["flags"].keys() | now.keys()):
         before = training["flags"].get(flag)
         if before != now.get(flag):
+            why = " (the course of the learning rate depends on it)"
             raise UserError(
                 "--resume needs the flags of the interrupted run: "
-                f"--{flag.replace('_', '-')} was {before} and is now {now.get(flag)}; "
-                "drop --resume to start anew"
+                f"--{flag.replace('_', '-')} was {before} and is now {now.get(flag)}"
+                f"{why if flag == 'epochs' else ''}; drop --resume to start anew"
             )
     if (state["config"], state["feeds"]) != (config, feeds):
         raise UserError(f"--resume: {path} was made with other data; drop --resume")
@@ -2926,13 +2949,24 @@ def _as_json(value):
 PLAIN = {"parse_math": False}  # of a picture's text: a file name may hold dollar signs
 
 
+# Fonts with the letters of many scripts: matplotlib takes the first that has a letter.
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC")
+FONTS += ("Hiragino Sans", "Malgun Gothic", "Noto Sans Devanagari", "Nirmala UI")
+FONTS += ("Noto Sans Arabic", "Noto Sans Thai", "Leelawadee UI", "Arial Unicode MS")
+
+
 def pyplot():
     """matplotlib.pyplot, drawing into files: a lesson must not need a screen."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import font_manager
 
+    if plt.rcParams["font.family"] == ["sans-serif"]:  # not set yet
+        have = set(font_manager.get_font_names())
+        others = [name for name in FONTS if name in have]
+        plt.rcParams["font.family"] = ["sans-serif", *others]
     return plt
 
 
@@ -2941,7 +2975,14 @@ def save_picture(figure, args, name):
     if not args.no_plots:
         path = Path(args.out_dir) / f"{name}.png"
         buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=100, bbox_inches="tight", format="png")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            figure.savefig(buffer, dpi=100, bbox_inches="tight", format="png")
+        if any("missing from" in str(warning.message) for warning in caught):
+            print(
+                "  (No font here has some of the letters: they are empty squares in the "
+                "picture.  The fonts called Noto have all scripts.)"
+            )
         write_atomically(path, buffer.getbuffer())
         print(f"  picture: {path}")
     pyplot().close(figure)
@@ -3191,8 +3232,10 @@ def parse_flags(parser, argv, script, small=False, defaults=None):
     if hasattr(args, "epochs"):
         args.path = args.path or str(Path("models") / f"{args.lesson}.pt")
         _check_training_flags(args)
-        if args.quick and args.epochs:
-            args.epochs = min(args.epochs, 2)
+        if args.quick and args.epochs and args.epochs > 2:
+            if args.epochs != parser.get_default("epochs"):
+                print(f"--quick trains 2 epochs, not {args.epochs}")
+            args.epochs = 2
         if args.save_model:
             _check_place(Path(args.path), Path(args.out_dir, "last.pt"))
     _check_writable(Path(args.out_dir), "--out-dir")
