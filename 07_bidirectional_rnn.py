@@ -409,7 +409,9 @@ def show_what_padding_does():
     torch.manual_seed(7)
     layer = nn.LSTM(3, 2, batch_first=True, bidirectional=True).double()  # H = 2
     x = torch.randn(2, 6, 3, dtype=torch.double)  # (B, T, E)
-    x[1, 2:] = 0.0  # the second text has two words; the rest of its row is padding
+    # The second text has two words; the rest of its row is padding, here zeros.  In a
+    # network it is row 0 of the embedding, which may be anything.
+    x[1, 2:] = 0.0
     lengths = torch.tensor([6, 2])
     with torch.no_grad():
         alone, (last_alone, _) = layer(x[1:, :2])  # (1, 2, 4): no padding at all
@@ -431,6 +433,13 @@ def show_what_padding_does():
     print("f_1 is safe.  A text's answer would change with the company it keeps.")
 
 
+# How much does that harm the answers?  Not always much.  The tagger of the small trial
+# (section 3) learned with the lengths; asked without them, it still tags all test words
+# rightly (accuracy 1.0000 with seeds 0, 1 and 2).  Its sentences have 5 to 8 words, so
+# there is little padding, and it is sure of its answers.  But how sure it is then
+# depends on the company, and where it is less sure, so does the answer.  --no-packing
+# measures the difference.
+#
 # Turning the words round does the same as packing.  Which one to take?  On a CPU,
 # PyTorch goes through a packed batch step by step in slow code: for 64 reviews of 300
 # words, forwards and back, packing took 4.3 s, turning round 0.5 s (one thread).  So
