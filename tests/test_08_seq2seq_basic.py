@@ -55,7 +55,8 @@ def test_state_is_that_after_the_last_real_word(cell, reverse):
     for k, words in enumerate(SOURCE):
         read = words[::-1] if reverse else words
         _, alone = model.encoder(model.embed_source(torch.tensor([read])))
-        for part, expected in zip(state, model.batch_first(alone), strict=True):
+        parts = zip(lesson.rows_first(state), lesson.rows_first(alone), strict=True)
+        for part, expected in parts:
             torch.testing.assert_close(part[k], expected[0])
 
 
@@ -166,6 +167,7 @@ def test_a_tiny_batch_is_learned_by_heart():
     assert values["accuracy"].all()
     batch = make_batch()
     state = model.eval().encode(batch["source"], batch["source_length"])
+    state = lesson.rows_first(state)
     limits = torch.full((3,), 9)
     found = utils.beam_search(lesson.make_advance(model), state, limits, 2)
     assert [[*ids, EOS] for ids, _ in found] == TARGET
@@ -194,7 +196,7 @@ def score_of(model, source, words):
 def test_search_by_hand_equals_the_shared_one(beam_size):
     model = make_model(sharp=6)
     source, lengths = utils.pad(SOURCE)
-    state = model.encode(source, lengths)
+    state = lesson.rows_first(model.encode(source, lengths))
     limits = torch.tensor([4, 6, 3])
     shared = utils.beam_search(lesson.make_advance(model), state, limits, beam_size)
     for k in range(3):
@@ -206,11 +208,57 @@ def test_search_by_hand_equals_the_shared_one(beam_size):
         assert best.log_p == pytest.approx(score_of(model, SOURCE[k], best.words))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_greedy_loop_equals_a_search_with_one_beginning(cell):
+    model = make_model(cell, sharp=6, layers=2)
+    for words in SOURCE:
+        source, lengths = utils.pad([words])
+        for limit in (1, 3, 7):
+            steps = lesson.write_greedily(model, source, lengths, limit)
+            state = lesson.rows_first(model.encode(source, lengths))
+            ((ids, log_p),) = utils.beam_search(
+                lesson.make_advance(model), state, torch.tensor([limit])
+            )
+            chosen = [word for _, word, _ in steps]
+            assert [word for word in chosen if word != EOS] == ids
+            assert [word for word, *_ in steps] == [BOS, *chosen[:-1]]
+            ours = sum(math.log(chance) for *_, chance in steps) / len(steps)
+            assert ours == pytest.approx(log_p, abs=1e-6)
+            assert EOS not in chosen[:-1] and len(chosen) <= limit
+
+
+def test_the_state_turned_round_and_back_is_the_same():
+    for cell in CELLS:
+        model = make_model(cell, layers=2)
+        state = model.encode(*utils.pad(SOURCE))
+        parts = lesson.rows_first(state)
+        assert [part.shape for part in parts] == [(3, 2, 5)] * len(parts)
+        torch.testing.assert_close(lesson.layers_first(parts), state)
+
+
+def test_words_after_the_first_mistake_by_hand():
+    """The model is replaced by its answers: with true words given, with its own."""
+    target = torch.tensor([[4, 5, 6, EOS], [7, 8, EOS, PAD], [4, 5, EOS, PAD]])
+    answers = {
+        True: [[4, 7, 6, EOS], [7, 8, EOS, PAD], [5, 6, EOS, PAD]],
+        False: [[4, 7, 8, EOS], [7, 8, EOS, 4], [5, 5, 4, 4]],
+    }
+
+    def model(source, lengths, target, forced):
+        return F.one_hot(torch.tensor(answers[forced]), 9)
+
+    batch = {"source": None, "source_length": None, "target": target}
+    # After the mistakes: 6 and <eos> of the first row, 5 and <eos> of the third.
+    found = lesson.after_first_mistake(model, [batch])
+    assert found == (4, 3 / 4, 2 / 4)
+    assert lesson.after_first_mistake(model, []) == (0, 0, 0)
+
+
 def test_a_wide_beam_finds_the_best_of_all_answers():
     for seed in range(4):
         torch.manual_seed(seed)
         model = make_model(words=6, sharp=8)
-        state = model.encode(*utils.pad([[4, 5, 6]]))
+        state = lesson.rows_first(model.encode(*utils.pad([[4, 5, 6]])))
         best = lesson.beam_search_by_hand(advance_one(model), state, 3, 200)
         answers = []
         for length in range(3):
@@ -229,9 +277,9 @@ def test_answers_are_put_in_their_places_whatever_the_batch():
     model = make_model(words=len(words[1]), source_words=len(words[0]), sharp=5).float()
     texts = [source for source, _ in pairs]
     for beam_size in (1, 3):
-        together, log_p = lesson.answer(model, data, texts, beam_size, args)
+        together, log_p = lesson.write_answers(model, data, texts, beam_size, args)
         for k, text in enumerate(texts):
-            (alone,), (p,) = lesson.answer(model, data, [text], beam_size, args)
+            (alone,), (p,) = lesson.write_answers(model, data, [text], beam_size, args)
             assert alone == together[k]
             assert p == pytest.approx(log_p[k], rel=1e-4)
 
@@ -242,10 +290,10 @@ def test_answers_are_put_in_their_places_whatever_the_batch():
 def test_scores_by_hand():
     answers = ["1 2 3", "4 5", "6", "7 8 9 1"]
     truth = ["1 2 3", "4 5 6", "7", "7 8 1 9"]
-    found = lesson.score("reverse", answers, truth)
+    found = lesson.grade("reverse", answers, truth)
     # Right places: 3 of 3, 2 of 3, 0 of 1, 2 of 4.
     assert found == {"exact_match": 0.25, "token_accuracy": pytest.approx(7 / 11)}
-    assert lesson.score("translate", truth, truth)["bleu"] == pytest.approx(100)
+    assert lesson.grade("translate", truth, truth)["bleu"] == pytest.approx(100)
 
 
 def test_runs_by_hand():
@@ -254,10 +302,61 @@ def test_runs_by_hand():
 
 
 def test_bleu_by_counting_equals_sacrebleu(capsys):
+    """Of one sentence, and of two together."""
     lesson.show_bleu()
-    last = capsys.readouterr().out.splitlines()[-1]
-    ours = last.split(" = ")[1].split(";")[0]
-    assert ours == last.split("sacrebleu: ")[1]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "sacre" in line]
+    assert len(lines) == 2
+    for line in lines:
+        ours = line.split(" = ")[1].split(";")[0]
+        assert ours == line.split("sacrebleu: ")[1]
+
+
+def test_examples_come_from_all_over():
+    assert lesson.spread(list(range(10)), 3) == [0, 3, 6]
+    assert lesson.spread([4, 5], 3) == [4, 5]
+    assert lesson.spread([], 3) == lesson.spread([1, 2], 0) == []
+
+
+def test_where_two_answers_part():
+    assert lesson.first_difference([1, 2, 3], [1, 4, 3]) == 1
+    assert lesson.first_difference([1, 2], [1, 2, 3]) == 2
+    assert lesson.first_difference([1, 2, 3], [1, 2]) == 2
+    assert lesson.first_difference([1, 2], [1, 2]) == 2
+
+
+def test_pairs_are_grouped_by_the_words_of_their_source():
+    pairs = [("a b", "x"), ("a " * 6, "x"), ("a " * 5, "x"), ("a " * 90, "x")]
+    found = lesson.group_by_length(pairs, [5, 8, math.inf])
+    assert found == {5: [0, 2], 8: [1], math.inf: [3]}
+
+
+def test_causes_of_wrong_lengths_by_hand(capsys, monkeypatch):
+    """An answer that ends early, one that is too long, one with other digits."""
+    long = [
+        ("1 2 3 4 5", "5 4 3 2 1"),
+        ("9 8 7 6 5", "5 6 7 8 9"),
+        ("1 1 1 1 1 1",) * 2,
+    ]
+    said = ["5 4 3 2", "5 6 7 8 1", "1 1 1 1 1 1 1"]
+    monkeypatch.setattr(lesson, "draw_longer", lambda args: long)
+
+    def write(model, data, texts, *rest):
+        known = dict(zip([source for source, _ in long], said, strict=True))
+        return [known.get(text, text[::-1]) for text in texts], None
+
+    monkeypatch.setattr(lesson, "write_answers", write)
+    source = utils.Source("reverse", None, real=False)
+    data = Namespace(source=source, parts=[[], [], [("1 2 3", "3 2 1")]])
+    args = Namespace(task="reverse", max_length=4, cell="lstm", no_plots=True)
+    lesson.digits_by_length(None, data, ["3 2 1"], args)
+    out = capsys.readouterr().out
+    for cause in ("too short", "too long", "but not the right ones"):
+        (line,) = [
+            line for line in out.splitlines() if line.startswith("  ") and cause in line
+        ]
+        assert line.split()[-1] == "1"
+    (line,) = [line for line in out.splitlines() if line.split()[:2] == ["5", "2"]]
+    assert line.split()[2:] == ["0.0000", "0.8000", "0.5000"]
 
 
 def test_digits_are_split_by_themselves():
@@ -312,7 +411,7 @@ def test_own_pairs_are_learned_and_beam_is_reported(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("a b\n", "line 1"), ("a\tb\n\tc\n", "empty side"), ("a\tb\n" * 3, "too few")],
+    [("a b\n", "line 1"), ("a\tb\n\tc\n", "too few"), ("a\tb\n" * 3, "too few")],
 )
 def test_a_file_that_holds_no_pairs(tmp_path, capsys, content, words):
     path = tmp_path / "pairs.tsv"
