@@ -32,8 +32,8 @@ Run it
     python 03_time_series_basics.py --dataset sine --horizon 12
 
 You should see  (sunspots [real], one thread, about 6 seconds in all)
-    The line, fitted to 1,938 windows of 36 months, is off by 17.9855 sunspots in the test
-    years.  Then the same years by rules of one line:
+    The line, fitted to 1,938 windows of 36 months, errs by 17.9855 sunspots (RMSE) on
+    the test years.  Then the same years by rules of one line:
                          test RMSE   test MASE
       persistence          19.7322      1.2750     the last value again
       moving average       19.4889      1.2541     the mean of the last 2
@@ -44,7 +44,7 @@ You should see  (sunspots [real], one thread, about 6 seconds in all)
     the training years.  The line's lead over persistence is more than luck (p = 0.001).
     Then the traps:
       scaled by everything    the same forecast seems 12.8 % better
-      shuffled windows        a mere look-up seems to err by 22.39, not by 29.06
+      shuffled windows        a look-up seems to err by 22.39; split by time, by 29.06
       smoothed series         an error of 1.6 that is honestly 10.0
       prices                  good as prices, worthless as returns
 
@@ -177,12 +177,12 @@ def fill_gaps(rows):
     return filled
 
 
-# Two limits of this repair.  A long gap becomes a flat line, which every rule forecasts
-# without an error; so look at the longest gap before you believe a score.  And not each
-# missing date is a fault: markets are closed at weekends.  `utils.load_series` takes the
-# most common step between two dates as the step of the series.  If that is one day, and
-# Saturdays and Sundays are (nearly) all missing, it fills nothing: the step is then one
-# day of trading, and Monday follows Friday.
+# Two limits of this repair.  A long gap becomes a flat line, which is easy to forecast;
+# so look for long gaps before you believe a score.  And not each
+# missing date is a fault: markets are closed at weekends.  `utils.load_series` takes
+# the most common step between two dates as the step of the series.  If that is one day,
+# and Saturdays and Sundays are (nearly) all missing, it fills nothing: the step is then
+# one day of trading, and Monday follows Friday.
 
 
 def as_text(rows):
@@ -273,10 +273,10 @@ def report_series(series, repairs, source):
 #     |------------- train 70 % -------------|-- val 15 % --|-- test 15 % --|
 #     0                                      n1             n2              n   places
 #
-# The borders come before anything is learned from the data: whatever is learned (a mean,
-# a weight, a season) is learned from train.  Here it is learned once, and stays as it is
-# while the test years go by.  In use one would fit anew every year, with all that is
-# known by then, and score each year's forecasts; that is called walk-forward.
+# The borders come before anything is learned from the data: whatever is learned (a
+# mean, a weight, a season) is learned from train.  Here it is learned once, and stays
+# as it is while the test years go by.  In use one would fit anew every year, with all
+# that is known by then, and score each year's forecasts; that is called walk-forward.
 
 
 def show_split():
@@ -360,9 +360,9 @@ def show_differences():
 
 # --- windows ------------------------------------------------------------------------
 #
-# A window of T values is laid on the series; the value h steps after its last one is the
-# target.  Then the window moves on by one place, and that is the next example.  With
-# T = 3 and h = 2 on the numbers 1 to 10 (a dot is a value in between, not used):
+# A window of T values is laid on the series; the value h steps after its last one is
+# the target.  Then the window moves on by one place: the next example.  With T = 3 and
+# h = 2 on the numbers 1 to 10 (a dot is a value in between, not used):
 #
 #       1  2  3  4  5  6  7  8  9 10
 #      [1  2  3] .  5                    input 1 2 3, target 5
@@ -552,9 +552,9 @@ def on_its_way(series, place, number):
     return f"{date_at(series, place)}   {series.iloc[place]:9.5g}  ->  {number:7.4f}"
 
 
-# A network reads several windows at once, a batch.  PyTorch's DataLoader hands them out:
-# a TensorDataset keeps inputs and targets side by side, and shuffle=True mixes their
-# order.  That is no leak: only training windows are mixed, and only among themselves.
+# A network reads several windows at once, a batch.  PyTorch's DataLoader hands them
+# out: a TensorDataset keeps inputs and targets side by side, and shuffle=True mixes
+# their order.  That is no leak: training windows are mixed only among themselves.
 # (The later lessons use `utils.Batches`, which does the same faster.)
 
 
@@ -759,7 +759,7 @@ def report_line(series, scaled, mean, std, length, horizon):
         numbers = f"{known:10.4g} {truth:10.4g} {truth + error:10.4g} {error:10.3g}"
         print(f"  {date_at(series, target)}   {numbers}  {mark}")
     share = np.mean(np.abs(made["test"] - truths["test"]) <= near)
-    print(f"✔: off by at most {near:.3g}, the mean change from step to step in train.")
+    print(f"✔: off by at most {near:.3g}, the mean change of one step in train.")
     print(f"Of all {len(truths['test']):,} forecasts {share:.0%} are so near.")
 
     examples = len(values) - length - horizon + 1
@@ -914,8 +914,8 @@ def show_baselines():
 
 # --- the season: autocorrelation ----------------------------------------------------
 #
-# How long is a season, if nobody tells us?  Lay the series beside itself, k steps later,
-# and see how alike the two are.  k is called the lag:
+# How long is a season, if nobody tells us?  Lay the series beside itself, k steps
+# later, and see how alike the two are.  k is called the lag:
 #
 #     value             1   2   3   2   1   2   3   2  ...
 #     2 steps later     3   2   1   2   3   2   1   2  ...    high meets low
@@ -1014,9 +1014,9 @@ def report_autocorrelation(train, fitted, source):
         print(f"{season} months are {season / 12:.1f} years: the sun's cycle.")
     # The second curve of the picture.
     change = utils.autocorrelation(np.diff(train), 1)[1]
-    meaning = "a step up is mostly followed by a step up"
+    meaning = "on average, a step goes on in the same direction"
     if change < 0:
-        meaning = "much of a step is undone by the next"
+        meaning = "on average, a part of a step is undone by the next"
     if abs(change) < 1.96 / np.sqrt(len(train)):
         meaning = "so little that it may be chance"
     print(f"The changes from step to step have r_1 = {change:.2f}:")
@@ -1080,11 +1080,11 @@ def all_forecasts(values, length, horizon, fitted):
     return targets, made, order
 
 
-# Who has won?  A smaller RMSE on hundreds of forecasts may still be luck, as a fair coin
-# shows heads 12 times of 20 now and then.  For each target take the difference of the
-# two squared errors, ours minus theirs.  If both forecasts are equally good, these
-# differences lie around 0.  So look at how far from 0 their mean is, beside how far it
-# would stray by chance, which is their spread (std) divided by the root of their number:
+# Who has won?  A smaller RMSE on hundreds of forecasts may still be luck, as a fair
+# coin shows heads 12 times of 20 now and then.  For each target take the difference of
+# the two squared errors, ours minus theirs.  If both forecasts are equally good, these
+# differences lie around 0.  So look how far from 0 their mean is.  And divide it by how
+# far it would stray by chance: their spread (std) over the root of their number.
 #
 #     t = mean / (std / sqrt(M))
 #
@@ -1106,7 +1106,7 @@ def differences_of(errors, others, horizon):
 
 
 def by_chance(errors, others, horizon):
-    """The p-value of a difference in squared errors; errors, others (M,), same targets."""
+    """The p-value of a difference in squared errors; both (M,), of the same targets."""
     from scipy.stats import ttest_1samp
 
     differences = differences_of(errors, others, horizon)  # (M // h,)
@@ -1183,7 +1183,7 @@ def report_baselines(rows, order, line_errors, source, length, horizon):
     average = rows["moving average"]
     last = rows["persistence"]
     if horizon > 1:
-        print(f"MASE compares with one step ahead, which is easier than {horizon}.")
+        print("MASE compares with persistence one step ahead, whatever h is.")
     elif last["test MASE"] > 1.05:
         mase = last["test MASE"]
         print(f"Persistence has MASE {mase:.2f} here, and 1 in train: the test span is")
@@ -1191,12 +1191,12 @@ def report_baselines(rows, order, line_errors, source, length, horizon):
     better_on_val = average["val RMSE"] < last["val RMSE"]
     better_on_test = average["test RMSE"] < last["test RMSE"]
     if better_on_val != better_on_test:
-        print("Persistence and moving average change places between val and test: they")
-        print("differ by little.  To choose on test would be to choose by luck.")
+        print("Persistence and moving average change places between val and test.  A")
+        print("lead on one span may be lost on the next: so do not choose on test.")
 
 
 def report_season(rows, train, fitted, horizon):
-    """Why the season's rule wins or loses: how alike are values h and a season apart?"""
+    """Why the season's rule wins or loses: r_k of values h and a season apart."""
     if not fitted.season:
         return
     r = utils.autocorrelation(train, max(fitted.season, horizon))
@@ -1204,11 +1204,11 @@ def report_season(rows, train, fitted, horizon):
     far = r[fitted.season]
     lost = rows["seasonal naive"]["test RMSE"] > rows["persistence"]["test RMSE"]
     if lost and near > far:
-        print("The season is real, yet its rule loses to persistence: values a season")
-        print(f"apart have r_k {far:.2f}, values {ahead(horizon)} {near:.2f}.")
+        print("The season is real, yet its rule loses to persistence.  r_k of values a")
+        print(f"season apart is {far:.2f}, of values {horizon} apart {near:.2f}.")
     if not lost and near < far:
-        print("The season's rule beats persistence: values a season apart have")
-        print(f"r_k {far:.2f}, values {ahead(horizon)} {near:.2f}.")
+        print("The season's rule beats persistence.  r_k of values a season apart is")
+        print(f"{far:.2f}, of values {horizon} apart {near:.2f}.")
 
 
 def report_luck(rows, made, targets, values, horizon):
@@ -1272,7 +1272,9 @@ def report_lengths(scaled, mean, std, values, longest, horizon):
         print(f"  {length:>5} values   {error:#.4g}")
     best = min(errors, key=errors.get)
     print(f"Reading it: the smallest stands at {best}.  Look at the whole column: it")
-    print("may stall and fall again.  Were the last one the best, try longer ones.")
+    print("may stall, and then fall again.")
+    if best == max(errors):
+        print("It is the longest that was tried, so a longer one may be better still.")
 
 
 def report_noise(noise, test_rmse):
@@ -1291,8 +1293,8 @@ def report_noise(noise, test_rmse):
 # --- trap 1: a ruler that has seen the test -----------------------------------------
 #
 # Many programs scale the whole series first and split afterwards.  Then mean and std
-# have seen the test years.  Say the numbers 1 to 10 are dollars, and a forecast is wrong
-# by 2 of them.  In scaled units, is that a large error?
+# have seen the test years.  Say the numbers 1 to 10 are dollars, and a forecast is
+# wrong by 2 of them.  In scaled units, is that a large error?
 
 
 def show_ruler():
@@ -1338,16 +1340,16 @@ def report_scaling(values, horizon, source):
 #
 # Test windows drawn at random have neighbours in train.  Does that help to cheat?  We
 # need somebody who learns by heart: look up the training window that is most like the
-# asked one, and repeat its target.  (If the series has climbed since, no training window
-# is like the asked ones, and the rule fails.  That is the honest result, and shuffling
-# hides it.)
+# asked one, and repeat its target.  (If the series has climbed since, no training
+# window is like the asked ones, and the rule fails.  That is the honest result, and
+# shuffling hides it.)
 
 
 def leaked_share(n, length, horizon, train, test):
     """Share of the test targets that some training window holds, as input or target.
 
     train, test: which windows (a slice, or their numbers).  We cut 0, 1, 2, ... instead
-    of the series.  Then each number is a place, and one can ask whether it turns up twice.
+    of the series.  Then each number is a place, and one sees whether it turns up twice.
     """
     inputs, targets = make_windows(torch.arange(n), length, horizon)  # (N, T, 1), (N,)
     seen = torch.cat([inputs[train].flatten(), targets[train]])  # (N_train * (T + 1),)
@@ -1355,7 +1357,7 @@ def leaked_share(n, length, horizon, train, test):
 
 
 def most_similar(asked, inputs, forbidden):
-    """For each asked window (M, T) the number of the most similar in inputs (N, T): (M,).
+    """For each asked window, (M, T), which of inputs (N, T) is most similar: (M,).
 
     forbidden (M, N): True where this window may not be taken for that one.
     """
@@ -1365,11 +1367,6 @@ def most_similar(asked, inputs, forbidden):
         distances[forbidden[row]] = float("inf")
         found.append(distances.argmin())
     return torch.stack(found)  # (M,)
-
-
-def share_of(flags):
-    """Of booleans (M,) the share that is True, as a text such as 42%."""
-    return f"{flags.double().mean().item():.0%}"
 
 
 def report_shuffled(values, length, horizon, seed=0):
@@ -1400,45 +1397,50 @@ def report_shuffled(values, length, horizon, seed=0):
     # As many training windows as before, but drawn from all others, late ones too.
     others = numbers[~torch.isin(numbers, test)]
     shuffled = others[torch.randperm(len(others), generator=draw)[: len(train)]]
-    # Two windows overlap if their numbers differ by less than T + h.
-    overlap = (shuffled - test.unsqueeze(1)).abs() < length + horizon  # (M, N)
+    # The target of window i lies h places after its last value.  So window i holds a
+    # value from after the origin of the asked window q if i > q - h: (M, N).
+    future = shuffled > (test - horizon).unsqueeze(1)
+    nothing = torch.zeros(most, len(train), dtype=torch.bool)  # (M, N)
+    by_time = most_similar(inputs[test], inputs[train], forbidden=nothing)  # (M,)
+    mixed = most_similar(inputs[test], inputs[shuffled], forbidden=nothing)
+    past = most_similar(inputs[test], inputs[shuffled], forbidden=future)
+    answers = {
+        "by time": targets[train[by_time]],
+        "shuffled": targets[shuffled[mixed]],
+        "past": targets[shuffled[past]],
+        "persistence": inputs[test][:, -1],
+    }
     errors = {}
-    found = {}
-    for name, known, forbidden in (
-        ("by time", train, torch.zeros(most, len(train), dtype=torch.bool)),
-        ("shuffled", shuffled, torch.zeros_like(overlap)),
-        ("no overlap", shuffled, overlap),
-    ):
-        rows = most_similar(inputs[test], inputs[known], forbidden)  # (M,)
-        found[name] = rows
-        errors[name] = (targets[known[rows]] - targets[test]).double().numpy()
-    last_values = inputs[test][:, -1]  # (M,)
-    persistence = (last_values - targets[test]).double().numpy()
+    for name, answer in answers.items():
+        errors[name] = (answer - targets[test]).double().numpy()  # (M,)
+    rmses = {name: rmse(error) for name, error in errors.items()}
     print("Look up the most similar training window, and repeat its target: RMSE")
     print(f"on {most} test windows")
-    print(f"  in windows split by time     {rmse(errors['by time']):#10.4g}")
-    print(f"  in shuffled windows          {rmse(errors['shuffled']):#10.4g}")
-    if not overlap.all(dim=1).any():  # in a very short series none is left
-        print(f"  in those that do not overlap {rmse(errors['no overlap']):#10.4g}")
-    print(f"  persistence, to compare      {rmse(persistence):#10.4g}")
+    print(f"  in windows split by time       {rmses['by time']:#10.4g}")
+    print(f"  in shuffled windows            {rmses['shuffled']:#10.4g}")
+    print(f"  in those of them that are past {rmses['past']:#10.4g}")
+    print(f"  persistence, to compare        {rmses['persistence']:#10.4g}")
     p = by_chance(errors["by time"], errors["shuffled"], horizon)
     if p < 0.05:
-        finds = found["shuffled"]  # (M,)
-        overlaps = overlap[torch.arange(most), finds]  # (M,)
-        later = (shuffled[finds] > test) & ~overlaps  # (M,)
+        peeked = future[torch.arange(most), mixed].double().mean().item()
+        again = by_chance(errors["past"], errors["shuffled"], horizon)
         print(
-            f"{as_text_p(p)}, not luck.  The rule is the same, with as many windows to"
+            f"{as_text_p(p)}, not luck: shuffling reports a smaller error, for the same"
         )
-        print("look into.  But of the shuffled windows that it finds")
+        print("rule with as many windows to look into.  Two things help it.")
+        print("  - Windows newer than train.  Those of the third line were past when")
+        print("    the forecast was made; but what is learned from train lacks them.")
         print(
-            f"{share_of(overlaps)} overlap the asked one, and {share_of(later)} lie after it."
+            f"  - Values from after the origin: {peeked:.0%} of the finds hold some, and"
         )
-        print("Nobody has those when a forecast is made.  The rule has not become")
-        print("better, only its score.  (It is not 0, since the rule repeats the")
-        print("target of a similar window, not the answer itself.)")
+        print("    nobody has these.  They make the third line into the second")
+        print(
+            f"    ({as_text_p(again)}{'' if again < 0.05 else ': that part may be luck'})."
+        )
+        print("It is not 0, since the rule repeats the target of a similar window.")
     else:
         print(f"{as_text_p(p)}: here the difference may be luck.")
-    return {name: rmse(error) for name, error in errors.items()}
+    return rmses
 
 
 # --- trap 3: smoothed series --------------------------------------------------------
@@ -1622,7 +1624,7 @@ def report_prices(prices, source, length, horizon):
         rows[name] |= agreement(true_returns[calm], calm_returns, "return")
     utils.print_table(f"Test span of {source.label}, {ahead(horizon)}", rows)
     print("Reading it: compare the left half with the right one.  persistence says")
-    print("a return of 0 each day; an R2 of about 0 or less is no better than a")
+    print("a return of 0 each time; an R2 of about 0 or less is no better than a")
     print("constant.  corr, correlation, is 1 if forecast and truth go up and down")
     print("together, and 0 if they have nothing to do with each other; a forecast")
     print("that never changes has none (-).")
@@ -1683,8 +1685,11 @@ def plot_prices(args, source, before, truth, forecasts):
     right.legend(fontsize=8)
     figure.suptitle(f"{source.label}: the same forecasts of the test span, seen twice")
     utils.save_picture(figure, args, "prices_and_returns")
-    print("  Reading it: on the left all dots lie near the line of perfect forecasts;")
-    print("  on the right the same forecasts do not follow it.")
+    if r_squared(truth, forecasts["persistence"]) > 0.9:
+        print("  Reading it: on the left the dots lie near the line of perfection;")
+        print("  on the right the same forecasts do not follow it.")
+    else:
+        print("  Reading it: a good forecast follows the line of perfect forecasts.")
 
 
 # ====================================================================================
@@ -1784,7 +1789,7 @@ def main(argv=None):
     show_fit()
     line_errors = report_line(series, scaled, mean, std, length, horizon)
 
-    # 4. Evaluation: is that good?  Measures, four rules to beat, their season, and luck.
+    # 4. Evaluation: is that good?  Measures, four rules to beat, the season, luck.
     show_scores()
     show_baselines()
     show_autocorrelation()
