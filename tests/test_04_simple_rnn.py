@@ -14,6 +14,8 @@ import rnn_utils as utils
 
 lesson = load_lesson("04_simple_rnn")
 
+PAIRS = list(product("abcdefghij", "klstuvwxyz"))
+
 
 @pytest.fixture(autouse=True)
 def seeded():
@@ -64,18 +66,29 @@ def test_back_propagation_through_time_equals_autograd(steps):
     x = torch.randn(steps, 3, dtype=torch.double)
     w_ih = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
     w_hh = torch.randn(4, 4, dtype=torch.double, requires_grad=True)
-    bias = torch.randn(4, dtype=torch.double)
-    goal = torch.randn(4, dtype=torch.double)
+    bias = torch.randn(4, dtype=torch.double, requires_grad=True)
+    d_last = torch.randn(4, dtype=torch.double)
     states = [torch.zeros(4, dtype=torch.double)]
     for x_t in x:
         states.append(torch.tanh(w_ih @ x_t + w_hh @ states[-1] + bias))
         states[-1].retain_grad()
-    (states[-1] @ goal).backward()
+    (states[-1] @ d_last).backward()
     with torch.no_grad():
-        d_ih, d_hh, d_states = lesson.bptt_by_hand(x, w_ih, w_hh, bias, goal)
+        d_ih, d_hh, d_bias, back = lesson.bptt_by_hand(x, w_ih, w_hh, bias, d_last)
     torch.testing.assert_close(d_ih, w_ih.grad)
     torch.testing.assert_close(d_hh, w_hh.grad)
-    torch.testing.assert_close(d_states, [state.grad for state in states[1:]])
+    torch.testing.assert_close(d_bias, bias.grad)
+    torch.testing.assert_close(
+        [step.d_h for step in back], [state.grad for state in states[1:]]
+    )
+    torch.testing.assert_close(sum(step.share for step in back), w_hh.grad)
+
+
+def test_a_product_of_equal_factors_dies_out_or_explodes():
+    nothing = torch.zeros(11, 2, dtype=torch.double)
+    for factor in (0.5, 1.0, 1.5):
+        found = lesson.growth_of_gradient(factor, nothing)
+        assert found == pytest.approx([factor**k for k in range(11)])
 
 
 def test_the_plain_network_equals_the_fast_one():
@@ -154,9 +167,8 @@ def test_both_directions_end_where_each_has_read_all():
     states, _ = model.rnn(x)  # (1, T, 2H)
     hidden = states.shape[2] // 2
     expected = torch.cat([states[:, -1, :hidden], states[:, 0, hidden:]], dim=1)
-    torch.testing.assert_close(
-        model.last_states_of_both(x, torch.tensor([5])), expected
-    )
+    found = lesson.last_of_both(model.rnn, x, torch.tensor([5]))
+    torch.testing.assert_close(found, expected)
 
 
 def test_one_direction_does_not_see_what_follows_the_length():
@@ -202,7 +214,7 @@ def test_reading_letter_by_letter_equals_reading_each_beginning(capsys):
     data, config = toy_data(args)
     model = lesson.NameClassifier(**config).eval()
     lesson.show_letter_by_letter(model, "Abx", data, args)
-    lines = capsys.readouterr().out.splitlines()[2:5]
+    lines = capsys.readouterr().out.splitlines()[1:4]
     for line, beginning in zip(lines, ("a", "ab", "abx"), strict=True):
         scores = model(*utils.pad([data.vocabulary.encode(beginning)]))
         assert lesson.likeliest(scores[0].softmax(0), data.labels) in line
@@ -261,7 +273,8 @@ def test_scores_of_test_are_those_of_the_test_names(tmp_path):
     args = flags(out_dir=str(tmp_path / "out"), lesson="04_simple_rnn")
     data, config = toy_data(args)
     # Validation is a part with another score, or it could not be told from test.
-    data = data._replace(val=data.train)
+    train, _, test = data.parts
+    data = data._replace(val=data.train, parts=[train, train, test])
     model = lesson.NameClassifier(**config).eval()
     lesson.report(model, config, [], data, args)
     found = metrics(tmp_path)["metrics"]
@@ -295,6 +308,17 @@ def test_baselines_are_fitted_on_training_and_asked_about_their_own_part():
     torch.testing.assert_close(found["letter_groups"], more["letter_groups"][:2])
 
 
+def test_letter_groups_keep_the_columns_of_labels():
+    """Also where training lacks a language: nobody is taken for it."""
+    train = [("anna", "X"), ("hanna", "X"), ("otto", "Z"), ("lotto", "Z")]
+    found = lesson.score_letter_groups(
+        train, [("anni", "X"), ("oto", "Z")], list("XYZ")
+    )
+    assert found.argmax(1).tolist() == [0, 2]
+    assert found[:, 1].tolist() == [0, 0]
+    torch.testing.assert_close(found.sum(1), torch.ones(2, dtype=torch.double))
+
+
 @pytest.mark.real_data
 def test_real_names_are_as_described(real_data):
     lines = lesson.read_labelled_lines(real_data / "names")
@@ -308,19 +332,49 @@ def test_real_names_are_as_described(real_data):
 # --- forgetting ------------------------------------------------------------------------------
 
 
-def test_rows_of_letters_are_the_names_one_after_another():
-    names, lengths = utils.pad([[1, 2, 3], [4], [5, 6, 7, 8], [2, 2]])
-    tensors = {"name": names, "name_length": lengths, "label": torch.arange(4)}
-    letters, labels = lesson.letter_rows(utils.Batches(tensors, 4), length=4)
-    assert letters.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert labels.tolist() == [1, 2]
+def test_the_exchanged_letter_stands_where_it_should():
+    """A model that sees one place alone answers anew if that place, and no other, changes."""
+    args = flags(batch_size=16)
+    data, _ = toy_data(args, [(a + b + "mnopqr", a) for a, b in PAIRS])
+
+    class SeesSecond(nn.Module):
+        def forward(self, names, lengths):
+            return F.one_hot(names[:, 1], 30).float()
+
+    found, count = lesson.exchange_one_letter(SeesSecond(), data.test, (0, 3, 6, 7))
+    assert count == len(data.parts[2])
+    assert [share > 0 for share in found.values()] == [False, False, True, False]
+    assert found[6] == 1.0
+
+
+def test_no_long_name_no_letter_is_exchanged():
+    data, config = toy_data(flags())
+    model = lesson.NameClassifier(**config)
+    assert lesson.exchange_one_letter(model, data.test, (0, 1)) == ({}, 0)
+
+
+def test_the_first_letter_is_what_is_asked_for():
+    batch = lesson.recall_batch(50, 7, "cpu")
+    assert batch["name"].shape == (50, 8)
+    assert batch["name_length"].tolist() == [8] * 50
+    assert set(batch["name"].unique().tolist()) == {1, 2, 3, 4}
+    torch.testing.assert_close(batch["label"], batch["name"][:, 0] - 1)
+
+
+def test_a_near_letter_is_learned_and_a_far_one_is_not():
+    args = flags(quick=False)
+    for start in lesson.RECALL_STARTS:
+        reach, right = lesson.train_to_recall(start, 1, args)
+        assert reach > 0.1 and right > lesson.LEARNED
+    reach, right = lesson.train_to_recall(lesson.RECALL_STARTS[0], 30, args)
+    assert reach < 1e-6 and right < 0.4
 
 
 def test_reach_equals_the_gradient_of_each_letters_state():
     model = make_model()
     names = torch.randint(1, 9, (3, 4))
     labels = torch.tensor([0, 1, 2])
-    found = lesson.reach_of(model, names, labels)
+    found = lesson.reach_of(model, {"name": names, "label": labels})
     weights = [p.detach() for p in model.rnn.parameters()]
     h = torch.zeros(3, 7, requires_grad=True)
     states = []
