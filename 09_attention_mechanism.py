@@ -674,7 +674,7 @@ def make_measure(smoothing=0.0):
 
     def measure(model, batch):
         scores = model(batch["source"], batch["source_length"], batch["target"])
-        # float(): on a GPU with --precision bf16 the scores come in half precision.
+        # float(): with --precision bf16 the scores come in half precision.
         log_p = scores.float().log_softmax(1)  # (M, V)
         truth = batch["target"][batch["target"] != PAD]  # (M,)
         loss, nats = smoothed_loss(log_p, truth, smoothing)
@@ -796,7 +796,8 @@ def print_crossing(words, source, weights):
     looks = weights.argmax(1).tolist()  # (Tt,)
     clear = (weights.amax(1) >= 0.7).tolist()
     for i in range(len(words) - 1):
-        later, earlier = source[looks[i]], source[looks[i + 1]]
+        later = source[looks[i]]
+        earlier = source[looks[i + 1]]
         if clear[i] and clear[i + 1] and looks[i + 1] < looks[i]:
             print(f'     A crossing: "{words[i]}" looks at "{later}", the next word,')
             print(f'     "{words[i + 1]}", goes back to "{earlier}".')
@@ -817,8 +818,13 @@ def show_alignments(model, texts, data, args):
     """Translations by beam search, and where each word looked, also as pictures."""
     truth = dict(data.parts[2])
     answers = translate(model, texts, data, args, args.beam_size)
-    print(f"\nWhere did it look?  ({model.kind}.  Each word written, the source word")
-    print("with the largest weight, and if that is below 70 % also the second.)")
+    if model.kind == "none":
+        print("\nSome answers.  (With `none` there are no places to choose from.)")
+    else:
+        print(
+            f"\nWhere did it look?  ({model.kind}.  Each word written, the source word"
+        )
+        print("with the largest weight, and if that is below 70 % also the second.)")
     for number, (text, words) in enumerate(zip(texts, answers, strict=True), start=1):
         source = utils.split_pair(text)[:MAX_LENGTH]
         print(f"\n  source     {text[:200]}")
@@ -873,7 +879,7 @@ def pieces(words):
 
 
 def worst_answer(answers, data):
-    """The short test source whose answer shares least with its reference, or None.
+    """The short test pair whose answer shares least with its reference, or None.
 
     answers: N texts.  None if every short answer is right word for word.
     """
@@ -885,18 +891,19 @@ def worst_answer(answers, data):
         share = shared.total() / max(1, wanted.total())
         if share < lowest and 5 <= len(utils.split_pair(text)) <= 12:
             lowest = share
-            worst = text
+            worst = (text, truth)
     return worst
 
 
 def show_worst(model, answers, data, args):
     """The worst of the short answers: what is wrong in it, and where that looked."""
-    text = worst_answer(answers, data)
-    if text is None:
+    worst = worst_answer(answers, data)
+    if worst is None:
         print("\nOf the short test sentences all are right, word for word.")
         return
+    text, reference = worst
     (words,) = translate(model, [text], data, args, args.beam_size)
-    truth = utils.split_pair(dict(data.parts[2])[text])
+    truth = utils.split_pair(reference)
     source = utils.split_pair(text)[:MAX_LENGTH]
     print("\nThe worst answer to a short test sentence (5 to 12 words):")
     print(f"  source     {text}")

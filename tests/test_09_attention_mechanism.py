@@ -298,9 +298,9 @@ def test_the_worst_answer_shares_least_with_its_reference():
         ("q", "z"),  # too short to be asked about
     ]
     data = Namespace(parts=[[], [], pairs])
-    assert lesson.worst_answer(["a b c d", "e x", "no"], data) == "v w x y z"
+    assert lesson.worst_answer(["a b c d", "e x", "no"], data) == pairs[1]
     # The right words in a wrong order are not right.
-    assert lesson.worst_answer(["a c b d", "e f g h", "z"], data) == pairs[0][0]
+    assert lesson.worst_answer(["a c b d", "e f g h", "z"], data) == pairs[0]
     assert lesson.worst_answer(["a b c d", "e f g h", "no"], data) is None
 
 
