@@ -1791,6 +1791,23 @@ def autocast(args):
     return torch.autocast(device, torch.bfloat16, enabled=args.precision == "bf16")
 
 
+def prepare_precision(args):
+    """Let `--precision bf16` work on processors without such products, and say so.
+
+    PyTorch hands an LSTM on the CPU to oneDNN, which refuses bfloat16 where the processor
+    does not know it.  Without oneDNN PyTorch computes it itself, slowly.
+    """
+    torch.backends.mkldnn.enabled = True
+    if args.precision != "bf16" or args.device != "cpu":
+        return
+    try:
+        with autocast(args), torch.no_grad():
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        torch.backends.mkldnn.enabled = False
+        print("This processor does not know bf16: it will be slower than fp32 here.")
+
+
 def make_optimizer(parameters, args):
     """`--optimizer`: AdamW (without weight decay it is Adam), or SGD with momentum."""
     settings = {"lr": args.lr, "weight_decay": args.weight_decay}
@@ -3232,6 +3249,7 @@ def parse_flags(parser, argv, script, small=False, defaults=None):
     if hasattr(args, "epochs"):
         args.path = args.path or str(Path("models") / f"{args.lesson}.pt")
         _check_training_flags(args)
+        prepare_precision(args)
         if args.quick and args.epochs and args.epochs > 2:
             if args.epochs != parser.get_default("epochs"):
                 print(f"--quick trains 2 epochs, not {args.epochs}")
