@@ -2763,11 +2763,12 @@ def _bleu_options(references):
 
 
 def bleu_p_value(answers, others, references):
-    """Could chance alone make the BLEU of two systems so unlike?  Their two-sided p.
+    """Could chance alone make the BLEU of two systems so unlike?  Their p.
 
     Paired bootstrap (Koehn, 2004) by sacrebleu: the test sentences are drawn anew, with
-    repeats, a thousand times; p is how often the gap between the two strays from its
-    mean by as much as the gap itself.  answers, others, references: N texts each.
+    repeats, a thousand times; p is how often the gap between the two, its sign left out,
+    exceeds its own mean by more than the gap that was measured.  answers, others,
+    references: N texts each.
     """
     from sacrebleu.metrics import BLEU
     from sacrebleu.significance import PairedTest
