@@ -1153,7 +1153,8 @@ def show_scores(model, corpus, args):
     print(f"{share:.0%} of the places")
     print(f"end a run of {order} {unit} that never stood in training: there the")
     print(f"{order}-gram falls back on shorter ones.")
-    if corpus.source.name == "shakespeare" and corpus.level == "char":
+    whole = corpus.source.name == "shakespeare" and not args.quick
+    if whole and corpus.level == "char":
         print("For comparison: nanoGPT, a small Transformer that forgets after 256")
         print("characters, reports 1.4697 on this split of Shakespeare.")
     if corpus.level == "word":
