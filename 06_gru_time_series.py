@@ -1386,10 +1386,11 @@ def report_all_steps(found, data):
     print("sunspots at 2 and 3 steps, on the sine at 2, 3, 6 and 12.  Try both on")
     print("validation; or give each step its own weights, as the autoregression has.")
     tests = 2 * len(shown) - 1  # one step ahead there is one
-    say(
-        f"(These are {tests} tests.  One in twenty falls below 0.05 by luck alone, so "
-        "do not build on a single p that is just below.)"
-    )
+    if tests > 1:
+        say(
+            f"(These are {tests} tests.  One in twenty falls below 0.05 by luck alone, so "
+            "do not build on a single p that is just below.)"
+        )
     # What a test would say that takes overlapping errors for unrelated ones.
     ours = errors_of(found, found.ours, data.horizon)
     linear = errors_of(found, "autoregression", data.horizon)
@@ -1565,7 +1566,8 @@ def report_bands(raw, band, found, data):
     utils.print_table(f"{data.source.label}: the 80 % band on test", rows, "steps")
     print("width: of the middle one of all bands.  As learned: straight from the")
     print("network.  Then each edge was moved by the margin, found on validation.")
-    report_worst_band(band, found)
+    if data.horizon > 1:
+        report_worst_band(band, found)
     # In order: low edge <= forecast <= high edge.
     ordered = (raw[:, :, LOW] <= raw[:, :, MEAN]) & (raw[:, :, MEAN] <= raw[:, :, HIGH])
     crossed = int((~ordered).sum())
@@ -1672,10 +1674,10 @@ def show_trials():
     print("  But --seed 1 has p 0.022 against seed 0, and it is the same method!  The")
     print("  test compares two forecasts.  To compare methods, take several seeds.")
     print("The cell: one step ahead the plain RNN is worse, by more than seeds differ,")
+    print("  and does not even beat persistence (p 0.182).  LSTM and GRU cannot be")
     print(
-        "  and does not even beat persistence (p 0.182).  LSTM and GRU cannot be told"
+        "  told apart.  So take a cell with gates; the GRU is the smaller of the two."
     )
-    print("  apart.  So take a cell with gates; of these two the GRU is the smaller.")
     print("The past: six months are too few.  From 48 to 150 the GRU gains nothing")
     print("  beyond luck.  The autoregression may gain: 12 ahead 31.76, then 28.61.")
     print("Units and epochs: 16 units have a higher val_loss.  128 units or 30 epochs")
