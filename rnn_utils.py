@@ -163,8 +163,8 @@ def pick_threads(wanted=None, small=False):
     idle cores when it starts.  OMP_NUM_THREADS, if set, stays the upper bound.
 
     benchmarks/busy.py, seconds of 12 batches on two cores (AMD EPYC): idle; beside a
-    plain loop; beside the training of lesson 04 (but
-    for 04 and 06, idle means two threads, and busy means one).  The worst is 1.9 times the idle time:
+    plain loop; beside the training of lesson 04.  But for 04 and 06, idle means two
+    threads, and busy means one.  The worst is 1.9 times the idle time:
 
         04  0.09 0.12 0.11    07        2.15 4.08 3.59    08 reverse    0.27 0.40 0.39
         05  1.75 2.48 2.60    07 tag    0.90 1.05 1.13    08 translate  3.46 4.60 5.29
