@@ -1520,7 +1520,7 @@ def answer_the_title(rows, p, found, data, args):
         always naming the commonest language is right for {guess:.1%}.  {verdict}
         ({gap:+.4f})."""
     )
-    if gap < 0:
+    if gap < 0 and p < 0.05:
         say(
             f"""A likely reason: a few letters side by side decide (Mc-, -ov, -ini).
             The linear model is handed all such groups ready made; the network must
