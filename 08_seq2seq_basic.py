@@ -1204,8 +1204,9 @@ def explain_accuracies(grades, loss, accuracy, lengths):
 # mean over sentences, so that test does not apply.  There one draws as many test sentences
 # as there are, with repeats, takes both BLEU scores of this new set, and does that a
 # thousand times (paired bootstrap, Koehn, 2004).  How far do these gaps stray from their
-# mean?  p is the share of draws that stray by as much as the gap itself.  If p is small,
-# other test sentences would hardly have closed the gap.
+# mean?  p is the share of draws whose gap, its sign left out, exceeds that mean by more
+# than the gap that was measured.  If p is small, the choice of test sentences rarely makes
+# a difference as large as that.
 
 
 def in_words(p):
