@@ -143,7 +143,8 @@ def read_labelled_lines(folder):
         raise utils.UserError(
             f"{folder} is not a folder; it should hold one <label>.txt per class"
         )
-    files = sorted(Path(folder).glob("*.txt"))
+    # Names that begin with a dot are hidden: a Mac leaves such files beside the data.
+    files = sorted(Path(folder).glob("[!.]*.txt"))
     if len(files) < 2:
         raise utils.UserError(
             f"{folder} holds {len(files)} .txt files; it takes two or more, one a class"

@@ -1655,6 +1655,8 @@ def print_predictions(model, data, args):
     print()
     for text in args.predict:
         words, batch = encode_text(text, data, args)
+        cut = words if args.task == "tag" else utils.split_words(text)
+        utils.say_unknown([word.lower() for word in cut], data.vocabulary)
         chances = model(batch)[0].softmax(-1)  # (C,), or (T, C)
         if args.task == "tag":
             tags = [data.labels[number] for number in chances.argmax(1).tolist()]
@@ -1700,6 +1702,23 @@ def is_no_data(line, shape, first_shape):
     return line.startswith("#") and shape != first_shape
 
 
+def find_columns(sentences, shape):
+    """Which cells of a line hold the word and the tag: two places, from 0.
+
+    sentences: lists of lines, each a list of cells.  Some files number the words of a
+    sentence in their first column; then the word is second, and its tag third.
+    """
+    if shape == CONLLU:
+        return 1, 3
+    if shape[0] > 2:
+        numbers = [[cells[0] for cells in sentence] for sentence in sentences]
+        counted = [[str(k + 1) for k in range(len(sentence))] for sentence in sentences]
+        if numbers == counted:
+            print("  found: the first column numbers the words; tags are in the third")
+            return 1, 2
+    return 0, -1
+
+
 def read_tagged(path):
     """Sentences of a file of tagged words: each a list of (word, tag).
 
@@ -1707,7 +1726,7 @@ def read_tagged(path):
     line of CoNLL-U.
     """
     sentences = []
-    sentence = []
+    sentence = []  # of lines, each a list of cells
     first_shape = None  # (columns, tabs?) of the first word's line: all must be like it
     for number, line in enumerate(utils.read_text(path).split("\n"), start=1):
         if not line.strip():  # an empty line ends a sentence
@@ -1716,32 +1735,31 @@ def read_tagged(path):
             continue
         has_tabs = "\t" in line
         cells = line.split("\t") if has_tabs else line.split()
+        cells = [cell.strip() for cell in cells]
         shape = (len(cells), has_tabs)
         if is_no_data(line, shape, first_shape):
             continue
         if first_shape is None:
             first_shape = shape
-        word = cells[0].strip()
-        tag = cells[-1].strip()
         wrong = shape != first_shape or len(cells) < 2
+        wrong = wrong or not (cells[0] and cells[1] and cells[-1])
         if not wrong and shape == CONLLU:
             if re.fullmatch(r"\d+[-.]\d+", cells[0]):  # 2-3 and 2.1 are no words
                 continue
-            word = cells[1].strip()
-            tag = cells[3].strip()
-            wrong = tag == "_" or not cells[0].isdecimal()
-        if wrong or not word or not tag:
+            wrong = cells[3] in ("", "_") or not cells[0].isdecimal()
+        if wrong:
             raise utils.UserError(
                 f"{path}, line {number}: '{line[:60]}' is neither a word and its tag "
                 "nor a line of CoNLL-U; every line takes the columns of the first, "
                 "with the same separator"
             )
-        sentence.append((word, tag))
+        sentence.append(cells)
     sentences.append(sentence)  # the last one, if no empty line follows it
     sentences = [sentence for sentence in sentences if sentence]
     if not sentences:
         raise utils.UserError(f"{path} holds no tagged words")
-    return sentences
+    word, tag = find_columns(sentences, first_shape)
+    return [[(cells[word], cells[tag]) for cells in sentence] for sentence in sentences]
 
 
 def load_tagged(args, source):

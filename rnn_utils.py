@@ -2419,27 +2419,6 @@ def mcnemar(ours_right, theirs_right):
     return only_ours, only_theirs, float(p)
 
 
-def text_baselines(vectorizer, train, asked, labels):
-    """What a sceptic asks of a text classifier: the commonest class; a linear model.
-
-    vectorizer: turns texts into counts without order (TfidfVectorizer and the like),
-    for a logistic regression.  train, asked: lists of (text, label); fitted on train
-    only.  Returns {"majority": (N, C), "linear": (N, C)}: the scores of each class for
-    the texts of `asked`.  Where there is nothing to learn from (one class, no word that
-    comes again) the two are alike.
-    """
-    release_memory()
-    classes = [label for _, label in train]
-    majority = majority_scores(classes, len(asked), labels)
-    try:
-        known = vectorizer.fit_transform([text for text, _ in train])
-        asked = vectorizer.transform([text for text, _ in asked])
-        linear = linear_scores(known, classes, asked, labels, C=10)
-    except ValueError:
-        linear = majority
-    return {"majority": majority, "linear": linear}
-
-
 def majority_scores(classes, count, labels):
     """The share of each class in `classes`, the same for each of `count` texts: (N, C)."""
     counts = Counter(classes)

@@ -415,6 +415,7 @@ def test_a_folder_of_the_readers_own_and_a_prediction(tmp_path, capsys):
     for label, letters in (("x", "abc"), ("y", "def")):
         names = ["".join(n) for n in product(letters, letters, letters)]
         (folder / f"{label}.txt").write_text("\n".join(names))
+    (folder / "._x.txt").write_bytes(b"\0\5\xff")  # a Mac leaves such files
     more = ("--input", folder, "--epochs", 2, "--predict", "abc", "--no-plots")
     assert run_main(lesson, *more, "--out-dir", tmp_path / "out") == 0
     assert "abc: " in capsys.readouterr().out

@@ -377,6 +377,14 @@ def test_word_and_tag(tmp_path, text):
     assert found == [[("EU", "ORG"), ("rejects", "O")], [("#", "SYM")]]
 
 
+def test_numbered_words(tmp_path, capsys):
+    """A first column that counts is no word; the tag after the word counts."""
+    text = "#\ta source\n1\tKim\tB-PER\tO\n2\tsaw\tO\tO\n\n1\t1\tO\tO\n"
+    found = lesson.read_tagged(written(tmp_path, "x.tsv", text))
+    assert found == [[("Kim", "B-PER"), ("saw", "O")], [("1", "O")]]
+    assert "numbers the words" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "text, line",
     [
