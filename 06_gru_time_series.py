@@ -1908,7 +1908,10 @@ def make_flags():
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
     utils.add_data_flags(
-        parser, ["sunspots", "stock", "sine", "simulated"], "CSV with a column of dates"
+        parser,
+        ["sunspots", "stock", "sine", "simulated"],
+        "CSV with a column of dates",
+        columns=["date"],
     )
     utils.add_training_flags(parser, epochs=15, lr=0.005, batch_size=64, hidden_size=48)
     add = parser.add_argument_group("this lesson").add_argument
