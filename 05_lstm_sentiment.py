@@ -1,21 +1,23 @@
 """05 · Can a network read a review?
 
 "The music is superb, but the story is dull and weak."  You know at once what its writer
-thinks of the film, and you know it from the order of the words: "dull, but good" is not
-"good, but dull".  Here a network reads film reviews word by word and says whether the
-writer liked the film.  The plain RNN of lesson 04 forgets too soon for that: a review
-has hundreds of words.  So this lesson opens another cell, the LSTM (long short-term
-memory).  It has a memory, and gates that decide what is kept in it.
+thinks of the film, and the order of the words helps you: "dull, but good" is not "good,
+but dull".  Here a network reads film reviews word by word and says whether the writer
+liked the film.  A review has hundreds of words, and the plain RNN of lesson 04 does not
+learn from what stands so far back.  So this lesson opens another cell, the LSTM (long
+short-term memory).  It has a memory, and gates that decide what is kept in it.  (How
+much does the order of words matter in real reviews?  Less than you may think: the end of
+the lesson says how much.)
 
 What you will learn
-    - what a gate is, and the LSTM cell with every number of three words printed
-    - why its memory reaches further back than the state of a plain RNN, and how far:
-      three kinds of cell must recall a letter after N steps
+    - what a gate is, and the LSTM cell with every number of four words printed
+    - why its memory can learn to reach further back than the state of a plain RNN, and
+      how far: three kinds of cell must recall a letter after N steps
     - how the states of all words become one vector: four kinds of pooling, by hand
-    - overfitting, seen in this run, and the brakes against it: dropout, weight decay,
-      early stopping
-    - what the strongest simple rival does, by hand: it only counts runs of words
+    - overfitting, seen in the run on IMDB, and the brakes against it: dropout, weight
+      decay, early stopping
     - what the network thinks after each word, and what its gates do meanwhile
+    - what the strongest simple rival does, by hand: it only counts runs of words
 
 You need lesson 01 (padding and mask), 02 (vocabulary, embedding) and 04 (the recurrent
 step, the gradient through time, the training loop, McNemar's test).
@@ -28,7 +30,7 @@ Run it
 
 You should see  (imdb [real], seed 0, a few minutes in all)
       model                accuracy   macro_f1
-      lstm (this lesson)     0.8885     0.8883
+      lstm (this lesson)     0.8926     0.8925
       majority               0.5000     0.3333
       tfidf_unigram          0.8855     0.8855
       tfidf_bigram           0.9096     0.9096
@@ -37,13 +39,15 @@ You should see  (imdb [real], seed 0, a few minutes in all)
     lesson 04.  "majority" gives every review the same answer.  The other three count:
     words, pairs of words, runs of one to three words (section 4).
     The network loses to the counts here, and wins where order decides: with --dataset
-    sample [sample] it is right about 1.0000, ratio_trigram about 0.8114.
-    The first of 50 letters is recalled by the plain RNN with accuracy 0.200, by LSTM
-    and GRU with 1.000 each (chance: 0.125).
+    sample [sample] its accuracy is 0.9920, that of ratio_trigram 0.8409.
+    The first of 50 letters is recalled by the plain RNN with accuracy 0.232 (seeds 1
+    and 2: 0.576 and 0.524), by LSTM and GRU with 1.000 each (chance: 0.125).
 
-Try this  (guess first, then run)
+Try this  (guess first, then run; what came out here stands at the end of the file)
     --dataset sample                here the order of words decides: who wins now?
     --dataset sample --cell rnn     the same with the plain RNN
+    --dataset sample --pooling last, with and without --cell rnn
+                                    and if the last state must hold all?
     --patience 0 --epochs 10        let it go on learning by heart
     --compare regularization        dropout, weight decay, layer norm: which helps?
     --compare pooling               which pooling learns most from 6,000 reviews?
@@ -81,6 +85,12 @@ import rnn_utils as utils
 # stands in both halves.  A tenth of the training half is set aside for validation:
 # there films do come again, so scores on validation are a little better than on test.
 #
+# Beside these there is a sample, 8,800 reviews made up by a program (`--dataset
+# sample`).  In it the order of the words decides.  Of "good, but dull" the clause after
+# "but" counts; of "although good, it is dull" the clause without "although"; "not" turns
+# what follows it round; and what others say, or what was expected, does not count at all.
+# Between these stand sentences that say nothing, so that far things must be joined.
+#
 # A network takes numbers, and a batch must be a rectangle.  Five steps lead there:
 #
 #   words     lower case; a punctuation mark is a word of its own ("!" says something)
@@ -106,20 +116,22 @@ class ReviewData(NamedTuple):
     test: utils.Batches
 
 
-def to_tensors(part, vocabulary, labels, numbered, feeds):
-    """A part (texts, labels) as ids (N, T), lengths (N,) and classes (N,).
+def to_tensors(part, feeds, numbered):
+    """A part of the reviews as ids (N, T), lengths (N,) and classes (N,).
 
-    numbered: whether the ids that came with the file are those of the vocabulary.
+    feeds: all that a text must be fed with to this network, and so what is saved beside
+    its weights: the vocabulary, the labels, --max-length and --keep.
+    numbered: whether `part` brings the numbers of just this vocabulary.
     """
+    max_length = feeds["max_length"]
+    keep = feeds["keep"]
     if numbered:
-        tensors = utils.encode_reviews(
-            part, len(vocabulary), feeds["max_length"], feeds["keep"]
-        )
-    else:  # a saved model may have learned its words from another file: look each up
-        tensors = utils.encode_texts(
-            part.texts, vocabulary, feeds["max_length"], feeds["keep"]
-        )
-    classes = [labels.index(label) for label in part.labels]
+        words = len(feeds["vocabulary"])
+        tensors = utils.encode_reviews(part, words, max_length, keep)
+    else:
+        vocabulary = utils.Vocabulary(feeds["vocabulary"])
+        tensors = utils.encode_texts(part.texts, vocabulary, max_length, keep)
+    classes = [feeds["labels"].index(label) for label in part.labels]
     tensors["label"] = torch.tensor(classes)  # (N,)
     return tensors
 
@@ -131,13 +143,17 @@ def load_data(source, reviews, feeds, args):
     unknown = set(reviews.labels) - set(labels)
     if unknown:
         raise utils.UserError(f"the model was not trained on label '{min(unknown)}'")
+    # utils.load_reviews has cut the texts into words and numbered these, the commonest
+    # of training first.  (That takes half a minute for IMDB, so it is kept on disk.)  A
+    # new model takes these numbers.  A saved one may have learned from another file, in
+    # which the same numbers mean other words: then every word has to be looked up.
     usual = utils.review_vocabulary(reviews, len(vocabulary))
     numbered = vocabulary.tokens == usual.tokens
     parts = []
     tensors = []
     for part in reviews.parts:
         parts.append(list(zip(part.texts, part.labels, strict=True)))
-        tensors.append(to_tensors(part, vocabulary, labels, numbered, feeds))
+        tensors.append(to_tensors(part, feeds, numbered))
     train, val, test = tensors
     # Reviews of similar length share a batch (bucket="text"), so that little of it is
     # padding.  Only training is shuffled: anew in every epoch.
@@ -157,6 +173,11 @@ def say(text):
     print(textwrap.fill(" ".join(text.split()), 80))
 
 
+def quote(text):
+    """Print a text as a paragraph, six places further in."""
+    print(textwrap.indent(textwrap.fill(text, 74), "      "))
+
+
 def one_line(text, width):
     """A text on one line, shortened to `width` signs: its beginning [...] its end."""
     text = " ".join(text.replace("<br />", " ").split())
@@ -168,7 +189,7 @@ def one_line(text, width):
     return f"{beginning} [...] {end}"
 
 
-def show_one_review(data):
+def show_one_review(data, max_length):
     """Print one short training review on its way from the file to the tensors."""
     # The first that fits into a line; in data without such a one, the first of all.
     text, label = next(
@@ -194,33 +215,45 @@ def show_one_review(data):
     print(f"  kept     {' '.join(data.vocabulary.decode(kept.tolist()))}")
     print(f"  row      {' '.join(map(str, row[0].tolist()))}")
     print(f"  mask     {' '.join(map(str, mask.int().tolist()))}")
-    lengths = data.train.lengths["text_length"]  # (N,)
-    longest = int(lengths.max())
-    full = (lengths == longest).float().mean()
     say(
-        f"""Half of the training reviews have {int(lengths.median())} words or more.
-        The longest that are kept have {longest}; {full:.0%} of all reviews fill such
-        a row."""
+        """Nobody tells the network where words were left out: it reads straight over
+        the gap.  So 8 words are too few, and --max-length is far larger:"""
     )
+    lengths = data.train.lengths["text_length"]  # (N,)
+    print(f"  half of the training reviews have {int(lengths.median())} words or more")
+    longest = int(lengths.max())
+    if longest < max_length:
+        print(f"  the longest has {longest}, so with {max_length} none is shortened")
+    else:
+        full = (lengths == max_length).float().mean()
+        print(f"  {full:.0%} had {max_length} words or more, and keep {max_length}")
 
 
 # ====================================================================================
 # 2. Model
 # ====================================================================================
 #
-# Why not the cell of lesson 04?  Its state goes through W_hh and tanh at every word, so
-# a change of the first state reaches the last one as a product of as many factors:
+# Why not the cell of lesson 04?  To remember takes two things, and they are not the same:
+#
+#   to hold         forwards: a number of the state stays what it is, word after word
+#   to learn what   backwards: the gradient must come from the answer to the word that
+#   to hold         is worth holding, however far back it stands
+#
+# A plain RNN can do the first.  It pushes a number of its state towards -1 or 1, and
+# lets W_hh push it there again at every word.  But that spoils the second.  On its way
+# back the gradient is multiplied at every word:
 #
 #     h_0 --W_hh, tanh--> h_1 --W_hh, tanh--> h_2 -- ... --W_hh, tanh--> h_T
 #
-#     dh_T/dh_0 = product over all words of (W_hh times tanh', and tanh' is below 1)
+#     dh_T/dh_0 = product over all words of (tanh' times W_hh)
 #
-# If each factor shrinks by a tenth only, 0.9 to the power of 200 words is 0.0000000007:
-# the network cannot learn from the beginning of a review.
+# and tanh' is 1 at 0 only; near -1 and 1, where things are held, it is close to 0.  Even
+# if each factor shrinks by a tenth only, 0.9 to the power of 200 words is 0.0000000007:
+# nothing can be learned from the beginning of a review.
 #
-# The LSTM (Hochreiter and Schmidhuber, 1997; Gers et al., 2000) keeps what it knows in
-# a second set of numbers, the memory c, and changes c in one way only: it keeps a part
-# of it, and adds something.
+# The LSTM (Hochreiter and Schmidhuber, 1997) keeps what it knows in a second set of
+# numbers, the memory c, and changes c in one way only: it keeps a part of it, and adds
+# something.
 #
 #     c_t = f_t * c_(t-1) + i_t * g_t                     * : number by number
 #
@@ -229,26 +262,35 @@ def show_one_review(data):
 # anew for every word, from that word and from the state: so the network can learn when
 # to open it.
 #
-#   f  forget gate    how much of the memory is kept (in spite of its name: 1 keeps all)
+#   f  forget gate    how much of the memory is kept.  In spite of its name 1 keeps all.
+#                     (It came three years later: Gers et al., 2000.  Before, f was
+#                     always 1, and nothing was ever forgotten)
 #   i  input gate     how much of the new is written
 #   g  no gate        the new: a proposal between -1 and 1, made of word and state
-#   o  output gate    how much of the memory is shown
+#   o  output gate    how much of the memory is shown.  So the cell can know something
+#                     and keep it to itself until it is needed
 #   c  memory         what the cell knows; only the cell itself sees it
 #   h  hidden state   what it shows: to the layers above, and to its own next gates
 #
 #                  keep         add
-#    c_(t-1) ------(*)----------(+)--------------+---------------> c_t
+#    c_(t-1) ------(*)----------(+)--------------.---------------> c_t
 #                   ^            ^               |
 #                   |           (*)            tanh
 #                   |           ^ ^              |
 #                   f           i g       o --->(*) show
 #                   |           | |       |      |
-#    h_(t-1) --+----+-----------+-+-------+      +---------------> h_t
-#    x_t ------+    sigmoid, or tanh for g, of W x_t + W h_(t-1) + b:
-#                   each of the four has its own W and b
+#    h_(t-1) --.----.-----------.-.-------'      '---------------> h_t
+#    x_t ------'    sigmoid, or tanh for g, of W x_t + W h_(t-1) + b:
+#                   each of the four has its own two W and its own b
+#
+#    (*) multiplies, (+) adds; where a line bends or branches stands . or '
 #
 # A sigmoid makes a gate of any number: sigmoid(a) = 1 / (1 + e^-a) is 0.5 at a = 0,
 # near 1 for large a, near 0 for very negative a.
+#
+# The weights have two letters each: W_if leads from the input x to gate f, W_hf from h
+# to gate f.  And PyTorch keeps two biases where one would do, b_if and b_hf: only their
+# sum counts.
 
 
 class Step(NamedTuple):
@@ -281,7 +323,8 @@ def lstm_step(x, h, c, w_ih, w_hh, b_ih, b_hh):
     # c_t = f_t * c_(t-1) + i_t * g_t          No matrix and no tanh stands in its way:
     # where f is 1 and i is 0, the memory goes on unchanged.
     c = f * c + i * g  # (B, H)
-    # h_t = o_t * tanh(c_t)                    tanh, since sums may grow beyond 1
+    # h_t = o_t * tanh(c_t)                    tanh brings c, which may grow, back to
+    # -1 ... 1, and the gate decides how much of it is seen.
     h = o * torch.tanh(c)  # (B, H)
     return Step(i, f, g, o, c, h)
 
@@ -297,15 +340,31 @@ def lstm_by_hand(x, h, c, w_ih, w_hh, b_ih, b_hh):
     return steps
 
 
-# A toy to follow with a pencil: E = 2, H = 1.  The first number of a word says what it
-# thinks of the film, the second whether it thinks anything.  The weights are chosen so
-# that the gates do what good gates would: the input gate opens for words with an
-# opinion, and the forget gate closes a little to make room for it.
+# A toy to follow with a pencil: E = 3, H = 1.  The first number of a word says what it
+# thinks of the film, the second whether it thinks anything, the third whether it turns
+# the sentence round.  The weights are chosen so that each gate has one task:
+#
+#   i  opens for words with an opinion         (weight 6 of the second number)
+#   f  shuts for "but": what was, is over      (weight -6 of the third)
+#   g  is the opinion                          (weight 2 of the first)
+#   o  opens for words with an opinion         (weight 4 of the second)
+#
+# All other weights of x are 0.  A trained network has to find such weights by itself.
 
-TOY_WORDS = {"good": [1.0, 1.0], "the": [0.0, 0.0], "dull": [-1.0, 1.0]}
-TOY_W_IH = [[0.0, 6.0], [0.0, -2.0], [2.0, 0.0], [0.0, 1.0]]  # (4H, E): i, f, g, o
+TOY_WORDS = {
+    "good": [1.0, 1.0, 0.0],
+    "the": [0.0, 0.0, 0.0],
+    "but": [0.0, 0.0, 1.0],
+    "dull": [-1.0, 1.0, 0.0],
+}
+TOY_W_IH = [  # (4H, E)
+    [0.0, 6.0, 0.0],  # i
+    [0.0, 0.0, -6.0],  # f
+    [2.0, 0.0, 0.0],  # g
+    [0.0, 4.0, 0.0],  # o
+]
 TOY_W_HH = [[0.5], [0.5], [0.5], [0.5]]  # (4H, H)
-TOY_BIAS = [-3.0, 3.0, 0.0, 1.0]  # (4H,), b_ih and b_hh in one
+TOY_BIAS = [-3.0, 3.0, 0.0, -2.0]  # (4H,), b_ih and b_hh in one
 
 
 def toy_weights():
@@ -320,13 +379,19 @@ def toy_weights():
 
 
 def toy_input():
-    """The three words of the toy: (B, T, E) = (1, 3, 2)."""
+    """The four words of the toy: (B, T, E) = (1, 4, 3)."""
     return torch.tensor([list(TOY_WORDS.values())], dtype=torch.double)
 
 
+def sigmoid(number):
+    """1 / (1 + e^-number), for one number."""
+    return 1 / (1 + math.exp(-number))
+
+
 def show_one_cell():
-    """Print all that one LSTM cell computes for three words, and nn.LSTM's results."""
-    print("\nOne LSTM cell reads three words; x has two numbers, h and c one each.")
+    """Print all that one LSTM cell computes for four words, and nn.LSTM's results."""
+    print("\nOne LSTM cell reads four words; x has three numbers, h and c one each.")
+    print("(Of x, only what is multiplied by a weight other than 0 is written.)")
     h = 0.0  # nothing is shown and nothing known before the first word
     c = 0.0
     for word, x in TOY_WORDS.items():
@@ -335,19 +400,23 @@ def show_one_cell():
         # them.
         value = {}
         for row, name in enumerate("ifgo"):
-            from_x = TOY_W_IH[row]
-            from_h = TOY_W_HH[row][0]
             bias = TOY_BIAS[row]
-            total = from_x[0] * x[0] + from_x[1] * x[1] + from_h * h + bias
+            from_h = TOY_W_HH[row][0]
+            total = from_h * h + bias
+            written = ""
+            for weight, number in zip(TOY_W_IH[row], x, strict=True):
+                if weight != 0:
+                    total = total + weight * number
+                    written = f"{weight} * {number}"
             if name == "g":
                 squash = "tanh"
                 value[name] = math.tanh(total)
             else:
                 squash = "sigmoid"
-                value[name] = 1 / (1 + math.exp(-total))
+                value[name] = sigmoid(total)
             print(
-                f"    {name} = {squash} of {from_x[0]} * {x[0]} + {from_x[1]} * {x[1]}"
-                f" + {from_h} * {h:.3f} + {bias} = {total:.2f}:  {value[name]:.3f}"
+                f"    {name} = {squash:<7} of {written} + {from_h} * {h:.3f}"
+                f" + {bias} = {total:.2f}:  {value[name]:.3f}"
             )
         # What was known is kept in part, the new is added in part.
         before = c
@@ -359,18 +428,46 @@ def show_one_cell():
         )
         print(f"    h = o * tanh(c)   = {value['o']:.3f} * tanh({c:.3f}) = {h:.3f}")
     # PyTorch's own layer with the same weights.
-    layer = nn.LSTM(2, 1, batch_first=True).double()
+    layer = nn.LSTM(3, 1, batch_first=True).double()
     for parameter, weights in zip(layer.parameters(), toy_weights(), strict=True):
         parameter.data = weights
-    states, (_, memory) = layer(toy_input())  # (1, 3, 1), and of h and c the last
+    states, (_, memory) = layer(toy_input())  # (1, 4, 1), and of h and c the last
     c_theirs = memory[0, 0, 0].item()
     h_theirs = states[0, -1, 0].item()
     print(
         f"  nn.LSTM with these weights ends with c = {c_theirs:.3f}, h = {h_theirs:.3f}"
     )
     say(
-        """Reading it: "the" is hardly written (i near 0), and the memory is kept (f
-        near 1).  "dull" has an opinion: i opens, and the memory turns below zero."""
+        """Reading it: at "good" the input gate opens, and the memory is written.  At
+        "the" it is nearly shut, and the memory is kept (f near 1).  The output gate is
+        nearly shut too: the cell still knows (c = 0.906) and hardly shows it (h =
+        0.113).  At "but" the forget gate shuts, and what was known is gone.  So
+        "dull" finds an empty memory, and alone decides."""
+    )
+
+
+def show_lstm_is_nn_lstm():
+    """Print our largest differences from nn.LSTM in 64-bit numbers, gradients too."""
+    torch.manual_seed(5)
+    layer = nn.LSTM(5, 7, batch_first=True).double()
+    x = torch.randn(4, 9, 5, dtype=torch.double)  # (B, T, E)
+    zero = torch.zeros(4, 7, dtype=torch.double)  # (B, H)
+    weights = list(layer.parameters())  # W_ih, W_hh, b_ih, b_hh
+    steps = lstm_by_hand(x, zero, zero, *weights)
+    ours = torch.stack([step.h for step in steps], dim=1)  # (4, 9, 7)
+    theirs, _ = layer(x)  # (4, 9, 7), and of h and c the last
+    # Equal states are half the proof: training needs equal gradients.
+    our_gradients = torch.autograd.grad(ours.sum(), weights)
+    their_gradients = torch.autograd.grad(theirs.sum(), weights)
+    gaps = [
+        (one - other).abs().max().item()
+        for one, other in zip(our_gradients, their_gradients, strict=True)
+    ]
+    say(
+        f"""With random weights and numbers, (B, T, E) = (4, 9, 5) and H = 7, our
+        states and those of nn.LSTM are {(ours - theirs).abs().max():.0e} apart, the
+        gradients of W and b {max(gaps):.0e}.  So nn.LSTM, which is faster, may stand in
+        its place from here on."""
     )
 
 
@@ -380,15 +477,23 @@ def show_one_cell():
 #     dc_t/dc_(t-1) = f_t,        dc_T/dc_0 = f_1 * f_2 * ... * f_T
 #
 # A product again!  But its factors are no fixed matrix: the network sets them word by
-# word, and near 1 where something is worth keeping.  (In truth the gates are not held:
-# c shows itself in h, and h moves the next gates and proposals.  That second path leads
+# word, near 1 where something is worth keeping.  (In truth the gates are not held: c
+# shows itself in h, and h moves the next gates and proposals.  That second path leads
 # through W and tanh at every word, as in lesson 04.  The first one is what is new.)
+#
+# Must gradients still be clipped?  Along the first path nothing can explode, since no f
+# is above 1.  Along the second it can.  So --clip stays on.
+#
+# At which f does a network start?  Its weights are small at first, so the sum of the
+# forget gate is near its bias.  With a bias of 0, f would be near sigmoid(0) = 0.5, and
+# after ten words 0.1 % would be left.  We start it with a bias of 1 (Jozefowicz et al.,
+# 2015).  `start_well` below does that; first, how far it reaches.
 
 
 def memory_path(hold_gates):
-    """dc_3/dc_0 of the toy by autograd, its gates held as they are or not: a number."""
+    """dc_T/dc_0 of the toy by autograd, its gates held as they are or not: a number."""
     weights = toy_weights()
-    x = toy_input()  # (1, 3, 2)
+    x = toy_input()  # (1, 4, 3)
     start = torch.zeros(1, 1, dtype=torch.double, requires_grad=True)  # c_0: (B, H)
     h = torch.zeros(1, 1, dtype=torch.double)
     c = start
@@ -406,57 +511,389 @@ def show_memory_path():
     zero = torch.zeros(1, 1, dtype=torch.double)
     steps = lstm_by_hand(toy_input(), zero, zero, *toy_weights())
     gates = [step.f.item() for step in steps]
-    product = gates[0] * gates[1] * gates[2]
+    product = gates[0] * gates[1] * gates[2] * gates[3]
     held = memory_path(hold_gates=True)
-    print("\nHow far does a change of the memory reach?  In the three words above:")
+    print("\nHow far does a change of the memory reach?  In the four words above:")
     factors = " * ".join(f"{gate:.3f}" for gate in gates)
-    print(f"  f_1 * f_2 * f_3 = {factors} = {product:.2f}")
-    print(f"  autograd, dc_3/dc_0 with the gates held: {held:.2f}", end=", ")
+    print(f"  f_1 * f_2 * f_3 * f_4 = {factors} = {product:.4f}")
+    print(f"  autograd, dc_4/dc_0 with the gates held: {held:.4f}", end=", ")
     print(f"{abs(held - product):.0e} apart")
-    print(f"  with gates that move along:              {memory_path(False):.2f}")
+    print(f"  with gates that move along:              {memory_path(False):.4f}")
+    say(
+        """Three gates of four are open.  The third, at "but", is shut on purpose: what
+        came before it shall not count, so it need not learn either."""
+    )
     # What is left of a change if every word has the same factor: its power.
-    print("Of 1, so much is left after so many words, if each has the same factor:")
-    print("  words                             1       10       50      200")
+    print("\nWhat is left of a change of size 1 after so many words, if every word")
+    print("multiplies it by the same factor:")
+    print("  words                                  1       10       50      200")
     for name, factor in (
-        ("plain RNN, W_hh tanh' = 0.9", 0.9),
-        ("forget gate half open, 0.5", 0.5),
-        ("forget gate at our start, 0.73", 0.73),
-        ("forget gate nearly open, 0.99", 0.99),
-        ("forget gate open, 0.999", 0.999),
+        ("plain RNN, tanh' times W_hh = 0.9", 0.9),
+        ("forget gate, sum 0: f = 0.5", sigmoid(0)),
+        ("forget gate, sum 1: f = 0.73 (start)", sigmoid(1)),
+        ("forget gate, sum 5: f = 0.993", sigmoid(5)),
+        ("forget gate, sum 7: f = 0.999", sigmoid(7)),
     ):
         left = "".join(f"{factor**words:>9.2g}" for words in (1, 10, 50, 200))
-        print(f"  {name:<30}{left}")
+        print(f"  {name:<36}{left[1:]}")
+    moved_at_1 = sigmoid(1.1) - sigmoid(1)
+    moved_at_5 = sigmoid(5.1) - sigmoid(5)
     say(
-        """A gate can learn to stay open.  The plain RNN cannot do that: even if W_hh
-        keeps the length of every vector, the tanh that follows shortens it."""
+        """Reading it: at its start the LSTM reaches no further than this plain RNN.
+        What differs is what training can do.  Words near the end teach the gates
+        first; a gate that opens makes the path longer; then words further back teach
+        as well, and so on.  The plain RNN has no gate for this path: the same W_hh and
+        tanh must hold the old, read the new and let the gradient through."""
+    )
+    say(
+        f"""Why not start with open gates, at a sum of 5?  There the sigmoid is flat: a
+        step that raises the sum by 0.1 moves f by {moved_at_5:.4f}, at a sum of 1 by
+        {moved_at_1:.4f}.  It would be slow to learn what to forget."""
     )
 
 
-def show_lstm_is_nn_lstm():
-    """Print our largest differences from nn.LSTM in 64-bit numbers, gradients too."""
-    torch.manual_seed(5)
-    layer = nn.LSTM(5, 7, batch_first=True).double()
-    x = torch.randn(4, 9, 5, dtype=torch.double)  # (B, T, E)
-    zero = torch.zeros(4, 7, dtype=torch.double)  # (B, H)
-    weights = list(layer.parameters())  # W_ih, W_hh, b_ih, b_hh
-    steps = lstm_by_hand(x, zero, zero, *weights)
-    ours = torch.stack([step.h for step in steps], dim=1)  # (4, 9, 7)
-    theirs, (_, memory) = layer(x)  # (4, 9, 7), and of h and c the last: (1, 4, 7)
-    # Equal states are half the proof: training needs equal gradients.
-    our_gradients = torch.autograd.grad(ours.sum(), weights)
-    their_gradients = torch.autograd.grad(theirs.sum(), weights)
-    gaps = [
-        (one - other).abs().max().item()
-        for one, other in zip(our_gradients, their_gradients, strict=True)
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def start_well(rnn):
+    """Set what matters at the start; the rest keeps PyTorch's own: small, uniform."""
+    size = rnn.hidden_size
+    for name, weight in rnn.named_parameters():
+        if "weight_hh" in name:
+            # Orthogonal, each gate's matrix by itself: it keeps the length of a vector,
+            # so that nothing dies out or explodes by W_hh alone (lesson 04).
+            for matrix in weight.data.split(size):
+                nn.init.orthogonal_(matrix)
+        elif rnn.mode == "LSTM" and "bias" in name:
+            # The rows are those of i, f, g, o: the second block is f.  Its bias shall
+            # be 1.  nn.LSTM adds two of them, so one becomes 1 and the other 0.
+            weight.data[size : 2 * size] = 1.0 if "bias_ih" in name else 0.0
+
+
+# Is it so?  An experiment: how far back does a cell remember?  A film review cannot
+# tell, since "superb" comes again and again.  So here is a task in which nothing else
+# counts.  Letters at random; the answer is the first of them.  All others are noise that
+# must be kept out:
+#
+#     c a h f b ... (N letters) ... e        answer: c
+#
+# The network for it is as small as can be: an embedding, one cell with 32 hidden numbers,
+# and a linear layer on the state after the last letter.  Each of three cells (the GRU is
+# lesson 06) learns from 1,000 batches of sequences of 1 to 50 letters, every length as
+# likely as any other.  Then it is asked about new ones of up to 100.  There is no word
+# that gives the answer away: chance is 1 in 8.
+#
+# A fourth row, "rnn, short", asks what the plain RNN lacks.  It is the same cell, and it
+# gets as many batches; but in them short sequences are more common.  Half of the batches have up to 7
+# letters, the longest 50 as before.
+#
+# Is it fair to the plain RNN?  It starts with an orthogonal W_hh like the others.  It has
+# a learning rate of its own: at 0.01, that of the others, it did not even learn to name a
+# single letter (N = 1: 0.484).  An LSTM of 32 numbers has four times its weights.  But
+# with 70 hidden numbers, which makes them equal, and rates of 0.0003, 0.001 and 0.003 it
+# was right for 0.36 of the sequences at most, at any N (all with seed 0).
+
+RECALL_LETTERS = "abcdefgh"
+RECALL_LONGEST = 50  # letters of the longest sequence in training
+RECALL_ASKED = (1, 3, 5, 10, 20, 50, 100)
+RECALL_RATES = {"rnn": 0.003, "lstm": 0.01, "gru": 0.01}
+RNN_SHORT = "rnn, short"  # the plain RNN, with more short sequences
+
+
+class LetterNetwork(nn.Module):
+    """An embedding, a recurrent layer, a linear layer on its last state: no more."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.embed = nn.Embedding(
+            len(RECALL_LETTERS) + 1, 16
+        )  # 0 is padding: none here
+        nn.init.normal_(self.embed.weight, std=0.25)
+        self.rnn = CELLS[cell](16, 32, batch_first=True)
+        self.output = nn.Linear(32, len(RECALL_LETTERS))
+        start_well(self.rnn)
+
+    def forward(self, letters):
+        """letters (B, T), numbers 1 to 8 -> scores (B, 8)."""
+        states, _ = self.rnn(self.embed(letters))  # (B, T, H)
+        return self.output(states[:, -1])  # (B, 8)
+
+
+def measure_letters(model, batch):
+    """Loss and accuracy of each sequence: (B,) each."""
+    scores = model(batch["letters"])  # (B, 8)
+    return {
+        "loss": F.cross_entropy(scores, batch["label"], reduction="none"),  # (B,)
+        "accuracy": scores.argmax(1) == batch["label"],  # (B,)
+    }
+
+
+def recall_batch(rows, length, device):
+    """Random letters (B, T), numbers 1 to 8; the label (B,) is the first, as 0 to 7."""
+    letters = torch.randint(1, 9, (rows, length), device=device)  # (B, T)
+    return {"letters": letters, "label": letters[:, 0] - 1}
+
+
+def recall_data(args):
+    """What all cells learn from and are asked: {kind: batches}, batches, {N: batches}.
+
+    Validation and test are drawn anew: what is asked was not seen in training.
+    """
+    utils.set_seed(args.seed)
+    count = 10 if args.quick else 1000
+    even = []
+    for length in torch.randint(1, RECALL_LONGEST + 1, (count,)).tolist():
+        even.append(recall_batch(64, length, args.device))
+    val = [recall_batch(500, RECALL_LONGEST, args.device)]
+    tests = {}
+    for length in RECALL_ASKED:
+        tests[length] = [recall_batch(500, length, args.device)]
+    # 50 to the power of a number between 0 and 1: 50^0 = 1, 50^0.5 = 7, 50^1 = 50.
+    short = []
+    for power in torch.rand(count).tolist():
+        short.append(recall_batch(64, round(RECALL_LONGEST**power), args.device))
+    return {"even": even, "short": short}, val, tests
+
+
+def plain_flags(**changes):
+    """The flags of this lesson as they are by default, but for `changes`.
+
+    For experiments on the side, which the reader's own flags shall not change.
+    """
+    flags = make_flags().parse_args([])
+    flags.out_dir = "."  # fit without a config writes nothing there
+    flags.device = "cpu"
+    for name, value in changes.items():
+        setattr(flags, name, value)
+    return flags
+
+
+def recall_reach(model, batch):
+    """Length of dL/d state after t letters, t = T, T-1, ... 1, divided by that at T: (T,).
+
+    The state is what the cell hands on: h, and an LSTM's c with it.  The function is
+    that of lesson 04.
+    """
+
+    def loss_of(last_state):  # (B, H)
+        return F.cross_entropy(model.output(last_state), batch["label"])
+
+    x = model.embed(batch["letters"])  # (B, T, E)
+    return utils.gradient_by_distance(model.rnn, x, loss_of)
+
+
+def show_recall(args):
+    """Train each cell to recall the first letter, print, draw: {cell: accuracy at 50}."""
+    trainings, val, tests = recall_data(args)
+    first = [
+        RECALL_LETTERS[number - 1] for number in tests[20][0]["letters"][0].tolist()
     ]
-    print("\nThe same step in a loop, against nn.LSTM, largest differences:")
-    print(f"  states {tuple(theirs.shape)}   {(ours - theirs).abs().max():.0e}")
-    print(f"  last memory (4, 7)  {(steps[-1].c - memory[0]).abs().max():.0e}")
-    print(f"  gradients of W, b   {max(gaps):.0e}")
+    print("\nHow far back does a cell remember?  Letters in; the first is asked for:")
+    print(f"  {' '.join(first)}   answer: {first[0]}")
+    rows = {}
+    reach = {}
+    models = {}
+    trials = [(cell, cell, "even") for cell in CELLS]
+    trials.append((RNN_SHORT, "rnn", "short"))
+    for name, cell, kind in trials:
+        train = trainings[kind]
+        utils.set_seed(args.seed)
+        model = LetterNetwork(cell).to(args.device)
+        if name in CELLS:
+            reach[f"{name}, before training"] = recall_reach(model, val[0])
+        flags = plain_flags(
+            epochs=1, lr=RECALL_RATES[cell], seed=args.seed, device=args.device
+        )
+        utils.fit(model, measure_letters, train, val, flags)
+        reach[f"{name}, trained"] = recall_reach(model, val[0])
+        models[name] = model
+        rows[name] = {}
+        for length in RECALL_ASKED:
+            scores = utils.evaluate(model, measure_letters, tests[length], flags)
+            rows[name][f"N={length}"] = scores["accuracy"]
+    title = "Accuracy on the first of N random letters [sample: generated]"
+    utils.print_table(title, rows, corner="cell")
+    explain_recall(rows)
+    if not args.quick:
+        show_recall_gradient(reach)
+    if rows["lstm"][f"N={RECALL_LONGEST}"] > 0.95:
+        show_recalled_memory(models["lstm"], val[0])
+    draw_recall(rows, reach, args)
+    return {cell: rows[cell][f"N={RECALL_LONGEST}"] for cell in CELLS}
 
 
-# The cell gives a state after each word: T of them, (B, T, H).  The answer needs one
-# vector for each review, (B, H).  To make one of many is called pooling.  Four ways:
+def explain_recall(rows):
+    """What the accuracies say, in words."""
+    print(
+        f"Chance is {1 / len(RECALL_LETTERS):.3f}; the longest in training had", end=" "
+    )
+    print(f"{RECALL_LONGEST} letters.")
+    best = {name: max(row.values()) for name, row in rows.items()}
+    if max(best.values()) < 0.95:
+        print("No cell has learned it: so short a training (--quick) is a trial only.")
+        return
+    for name, row in rows.items():
+        values = list(row.values())
+        if min(values) > 0.95:
+            said = "recalls it, even of 100 letters, twice as many as in training"
+        elif row[f"N={RECALL_LONGEST}"] > 0.95:
+            said = "recalls it as far as it was trained, but not of 100"
+        elif row["N=3"] > 0.95:
+            said = "recalls it over a few letters, and loses it on the way"
+        else:
+            said = f"falls short: right for {row['N=1']:.2f} of single letters,"
+            said += f" {row['N=5']:.2f} of 5, {row['N=50']:.2f} of 50"
+        print(f"  {name:<11} {said}.")
+    if rows["rnn"]["N=50"] < 0.95 < min(rows[RNN_SHORT].values()):
+        say(
+            """Can the plain RNN not hold a letter, then?  It can.  Where short sequences
+            are more common it learns to, and then holds it for 100.  It is the
+            learning that fails, when all lengths are alike and most answers come from
+            far back.  The gated cells learn from the very same batches."""
+        )
+
+
+def show_recall_gradient(reach):
+    """Print how much of the gradient arrives how far back, and how to read it."""
+    print("\nHow much of the gradient arrives, of 1 at the last letter:")
+    print("  letters before the last        1       10       49")
+    for name, curve in reach.items():
+        shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 10, 49))
+        print(f"  {name:<23}{shown}")
+    start = {cell: reach[f"{cell}, before training"][49] for cell in CELLS}
+    trained = {cell: reach[f"{cell}, trained"] for cell in CELLS}
+    if max(start.values()) < 0.05:
+        say(
+            """Before training little comes through from 49 letters back, for any cell:
+            the short sequences have to teach the beginning."""
+        )
+    if trained["lstm"][49] > 0.3 * trained["lstm"][10]:
+        say(
+            f"""In the trained LSTM what has come 10 letters far also comes 49 far:
+            {trained["lstm"][10]:.2g} and {trained["lstm"][49]:.2g}.  On that stretch
+            hardly anything gets lost, so long sequences teach as well."""
+        )
+    if start["gru"] < start["rnn"] and trained["gru"][49] > trained["lstm"][49]:
+        say(
+            """The GRU starts with less than the plain RNN, and lets the most through in
+            the end.  So it is not the start that counts, but what training can make of
+            a cell.  (More than enough is no gain: compare the accuracies.)"""
+        )
+    if trained["rnn"][10] < 0.01:
+        say(
+            """The trained RNN went the other way.  To hold a thing against the noise
+            it pushes its numbers to the ends of tanh, near -1 and 1.  There tanh is
+            flat, and the gradient has to pass it at every letter: the more firmly it
+            holds the little that it has, the less it can learn to hold more (Bengio et
+            al., 1994).  The memory of the LSTM passes no tanh from letter to letter,
+            only when it is shown."""
+        )
+    if reach[f"{RNN_SHORT}, trained"][49] < 0.01:
+        say(
+            """Little comes far in the last row too.  What this RNN can, it learned from
+            near; it would learn nothing new from far."""
+        )
+
+
+def show_recalled_memory(model, batch):
+    """Print one number of the trained LSTM's memory along the letters: what it keeps.
+
+    The number whose value after the last letter differs most between first letters.
+    """
+    with torch.no_grad():
+        x = model.embed(batch["letters"])  # (B, T, E)
+        zero = x.new_zeros(len(x), model.rnn.hidden_size)  # (B, H)
+        steps = lstm_by_hand(x, zero, zero, *model.rnn.parameters())
+    memory = torch.stack([step.c for step in steps], dim=1).cpu()  # (B, T, H)
+    # Sequences that begin alike differ in their noise alone: their mean is what the
+    # first letter left, their standard deviation what the noise does.
+    first = batch["label"].cpu()  # (B,)
+    by_letter = []
+    spread = []
+    for letter in range(len(RECALL_LETTERS)):
+        some = memory[first == letter]  # the sequences that begin so: (n, T, H)
+        by_letter.append(some.mean(0))  # (T, H)
+        spread.append(some[:, -1].std(0))  # (H,)
+    by_letter = torch.stack(by_letter)  # (letters, T, H)
+    spread = torch.stack(spread)  # (letters, H)
+    number = int(by_letter[:, -1].std(0).argmax())
+    print()
+    say(
+        """What the trained LSTM keeps: one of its 32 numbers c, a mean for each
+        first letter, after N letters"""
+    )
+    print("  first letter  " + "".join(f"{letter:>7}" for letter in RECALL_LETTERS))
+    for length in (1, 5, 20, RECALL_LONGEST):
+        values = by_letter[:, length - 1, number].tolist()
+        print(f"  N = {length:<10}" + "".join(f"{value:>7.1f}" for value in values))
+    values = spread[:, number].tolist()
+    print("  moved by noise" + "".join(f"{value:>7.1f}" for value in values))
+    products = show_kept(steps, number, first)
+    sizes = by_letter[:, :, number].abs().amax(0)  # (T,)
+    later = len(steps) - 1
+    say(
+        f"""moved by noise: the standard deviation of c after {len(steps)} letters.  f and
+        its product are those of the {later} letters after the first.  As it started f
+        was {sigmoid(1):.2f} and the product {sigmoid(1) ** later:.0e}."""
+    )
+    if max(products) > 0.3:
+        say(
+            f"""So here stands what the theory promised: where this number has something
+            to keep, its gate has learned to stay open, and of a change of c
+            {max(products):.2f} is left at the end."""
+        )
+    if sizes[-1] > 2 * sizes[4]:
+        say(
+            f"""Did it write the letter once and then shut its input gate, as one might
+            think?  No.  h shows the sign of c, g is made of h, and so i * g adds the same
+            sign once more at every letter, up to {sizes[-1] / len(steps):.1f} a letter:
+            c grows.  So large a number no letter of noise can turn, and 100 letters are
+            no harder than 50.  (Why does training like that better?  A memory written
+            once could be spoilt by every letter that opens its input gate a little.)
+            This one number tells only groups of letters apart; others of the 32 tell
+            the letters of a group apart."""
+        )
+    else:
+        say(
+            """It is written near the start and then kept; the noise of all later
+            letters moves it little."""
+        )
+
+
+def show_kept(steps, number, first):
+    """Print the forget gates of one number, for each first letter; return the products.
+
+    steps: of a batch; number: which of the H numbers; first (B,): the first letters.
+    """
+    forget = torch.stack([step.f[:, number] for step in steps], dim=1).cpu()  # (B, T)
+    later = forget[:, 1:]  # (B, T - 1): the letters after the first
+    means = []
+    products = []
+    for letter in range(len(RECALL_LETTERS)):
+        some = later[first == letter]  # (n, T - 1)
+        means.append(some.mean().item())
+        products.append(some.prod(1).mean().item())
+    print("  mean f        " + "".join(f"{mean:>7.2f}" for mean in means))
+    print("  product of f  " + "".join(f"{product:>7.2f}" for product in products))
+    return products
+
+
+def draw_recall(rows, reach, args):
+    """Pictures of the accuracies and of the gradients."""
+    lines = {cell: list(row.values()) for cell, row in rows.items()}
+    lines["chance"] = [1 / len(RECALL_LETTERS)] * len(RECALL_ASKED)
+    title = "The first of N random letters [sample: generated]"
+    dashed = ["gru", RNN_SHORT]
+    axes = ("N", "accuracy")
+    utils.plot_lines(args, "memory", title, lines, *axes, RECALL_ASKED, dashed=dashed)
+    dashed = [name for name in reach if "before" in name]
+    axes = ("letters before the last", "gradient, last letter = 1")
+    utils.plot_lines(args, "gradient", title, reach, *axes, log=True, dashed=dashed)
+
+
+# Back to reviews.  The cell gives a state after each word: T of them, (B, T, H).  The
+# answer needs one vector for each review, (B, H).  To make one of many is called
+# pooling.  Four ways:
 #
 #   last        the state after the last word.  All has to be carried there
 #   mean        the mean of the states of all words
@@ -479,7 +916,8 @@ def pool(states, lengths, how, attend=None):
     real = utils.length_mask(lengths, states.shape[1], states.device)  # (B, T)
     real = real.unsqueeze(2)  # (B, T, 1): the same for all H numbers of a state
     if how == "last":
-        # Of row i the state at its own last word: lengths 3 1, places 2 0.
+        # Of row i the state at its own last word.  Reviews of 3 and 1 words have it at
+        # places 2 and 0.
         rows = torch.arange(len(states), device=states.device)
         return states[rows, lengths - 1]  # (B, H)
     if how == "mean":
@@ -488,8 +926,10 @@ def pool(states, lengths, how, attend=None):
     if how == "max":
         # Minus infinity never wins.  (0 could: all real numbers may be negative.)
         return states.masked_fill(~real, -torch.inf).amax(1)  # (B, H)
-    weights = attention_weights(states, real, attend)  # (B, T, 1)
-    return (weights * states).sum(1)  # (B, H)
+    if how == "attention":
+        weights = attention_weights(states, real, attend)  # (B, T, 1)
+        return (weights * states).sum(1)  # (B, H)
+    raise ValueError(how)
 
 
 def attention_weights(states, real, attend):
@@ -530,7 +970,7 @@ def show_poolings():
     say(
         f"""attention: with v = [0.5, 0] the scores v . h are 0.5 and 1.5; e to their
         power is {powers[0]:.2f} and {powers[1]:.2f}; divided by their sum, these are
-        the weights. careless: what comes out if the padding counts."""
+        the weights.  careless: what comes out if the padding counts."""
     )
 
 
@@ -542,7 +982,8 @@ def show_poolings():
 #     max         loss 0.2776   accuracy 0.8888
 #     last        loss 0.2956   accuracy 0.8952
 #
-# The first two are as good as equal: another seed moves an accuracy by 0.005.
+# The first two are as good as equal: another seed moves an accuracy by 0.005, and so
+# does another number of threads, which takes sums in another order.
 # Attention it is, because its weights also show which words the answer was made of.
 #
 # The whole network:
@@ -550,27 +991,13 @@ def show_poolings():
 #     words -> embedding -> dropout -> LSTM -> pooling -> dropout -> linear -> scores
 #     (B, T)   (B, T, E)              (B, T, H)  (B, H)              (B, C)
 #
-# `--cell` puts another cell in the LSTM's place, nn.RNN of lesson 04 or nn.GRU of
-# lesson 06.  Dropout is explained in section 3.
-
-CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-
-
-def start_well(rnn):
-    """Set what matters at the start; the rest keeps PyTorch's own: small, uniform."""
-    size = rnn.hidden_size
-    for name, weight in rnn.named_parameters():
-        if "weight_hh" in name:
-            # Orthogonal, each gate's matrix by itself: it keeps the length of a vector,
-            # so that nothing dies out or explodes by W_hh alone (lesson 04).
-            for matrix in weight.data.split(size):
-                nn.init.orthogonal_(matrix)
-        elif rnn.mode == "LSTM" and "bias" in name:
-            # With a bias of 0 the forget gate starts near sigmoid(0) = 0.5, and after
-            # ten words 0.1 % of the memory is left.  With 1 it starts near 0.73: 4 %
-            # (Jozefowicz et al., 2015).  nn.LSTM adds two biases: one is 1, one 0.
-            # The rows are those of i, f, g, o: the second block is f.
-            weight.data[size : 2 * size] = 1.0 if "bias_ih" in name else 0.0
+# `--cell` puts another cell in the LSTM's place.  `--num-layers 2` puts a second LSTM
+# above the first: it reads the states of the first as if they were words.  Dropout is
+# explained in section 3.
+#
+# The embedding starts at random, and learns its words from these reviews alone.  Where
+# labelled texts are few, one often starts it with vectors that others have made from
+# billions of words, such as GloVe (Pennington et al., 2014).
 
 
 class ReviewClassifier(nn.Module):
@@ -591,7 +1018,8 @@ class ReviewClassifier(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(words, embedding, padding_idx=0)
         # Vectors of length about 1.  PyTorch's own start has length sqrt(E), 10 here:
-        # small steps would take long to change that.
+        # small steps would take long to change that.  (Padding gets numbers too.  They
+        # never count: it comes after the words, and pooling leaves its states out.)
         nn.init.normal_(self.embed.weight, std=embedding**-0.5)
         self.rnn = CELLS[cell](
             embedding,
@@ -601,7 +1029,8 @@ class ReviewClassifier(nn.Module):
             dropout=dropout if layers > 1 else 0.0,  # this one acts between layers
         )
         # --layer-norm (Ba et al., 2016): shift and stretch the H numbers of each state
-        # to mean 0 and variance 1, then by a learned amount: all stay of one size.
+        # to mean 0 and variance 1, then by a learned amount: all stay of one size.  It
+        # acts on what the LSTM hands out, not inside of it.
         self.norm = nn.LayerNorm(hidden) if norm else nn.Identity()
         self.pooling = pooling
         self.attend = None
@@ -621,29 +1050,71 @@ class ReviewClassifier(nn.Module):
         return self.output(self.dropout(pooled))  # (B, C)
 
 
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # how many W a cell has; of an LSTM i, f, g, o
+
+
+def show_weights(config, data):
+    """Print how many numbers each part of the network has to learn."""
+    model = ReviewClassifier(**config)  # made to be counted, and thrown away
+    width = config["embedding"]
+    hidden = config["hidden"]
+    cell = config["cell"]
+    sums = {
+        "embed": f"{config['words']:,} words * {width}",
+        "rnn": f"{GATES[cell]} * {hidden} * ({width} + {hidden} + 2)",
+        "attend": f"{hidden}",
+        "output": f"{config['classes']} * ({hidden} + 1)",
+    }
+    if config["layers"] > 1:
+        sums["rnn"] += f" and {config['layers'] - 1} more"
+    print("\nHow many numbers does the network learn?")
+    for name, part in model.named_children():
+        count = utils.count_parameters(part)
+        if count:
+            title = {"rnn": cell}.get(name, name)
+            print(f"  {title:<8} {sums.get(name, ''):<30} {count:>10,}")
+    total = utils.count_parameters(model)
+    reviews = len(data.parts[0])
+    print(f"  in all   {'':<30} {total:>10,}")
+    say(
+        f"""The cell has {GATES[cell]} times W_ih ({hidden}, {width}), W_hh ({hidden},
+        {hidden}) and two biases ({hidden}).  For each of the {reviews:,} training
+        reviews the network has {total / reviews:,.0f} numbers to learn."""
+    )
+
+
 # ====================================================================================
 # 3. Training
 # ====================================================================================
 #
-# The training loop is that of lesson 04, `utils.fit`.  What is new is a danger.  This
-# network has far more weights than there are training reviews, so it can learn those
-# reviews by heart: "the one with the misspelt director is neg".  That lowers the loss
-# on training, and helps with no other review.  It is called overfitting.  It is seen by
-# two curves: the training loss falls on, while the loss on validation, which nothing is
-# learned from, turns and rises.
+# The training loop is that of lesson 04, `utils.fit`.  What is new is a danger.  The
+# network has far more numbers to learn than there are training reviews, as just
+# printed, so it can learn those reviews by heart: "the one with the misspelt director
+# is neg".  That lowers the loss on training, and helps with no other review.  It is
+# called overfitting.  It is seen by two curves: the training loss falls on, while the
+# loss on validation, which nothing is learned from, turns and rises.
+# On IMDB (seed 0) it went so:
+#
+#     epoch   loss     val_loss   val_accuracy
+#         1   0.5345     0.3258         0.8565
+#         2   0.2538     0.2345         0.9052   kept
+#         3   0.1512     0.2535         0.9048
+#         4   0.0850     0.3232         0.9032
+#
 #
 # There are brakes.  Three are flags of this lesson:
 #
-#   --dropout         in training, each number is set to 0 with this probability.  No
-#                     single one can be relied on, so a name or a rare word alone must
-#                     not settle the answer
+#   --dropout         in training, each number is set to 0 with this probability
+#                     (default 0.5).  No single one can be relied on, so a name or a
+#                     rare word alone must not settle the answer
 #   --weight-decay    every step also draws all weights a little towards 0: only what
-#                     many reviews ask for again and again stays large
+#                     many reviews ask for again and again stays large (default 0: off)
 #   --patience        early stopping: end when validation has not become better for so
-#                     many epochs, and go back to the weights of the best one
+#                     many epochs (default 2), and go back to the weights of the best one
 #
-# Clipping (lesson 04) is not one of them.  It keeps a step from being too long, whether
-# what it learns is a rule or a review by heart.
+# Two things are no brakes.  Clipping (lesson 04) keeps a step from being too long,
+# whether what it learns is a rule or a review by heart.  Layer norm is often named with
+# the brakes, since it makes training smoother; that too serves rule and heart alike.
 
 
 def show_dropout():
@@ -711,11 +1182,15 @@ def early_stopping_by_hand(val_losses, patience):
     return len(val_losses), best_epoch
 
 
-def train_a_toy(patience):
-    """A linear model on 24 random examples of 20 numbers: (records, weights, model).
+# A toy for it: a linear model, and 24 random examples of 20 numbers.  Only the first
+# number says something about the answer; what the other 19 seem to say is true of these
+# 24 examples only, and can only be learned by heart.
 
-    Only the first number says something about the answer; the other 19 it can but learn
-    by heart.  weights: a copy after each epoch.
+
+def train_a_toy(patience):
+    """The toy, trained by `utils.fit` for 8 epochs at most: (records, weights, model).
+
+    weights: a copy after each epoch.
     """
     torch.manual_seed(5)
     x = torch.randn(48, 20)  # 24 examples for training, 24 for validation
@@ -725,9 +1200,6 @@ def train_a_toy(patience):
     model = nn.Linear(20, 2)
     nn.init.zeros_(model.bias)
     nn.init.zeros_(model.weight)
-    settings = {"epochs": 8, "lr": 0.12, "weight_decay": 0.0, "optimizer": "adam"}
-    settings |= {"clip": 1.0, "accumulate": 1, "precision": "fp32", "device": "cpu"}
-    settings |= {"seed": 0, "out_dir": "", "resume": False, "save_model": False}
 
     def measure_toy(model, batch):
         loss = F.cross_entropy(model(batch["x"]), batch["y"], reduction="none")
@@ -739,7 +1211,7 @@ def train_a_toy(patience):
         measure_toy,
         train,
         val,
-        Namespace(**settings, patience=patience),
+        plain_flags(epochs=8, lr=0.12, patience=patience),
         after_epoch=lambda record: weights.append(model.weight.detach().clone()),
     )
     return records, weights, model
@@ -765,6 +1237,11 @@ def show_early_stopping():
             f"  epoch {epoch}   loss {record['loss']:.3f}   val_loss "
             f"{record['val_loss']:.3f}   {note}"
         )
+    say(
+        """(An epoch of the toy is one single step.  Its loss is taken before that step,
+        val_loss after it.  And the learning rate goes up and then down to nothing, as
+        in lesson 04: so the last epochs change little.)"""
+    )
     # The same training once more, and now `fit` itself stops it.
     stopped, _, model = train_a_toy(patience)
     gap = (model.weight - weights[best - 1]).abs().max()
@@ -784,7 +1261,10 @@ def measure(model, batch):
 
 
 def train_model(config, data, args, feeds=None):
-    """A new model from --seed, trained: (model, records).  No `feeds`: no files."""
+    """A new model from --seed, trained: (model, records).
+
+    Without `feeds` nothing is written to disk.
+    """
     utils.set_seed(args.seed)
     model = ReviewClassifier(**config).to(args.device)
     kept = config if feeds else None
@@ -796,22 +1276,32 @@ def show_overfitting(records, args):
     """Print both losses of every epoch, where they part, and what was kept."""
     losses = [record["val_loss"] for record in records]
     _, best = early_stopping_by_hand(losses, 0)
+    largest = max([*losses, *(record["loss"] for record in records)])
     print("\nDid it learn to read, or these reviews by heart?")
     print("  epoch   loss on training                 loss on validation")
     for record in records:
-        bar = "#" * round(30 * min(record["loss"], 0.8))
-        val_bar = "#" * round(30 * min(record["val_loss"], 0.8))
+        bar = "#" * round(24 * record["loss"] / largest)
+        val_bar = "#" * round(24 * record["val_loss"] / largest)
         note = "  kept" if record["epoch"] == best else ""
         print(
             f"  {record['epoch']:>5}   {record['loss']:.3f} {bar:<24}   "
             f"{record['val_loss']:.3f} {val_bar:<24}{note}"
         )
     say(
-        """(The loss on training is taken while dropout hinders the network and the
-        weights still change: so it starts higher.)"""
+        f"""(The longest bar is {largest:.3f}.  The loss on training is taken while
+        dropout hinders the network and the weights still change: so it starts
+        higher.)"""
     )
+    first = records[0]
     last = records[-1]
     kept = records[best - 1]
+    if first["val_accuracy"] + 0.2 < kept["val_accuracy"]:
+        say(
+            f"""Accuracy on validation was {first["val_accuracy"]:.4f} after epoch 1,
+            {kept["val_accuracy"]:.4f} after epoch {best}.  A late and sudden gain is
+            usual where an answer takes several things at once, here words, their order
+            and a memory for it: as long as one is missing, the others bring little."""
+        )
     if best == len(records):
         say(
             """The loss on validation was lowest at the end: no overfitting in so
@@ -856,10 +1346,9 @@ def draw_training(config, records, data, args):
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-# Four questions to the trained network, and one to its cell: what does it think after
-# each word, and what do its gates do meanwhile?  How far back does a cell remember?
-# What does it say about reviews that it never saw?  And how good is that, beside models
-# that only count?
+# Three questions to the trained network.  What does it think after each word, and what
+# do its gates do meanwhile?  What does it say about reviews that it never saw?  And how
+# good is that, beside models that only count?
 
 
 def forward(model, batch):
@@ -867,46 +1356,14 @@ def forward(model, batch):
     return model(batch["text"], batch["text_length"])
 
 
-def show_answers(scores, data):
-    """Print ten test reviews from all over the test set, right and wrong."""
-    pairs = data.parts[2]
-    chances = scores.softmax(1)  # (N, C)
-    print(f"\n{data.source.label}: ten test reviews, the answer, the truth")
-    for place in range(0, len(pairs), max(1, len(pairs) // 10))[:10]:
-        text, truth = pairs[place]
-        answer = data.labels[int(chances[place].argmax())]
-        mark = "✔" if answer == truth else "✘"
-        said = f"{answer} {chances[place].max():.0%}"
-        print(f"  {mark} said {said:<10} truth {truth:<5} {one_line(text, 58)}")
-
-
-def show_most_wrong(scores, data, most=4):
-    """Print the test reviews whose true label had the least probability."""
-    chances = scores.softmax(1)  # (N, C)
-    truth = data.test.data["label"].cpu()  # (N,)
-    of_truth = chances.gather(1, truth.unsqueeze(1)).squeeze(1)  # (N,): p of the truth
-    wrong = scores.argmax(1) != truth  # (N,)
-    if not wrong.any():
-        return
-    print(f"\n{data.source.label}: where it is surest, and wrong")
-    for place in of_truth.argsort()[:most].tolist():
-        if not wrong[place]:  # fewer than `most` are wrong
-            continue
-        text, label = data.parts[2][place]
-        answer = data.labels[int(chances[place].argmax())]
-        print(f"  ✘ said {answer} {chances[place].max():.1%}, truth {label}:")
-        print(textwrap.indent(textwrap.fill(one_line(text, 330), 78), "      "))
-    say(
-        """Reading it: irony, the plot taken for the opinion, a turn in the last line, or
-        a label that you would not have given either?"""
-    )
-
-
 # The running verdict: let the review end after its first word, its second, and so on,
 # and ask each time.  Beside it stand the gates, which our own lstm_step computes with
-# the trained weights: each gate is H numbers, so their mean is shown.
+# the trained weights.  Each gate is H numbers.  Their mean is shown; and of f also the
+# share of numbers that it leaves nearly whole (f above 0.95), since a few numbers that
+# are kept for long do not show in a mean.
 
 VERDICT = "We saw it last week. The music is superb, but the story is dull and weak."
+TWO_ORDERS = ("The film is good, but dull.", "The film is dull, but good.")
 
 
 def running_verdict(model, ids):
@@ -915,14 +1372,14 @@ def running_verdict(model, ids):
     with torch.no_grad():
         # The same review T times, but of row t only the first t words count.
         scores = model(ids.expand(len(lengths), -1), lengths)  # (T, C)
-    return scores.float().softmax(1)
+    return scores.float().softmax(1).cpu()
 
 
 def gates_along(model, ids):
-    """Gates i, f and o at each word of one review (1, T): name -> (T,); and a check.
+    """What the gates do at each word of one review (1, T): name -> (T,).
 
-    Each is the mean over the H numbers of the first layer, computed by our own cell
-    with the trained weights.  The check: how far our states are from those of nn.LSTM.
+    i, f, o: means over the H numbers; "f>.95": the share of numbers with such an f.  Of
+    several layers the first is shown, which reads the words.
     """
     weights = [
         model.rnn.weight_ih_l0,
@@ -930,25 +1387,32 @@ def gates_along(model, ids):
         model.rnn.bias_ih_l0,
         model.rnn.bias_hh_l0,
     ]
-    # Of several layers only the first reads words: it is rebuilt alone, to compare
-    # with.
-    first_layer = nn.LSTM(
-        model.rnn.input_size, model.rnn.hidden_size, batch_first=True, device=ids.device
-    )
-    for parameter, trained in zip(first_layer.parameters(), weights, strict=True):
-        parameter.data = trained.data
     with torch.no_grad():
         x = model.embed(ids)  # (1, T, E)
         zero = x.new_zeros(1, model.rnn.hidden_size)  # (1, H)
         steps = lstm_by_hand(x, zero, zero, *weights)
-        theirs, _ = first_layer(x)  # (1, T, H)
-    ours = torch.stack([step.h for step in steps], dim=1)  # (1, T, H)
-    gates = {
+    return {
         "i": torch.stack([step.i.mean() for step in steps]).cpu(),  # (T,)
         "f": torch.stack([step.f.mean() for step in steps]).cpu(),
+        "f>.95": torch.stack([(step.f > 0.95).float().mean() for step in steps]).cpu(),
         "o": torch.stack([step.o.mean() for step in steps]).cpu(),
     }
-    return gates, (ours - theirs).abs().max().item()
+
+
+def states_along(model, ids):
+    """The states that are pooled of one review (1, T): (T, H)."""
+    with torch.no_grad():
+        states, _ = model.rnn(model.embed(ids))  # (1, T, H)
+        return model.norm(states)[0]
+
+
+def weights_along(model, ids):
+    """The weight that attention pooling gives to each word of one review (1, T): (T,)."""
+    states = states_along(model, ids).unsqueeze(0)  # (1, T, H)
+    real = torch.ones_like(ids, dtype=torch.bool).unsqueeze(2)  # (1, T, 1): all
+    with torch.no_grad():
+        weights = attention_weights(states, real, model.attend)  # (1, T, 1)
+    return weights[0, :, 0].float().cpu()
 
 
 def taken_from(model, ids):
@@ -956,22 +1420,15 @@ def taken_from(model, ids):
 
     That is what max pooling takes over from that word.
     """
-    with torch.no_grad():
-        states, _ = model.rnn(model.embed(ids))  # (1, T, H)
-        states = model.norm(states)[0]  # (T, H)
+    states = states_along(model, ids)  # (T, H)
     winners = states.argmax(0)  # (H,): the word at which each number is largest
     counts = torch.bincount(winners, minlength=len(states)).cpu()  # (T,)
     return counts / states.shape[1]
 
 
-def weights_along(model, ids):
-    """The weight that attention pooling gives to each word of one review (1, T): (T,)."""
-    with torch.no_grad():
-        states, _ = model.rnn(model.embed(ids))  # (1, T, H)
-        states = model.norm(states)
-        real = torch.ones_like(ids, dtype=torch.bool).unsqueeze(2)  # (1, T, 1): all
-        weights = attention_weights(states, real, model.attend)  # (1, T, 1)
-    return weights[0, :, 0].float().cpu()
+def shown_label(data):
+    """The class whose probability is shown: of two labels the second, pos."""
+    return 1 if len(data.labels) == 2 else 0
 
 
 def show_running_verdict(model, config, data, args):
@@ -982,14 +1439,12 @@ def show_running_verdict(model, config, data, args):
     text = args.predict[0] if args.predict else VERDICT
     words = utils.split_words(text)[:60]
     ids = torch.tensor([data.vocabulary.encode(words)], device=args.device)  # (1, T)
-    chances = running_verdict(model, ids).cpu()  # (T, C)
-    label = int(chances[-1].argmax())
-    if len(data.labels) == 2:
-        label = 1  # of two labels, one will do
+    chances = running_verdict(model, ids)  # (T, C)
+    label = shown_label(data)
     # Beside the verdict, what can be seen of this cell and this pooling.
     columns = {}
     if config["cell"] == "lstm":
-        columns, gap = gates_along(model, ids)
+        columns = gates_along(model, ids)
     if config["pooling"] == "attention":
         columns["weight"] = weights_along(model, ids)
     if config["pooling"] == "max":
@@ -1002,25 +1457,7 @@ def show_running_verdict(model, config, data, args):
         bar = "#" * round(20 * chance)
         rest = "".join(f"{column[t]:>7.2f}" for column in columns.values())
         print(f"  {word[:12]:<12} {chance:.2f} {bar:<20} {rest}")
-    if config["cell"] == "lstm":
-        most_written = int(columns["i"].argmax())
-        least_kept = int(columns["f"].argmin())
-        say(
-            f"""i, f, o: how far the gates are open, means over the hidden numbers,
-            by our own cell with the trained weights (its states are {gap:.0e} apart
-            from nn.LSTM's).  Most is written at "{words[most_written]}", and least of
-            the memory is kept at "{words[least_kept]}"."""
-        )
-    if "weight" in columns:
-        say(
-            """weight: how much of the pooled vector is made of the state at this word;
-            all weights of the review sum to 1."""
-        )
-    if "taken" in columns:
-        say(
-            """taken: max pooling looks at nothing but the largest value of each
-            hidden number; this is the share of them that have it at this word."""
-        )
+    explain_columns(columns, words)
     if not args.no_plots:
         draw_verdict(words, chances, data, args)
     if columns:
@@ -1029,6 +1466,62 @@ def show_running_verdict(model, config, data, args):
         axes = ("word just read", "gate")
         utils.plot_matrix(
             args, "gates", title, matrix, list(columns), words, *axes, bar="mean"
+        )
+
+
+def named(words, places):
+    """The words at these places, in quotes."""
+    return ", ".join(f'"{words[place]}"' for place in places.tolist())
+
+
+def explain_columns(columns, words):
+    """How to read the table of the running verdict."""
+    if "i" in columns:
+        most = columns["i"].argsort(descending=True)[:3]
+        least = columns["f"].argsort()[:3]
+        say(
+            f"""i, f, o: how far the gates are open, means over the hidden numbers;
+            f>.95: the share of numbers of which more than 0.95 is kept.  Most is
+            written at {named(words, most)}; least is kept at {named(words, least)}."""
+        )
+    if "weight" in columns:
+        heaviest = columns["weight"].argsort(descending=True)[:1]
+        say(
+            f"""weight: how much of the pooled vector is the state at this word; all
+            weights of the review sum to 1.  Most it is at {named(words, heaviest)}: not
+            that word alone, but what the cell knew when it had read so far."""
+        )
+    if "taken" in columns:
+        say(
+            """taken: max pooling looks at nothing but the largest value of each
+            hidden number; this is the share of them that have it at this word."""
+        )
+    say(
+        """Reading it: the first values mean little.  No review of training ended there,
+        so nothing has taught the network what to say yet.  And a turn may show a word
+        late.  Only whole reviews are judged, and there a word always follows: so it
+        costs nothing if the state after the next word is the one that has understood."""
+    )
+
+
+def show_two_orders(model, data, args):
+    """Print the running verdict on the same words in two orders."""
+    label = shown_label(data)
+    last = []
+    print(f"\nThe same words in another order: p({data.labels[label]}) after each word")
+    for text in TWO_ORDERS:
+        words = utils.split_words(text)
+        ids = torch.tensor([data.vocabulary.encode(words)], device=args.device)
+        chances = running_verdict(model, ids)[:, label].tolist()
+        print("  " + "".join(f"{word:>7}" for word in words))
+        print("  " + "".join(f"{chance:>7.2f}" for chance in chances))
+        last.append(chances[-1])
+    if min(last) < 0.5 < max(last):
+        print("In the end it judges them unlike: it has an ear for their order.")
+    else:
+        say(
+            f"""In the end it judges them alike, though their words come in another
+            order ({last[0]:.2f} and {last[1]:.2f}): here it goes by the words alone."""
         )
 
 
@@ -1049,195 +1542,65 @@ def draw_verdict(words, chances, data, args):
     utils.save_picture(figure, args, "running_verdict")
 
 
-# How far back does a cell remember?  A film review cannot tell: "superb" comes again
-# and again.  So here is a task in which nothing else counts.  Letters at random; the
-# answer is the first of them.  All others are noise that must be kept out:
-#
-#     c a h f b ... (N letters) ... e        answer: c
-#
-# Each of three cells is trained on sequences of 1 to 50 letters, and then asked about
-# new ones of up to 100.  No word can be guessed here: chance is 1 in 8.
-
-RECALL_LETTERS = 8
-RECALL_LONGEST = 50  # letters of the longest sequence in training
-RECALL_ASKED = (1, 2, 3, 5, 10, 20, 50, 100)
+# What does it say about reviews that it never saw?  Short ones are printed whole.  Of a
+# long one, its beginning and its end; and, if attention pools, the words with the
+# largest weights, in the order in which they stand in the review.
 
 
-def recall_batch(rows, length, device):
-    """Sequences as a batch for `measure`: text (B, T) of letters 1 to 8, no padding."""
-    text = torch.randint(1, RECALL_LETTERS + 1, (rows, length), device=device)  # (B, T)
-    return {
-        "text": text,
-        "text_length": torch.full((rows,), length),  # (B,)
-        "label": text[:, 0] - 1,  # (B,): the first letter, as a class 0 to 7
-    }
+def heaviest_words(model, data, place, most=12):
+    """The words of a test review with the largest attention weights, in their order."""
+    length = int(data.test.lengths["text_length"][place])
+    ids = data.test.data["text"][place : place + 1, :length]  # (1, T)
+    weights = weights_along(model, ids)  # (T,)
+    places = weights.argsort(descending=True)[:most].sort().values
+    return data.vocabulary.decode(ids[0, places.to(ids.device)].tolist())
 
 
-def recall_config(cell):
-    """A small network that must carry all in its state: pooling takes the last one."""
-    return {
-        "words": RECALL_LETTERS + 1,  # and padding, which is never used
-        "classes": RECALL_LETTERS,
-        "embedding": 16,
-        "cell": cell,
-        "hidden": 32,
-        "pooling": "last",
-    }
+def show_answers(scores, model, data, count=5):
+    """Print test reviews from all over the test set, the answer and the truth."""
+    pairs = data.parts[2]
+    chances = scores.softmax(1)  # (N, C)
+    print(f"\n{data.source.label}: {count} test reviews, the answer, the truth")
+    long = False
+    for place in range(0, len(pairs), max(1, len(pairs) // count))[:count]:
+        text, truth = pairs[place]
+        answer = data.labels[int(chances[place].argmax())]
+        mark = "✔" if answer == truth else "✘"
+        print(f"  {mark} said {answer} {chances[place].max():.1%}, truth {truth}:")
+        quote(one_line(text, 300))
+        if len(text) > 300 and model.attend is not None:
+            heavy = " ... ".join(heaviest_words(model, data, place))
+            quote(f"[weighs most: {heavy}]")
+            long = True
+    if long:
+        say(
+            """weighs most: where attention has its largest weights.  It weighs not the
+            word but the state there, which knows what stands before."""
+        )
 
 
-def recall_reach(model, batch):
-    """|dL/d state| at each letter, the last one first, whose own is 1: (T,)."""
-
-    def loss_of(last_state):  # (B, H)
-        return F.cross_entropy(model.output(last_state), batch["label"])
-
-    return utils.gradient_by_distance(model.rnn, model.embed(batch["text"]), loss_of)
-
-
-def show_recall(args):
-    """Train each cell to recall the first letter, print, draw: {cell: accuracy at 50}.
-
-    Its flags are its own, so that those of the reader do not change the experiment.
-    """
-    settings = {"epochs": 1, "lr": 0.01, "optimizer": "adam", "clip": 1.0}
-    settings |= {"weight_decay": 0.0, "patience": 0, "accumulate": 1}
-    flags = Namespace(**{**vars(args), **settings, "precision": "fp32"})
-    # The same sequences for all cells.  Validation and test are drawn anew: what is
-    # asked was not seen in training.
-    utils.set_seed(args.seed)
-    count = 10 if args.quick else 1000
-    train = []
-    for length in torch.randint(1, RECALL_LONGEST + 1, (count,)).tolist():
-        train.append(recall_batch(64, length, args.device))
-    val = [recall_batch(500, RECALL_LONGEST, args.device)]
-    tests = {}
-    for length in RECALL_ASKED:
-        tests[length] = [recall_batch(500, length, args.device)]
-    first = "".join("abcdefgh"[letter - 1] for letter in tests[20][0]["text"][0])
-    print("\nHow far back does a cell remember?  Letters in; the first is asked for:")
-    print(f"  {' '.join(first)}   answer: {first[0]}")
-    # How often is each cell right, and how much of the gradient reaches each letter?
-    rows = {}
-    reach = {}
-    for cell in CELLS:
-        utils.set_seed(args.seed)
-        model = ReviewClassifier(**recall_config(cell)).to(args.device)
-        reach[f"{cell}, before training"] = recall_reach(model, val[0])
-        utils.fit(model, measure, train, val, flags)
-        reach[f"{cell}, trained"] = recall_reach(model, val[0])
-        if cell == "lstm":
-            trained_lstm = model
-        rows[cell] = {}
-        for length in RECALL_ASKED:
-            scores = utils.evaluate(model, measure, tests[length], flags)
-            rows[cell][f"N={length}"] = scores["accuracy"]
-    title = "Accuracy on the first of N random letters [sample: generated]"
-    utils.print_table(title, rows, corner="cell")
-    explain_recall(rows, reach)
-    if rows["lstm"][f"N={RECALL_LONGEST}"] > 0.95:
-        show_recalled_memory(trained_lstm, val[0])
-    lines = {cell: list(row.values()) for cell, row in rows.items()}
-    lines["chance"] = [1 / RECALL_LETTERS] * len(RECALL_ASKED)
-    title = "The first of N random letters [sample: generated]"
-    utils.plot_lines(
-        args, "memory", title, lines, "N", "accuracy", RECALL_ASKED, dashed=["gru"]
-    )
-    utils.plot_lines(
-        args,
-        "gradient",
-        title,
-        reach,
-        "letters before the last",
-        "gradient, last letter = 1",
-        log=True,
-        dashed=[name for name in reach if "before" in name],
-    )
-    return {cell: row[f"N={RECALL_LONGEST}"] for cell, row in rows.items()}
-
-
-def explain_recall(rows, reach):
-    """What the accuracies and the gradients say, in words."""
-    say(
-        f"""Chance is {1 / RECALL_LETTERS:.3f}; the longest in training had
-        {RECALL_LONGEST} letters."""
-    )
-    if all(row["N=3"] < 0.95 for row in rows.values()):
-        print("No cell has learned it: so short a training (--quick) is a trial only.")
+def show_most_wrong(scores, data, most=4):
+    """Print the test reviews whose true label had the least probability."""
+    chances = scores.softmax(1)  # (N, C)
+    truth = data.test.data["label"].cpu()  # (N,)
+    of_truth = chances.gather(1, truth.unsqueeze(1)).squeeze(1)  # (N,): p of the truth
+    wrong = scores.argmax(1) != truth  # (N,)
+    if not wrong.any():
         return
-    for cell, row in rows.items():
-        if row["N=100"] > 0.95:
-            said = "recalls it, even of 100 letters, twice as many as in training."
-        elif row[f"N={RECALL_LONGEST}"] > 0.95:
-            said = "recalls it as far as it was trained, but not of 100."
-        elif row["N=3"] > 0.95:
-            said = "recalls it over a few letters, and loses it on the way."
-        else:
-            said = "does not: even of 3 letters it often misses the first."
-        print(f"  {cell:<5} {said}")
-    print("Why?  How much of the gradient arrives, of 1 at the last letter:")
-    print("  letters before the last         1       10       49")
-    for name, curve in reach.items():
-        shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 10, 49))
-        print(f"  {name:<24}{shown}")
-    if rows["rnn"]["N=3"] < 0.95:
-        say(
-            """Before training, little comes through for any cell: the short
-            sequences have to teach the beginning.  Then the gated cells open the
-            path: at 49 letters hardly less arrives than at 10, so the long sequences
-            teach as well.  The plain RNN goes the other way.  To hold a thing
-            against the noise it must push its numbers to the ends of tanh, near -1
-            and 1.  There tanh is flat and its gradient near 0: the more firmly it
-            holds the little that it has, the less it can learn to hold more (Bengio
-            et al., 1994).  (The GRU is lesson 06.)"""
-        )
-
-
-def show_recalled_memory(model, batch):
-    """Print one number of the trained LSTM's memory along the letters: what it keeps.
-
-    The number whose value after the last letter differs most between first letters.
-    """
-    with torch.no_grad():
-        x = model.embed(batch["text"])  # (B, T, E)
-        zero = x.new_zeros(len(x), model.rnn.hidden_size)  # (B, H)
-        steps = lstm_by_hand(x, zero, zero, *model.rnn.parameters())
-    memory = torch.stack([step.c for step in steps], dim=1).cpu()  # (B, T, H)
-    # Sequences that begin alike differ in their noise alone: their mean is what the
-    # first letter left, their standard deviation what the noise does.
-    first = batch["label"].cpu()  # (B,)
-    by_letter = []
-    spread = []
-    for letter in range(RECALL_LETTERS):
-        some = memory[first == letter]  # the sequences that begin so: (n, T, H)
-        by_letter.append(some.mean(0))  # (T, H)
-        spread.append(some[:, -1].std(0))  # (H,)
-    by_letter = torch.stack(by_letter)  # (letters, T, H)
-    spread = torch.stack(spread)  # (letters, H)
-    number = int(by_letter[:, -1].std(0).argmax())
-    print()
-    say(
-        """What the trained LSTM keeps: one of its 32 numbers c, a mean for each
-        first letter, after N letters"""
-    )
-    print("  first letter  " + "".join(f"{letter:>7}" for letter in "abcdefgh"))
-    for length in (1, 5, 20, RECALL_LONGEST):
-        values = by_letter[:, length - 1, number].tolist()
-        print(f"  N = {length:<10}" + "".join(f"{value:>7.1f}" for value in values))
-    values = spread[:, number].tolist()
-    print("  moved by noise" + "".join(f"{value:>7.1f}" for value in values))
-    sizes = by_letter[:, :, number].abs().amax(0)  # (T,)
-    if sizes[-1] > 2 * sizes[4]:
-        say(
-            """It does not write the letter once and then shut its gates, as one
-            might think.  In h it shows what it holds, so that it can write the same
-            once more at every step: c grows, and no letter of noise can turn it
-            (last row: the standard deviation after 50).  So 100 letters are no
-            harder than 50."""
-        )
+    print(f"\n{data.source.label}: where it is surest, and wrong")
+    for place in of_truth.argsort()[:most].tolist():
+        if not wrong[place]:  # fewer than `most` are wrong
+            continue
+        text, label = data.parts[2][place]
+        answer = data.labels[int(chances[place].argmax())]
+        print(f"  ✘ said {answer} {chances[place].max():.1%}, truth {label}:")
+        quote(one_line(text, 330))
+    if data.source.name == "sample":
+        print("Reading it: which rule of section 1 did it miss?")
     else:
         say(
-            """It is written near the start and then kept; the noise of all later
-            letters moves it little (last row: the standard deviation after 50)."""
+            """Reading it: irony, the plot taken for the opinion, a turn in the last
+            line, or a label that you would not have given either?"""
         )
 
 
@@ -1252,16 +1615,20 @@ def show_recalled_memory(model, batch):
 #   ratio_trigram   words, pairs and triples that stand in two reviews or more, each
 #                   multiplied by its log-count ratio (Wang and Manning, 2012)
 #
-# The log-count ratio of a run of words says how much commoner it is in one class than
+# The log-count ratio r of a run of words says how much commoner it is in one class than
 # in the other.  With p the number of pos reviews that hold it, and q of neg ones,
 #
-#     r = log( (p + 1) / sum of all (p + 1)  :  (q + 1) / sum of all (q + 1) )
+#     share_pos = (p + 1) / sum of (p + 1) over all runs
+#     share_neg = (q + 1) / sum of (q + 1) over all runs
+#     r = log(share_pos / share_neg)
 #
-# (Of more than two labels, each has its own r, against all others.)  r is 0 for a run
-# that says nothing, above 0 for praise, below 0 for blame; the 1 is there so that no
-# logarithm of 0 is taken.  So what counting alone knows to tell much is made large, and
-# the linear model can use it with a small weight, that is, cheaply: large weights are
-# what logistic regression is charged for.
+# r is 0 for a run that says nothing, above 0 for praise, below 0 for blame.  The 1 is
+# there so that no logarithm of 0 is taken.  (Of more than two labels, each has its own
+# r, against all others.)
+#
+# Why multiply by r?  Logistic regression pays for large weights, as our network does
+# under weight decay.  A run that tells the classes apart comes with a large r, so a
+# small and cheap weight is enough for it.
 #
 # In IMDB 956,285 runs stand in two training reviews or more.  Among the strongest, with
 # r and the number of reviews that hold them:
@@ -1276,6 +1643,17 @@ TOY_REVIEWS = (
     ("not good", False),
     ("film is not good", False),
 )
+TOY_ASKED = "not a good film"
+
+
+def runs_of(text, longest=3):
+    """All runs of one to `longest` words of a text, each once."""
+    words = text.split()
+    runs = set()
+    for start in range(len(words)):
+        for end in range(start + 1, min(start + longest, len(words)) + 1):
+            runs.add(" ".join(words[start:end]))
+    return runs
 
 
 def log_count_ratios_by_hand(reviews, least=2):
@@ -1286,13 +1664,7 @@ def log_count_ratios_by_hand(reviews, least=2):
     in_pos = {}
     in_neg = {}
     for text, is_pos in reviews:
-        # All runs of one to three words, each once, even if the review says it twice.
-        words = text.split()
-        runs = set()
-        for start in range(len(words)):
-            for end in range(start + 1, min(start + 3, len(words)) + 1):
-                runs.add(" ".join(words[start:end]))
-        for run in runs:
+        for run in runs_of(text):
             in_pos[run] = in_pos.get(run, 0) + int(is_pos)
             in_neg[run] = in_neg.get(run, 0) + int(not is_pos)
     # What stands in one review only tells of that review, not of others.
@@ -1308,19 +1680,17 @@ def log_count_ratios_by_hand(reviews, least=2):
 
 
 def show_log_count_ratio():
-    """Print the log-count ratios of four tiny reviews, and utils' own."""
+    """Print the log-count ratios of four tiny reviews, and how a fifth is judged."""
     print("\nThe log-count ratio of four tiny reviews:")
     for text, is_pos in TOY_REVIEWS:
         print(f"  {'pos' if is_pos else 'neg'}  {text}")
     found = log_count_ratios_by_hand(TOY_REVIEWS)
     all_pos = sum(p + 1 for p, _, _ in found.values())
     all_neg = sum(q + 1 for _, q, _ in found.values())
-    print("  in two reviews or more   pos  neg   ratio")
+    print("  in two reviews or more     p    q   ratio r")
     for run, (p, q, r) in found.items():
-        print(
-            f"  {run:<23} {p:>4} {q:>4}   log({p + 1}/{all_pos} : {q + 1}/{all_neg}) = "
-            f"{r:+.3f}"
-        )
+        shares = f"({p + 1}/{all_pos}) / ({q + 1}/{all_neg})"
+        print(f"  {run:<23} {p:>4} {q:>4}   log({shares}) = {r:+.3f}")
     # The shared one, which counts hundreds of thousands of runs in seconds.  It puts
     # them in another order, so both are sorted before they are compared.
     counts = utils.WordRuns(longest=3, least=2)
@@ -1332,7 +1702,36 @@ def show_log_count_ratio():
     print(f"  utils.log_count_ratio finds the same {len(ours)}: {gap:.0e} apart")
     say(
         """Reading it: "good" alone says nearly nothing here; "good film" and "not
-        good" tell the classes apart, and no order beyond the pair was needed."""
+        good" tell the classes apart.  What does the model make of a new review?"""
+    )
+    show_linear_verdict(found)
+
+
+def show_linear_verdict(ratios):
+    """Fit logistic regression on the toy, and print its sum for a new review."""
+    from sklearn.linear_model import LogisticRegression
+
+    # A row for each review: r where it holds the run, else 0.
+    rows = []
+    for text, _ in TOY_REVIEWS:
+        held = runs_of(text)
+        rows.append([r if run in held else 0.0 for run, (_, _, r) in ratios.items()])
+    linear = LogisticRegression().fit(rows, [is_pos for _, is_pos in TOY_REVIEWS])
+    bias = linear.intercept_[0]
+    total = bias
+    print(f"  {TOY_ASKED}")
+    print(f"    bias                               {bias:+.3f}")
+    held = runs_of(TOY_ASKED)
+    for (run, (_, _, r)), weight in zip(ratios.items(), linear.coef_[0], strict=True):
+        if run in held:
+            total = total + weight * r
+            print(f"    {run:<10} {weight:.3f} * ({r:+.3f})   = {weight * r:+.3f}")
+    print(f"    sum {total:+.3f}, p(pos) = sigmoid of it = {sigmoid(total):.3f}")
+    say(
+        """Reading it: wrong!  "not" stands too far from "good": no run of these four
+        reviews reaches from one to the other, so the praise in "good film" outweighs
+        it.  Counting knows order only as far as its runs are long, and only in runs
+        that it has met."""
     )
 
 
@@ -1350,7 +1749,7 @@ def report(model, config, records, recalled, data, args):
     ours = f"{config['cell']} (this lesson)"
     truth = data.test.data["label"].cpu()  # (N,)
     answers = {ours: utils.collect(model, forward, data.test, args)}  # (N, C)
-    show_answers(answers[ours], data)
+    show_answers(answers[ours], model, data)
     show_most_wrong(answers[ours], data)
     show_log_count_ratio()
     answers |= utils.review_baselines(data.parts[0], data.parts[2], data.labels)
@@ -1375,6 +1774,10 @@ def report(model, config, records, recalled, data, args):
 def explain(answers, rows, ours, truth, data):
     """The answer to the title, in words, with tests of whether it could be luck."""
     right = {name: scores.argmax(1) == truth for name, scores in answers.items()}
+    if rows["majority"]["accuracy"] < 1 / len(data.labels):
+        print(
+            "(majority: the commonest answer of training is a rarer one of the test.)"
+        )
     say(
         """Luck?  Count the test reviews that only one of two gets right.  Were both
         equally good, these would fall like tosses of a coin (McNemar's test, lesson
@@ -1398,10 +1801,32 @@ def explain(answers, rows, ours, truth, data):
             f"p {shown:<10} our network {verdicts[name]} it"
         )
     show_split_opinions(right[ours], right["ratio_trigram"], data)
-    answer_the_title(rows, ours, verdicts)
+    answer_the_title(rows, ours, verdicts, data)
 
 
-def answer_the_title(rows, ours, verdicts):
+def show_split_opinions(ours_right, theirs_right, data):
+    """Print the shortest test review that only one of the two gets right."""
+    kinds = {
+        "only the network is right": ours_right & ~theirs_right,  # (N,)
+        "only ratio_trigram is right": theirs_right & ~ours_right,
+    }
+    for name, rows in kinds.items():
+        places = torch.nonzero(rows).flatten().tolist()
+        if not places:
+            continue
+        shortest = min(places, key=lambda place: len(data.parts[2][place][0]))
+        text, label = data.parts[2][shortest]
+        print(f"  {name}, truth {label}:")
+        quote(one_line(text, 240))
+    if data.source.name == "sample":
+        say(
+            """(Its rule, as section 1 has it: the clause after "but" or "yet" decides,
+            or the one without "although"; "not", "hardly" and "far from" turn what
+            follows them round.)"""
+        )
+
+
+def answer_the_title(rows, ours, verdicts, data):
     """The ending: what was found, who won, and why."""
     accuracy = {name: row["accuracy"] for name, row in rows.items()}
     gap = accuracy[ours] - accuracy["ratio_trigram"]
@@ -1419,10 +1844,13 @@ def answer_the_title(rows, ours, verdicts):
         it stands {gap:+.4f}: it {verdicts["ratio_trigram"]} them."""
     )
     if verdicts["ratio_trigram"] == "loses to":
-        say(
-            f"""Why?  Reviewers say what they think in set phrases ("waste of time",
+        said = "Which words and short phrases occur says much here"
+        if data.source.name == "imdb":
+            said = """Reviewers say what they think in set phrases ("waste of time",
             "highly recommended", "7 / 10"), and which of them occur is nearly all
-            that one needs to know: words alone are right about
+            that one needs to know"""
+        say(
+            f"""Why?  {said}: words alone are right about
             {accuracy["tfidf_unigram"]:.1%}, with pairs
             {accuracy["tfidf_bigram"]:.1%}, with triples and their ratio
             {accuracy["ratio_trigram"]:.1%}.  The counting models are handed every
@@ -1440,33 +1868,25 @@ def answer_the_title(rows, ours, verdicts):
         )
     elif verdicts["ratio_trigram"] == "beats":
         say(
-            """Why?  Here order decides: "good, although dull" and "dull, although
-            good" hold the same words, and what decides stands further away than
-            three words reach.  The memory carries it there."""
+            """Why?  What decides here stands further away than three words reach, and a
+            count of runs cannot join it.  A network that reads in order can."""
         )
+        if data.source.name == "sample":
+            say(
+                """Is it the memory that carries it there?  Attention may look at any
+                state.  Let the last state hold all, --pooling last, once with --cell rnn
+                and once without.  (What came out here stands at the end of the file.)"""
+            )
     else:
         print("So small a difference may be luck.")
-
-
-def show_split_opinions(ours_right, theirs_right, data):
-    """Print the shortest test review that only one of the two gets right."""
-    kinds = {
-        "only the network is right": ours_right & ~theirs_right,  # (N,)
-        "only ratio_trigram is right": theirs_right & ~ours_right,
-    }
-    for name, rows in kinds.items():
-        places = torch.nonzero(rows).flatten().tolist()
-        if not places:
-            continue
-        shortest = min(places, key=lambda place: len(data.parts[2][place][0]))
-        text, label = data.parts[2][shortest]
-        print(f"  {name}, truth {label}:")
-        print(textwrap.indent(textwrap.fill(one_line(text, 240), 78), "      "))
 
 
 # ====================================================================================
 # 5. Command line
 # ====================================================================================
+#
+# From here on nothing new is taught: what --compare trains, the flags, and `main`, the
+# lesson's table of contents.
 
 COMPARED = 6000  # --compare trains several models, so each on so many reviews
 
@@ -1636,13 +2056,18 @@ def main(argv=None):
     print(f"{len(data.vocabulary):,} words known")
     if args.compare:
         return compare(config, data, args)
-    show_one_review(data)
+    show_one_review(data, feeds["max_length"])
 
-    # 2. The model: one cell with numbers, the path of its memory, the layer, pooling.
+    # 2. The model: one cell with numbers, nn.LSTM, the path of its memory; how far back
+    #    three cells remember; pooling, and the size of the whole.
     show_one_cell()
-    show_memory_path()
     show_lstm_is_nn_lstm()
+    show_memory_path()
+    recalled = {}
+    if not args.eval_only:
+        recalled = show_recall(args)
     show_poolings()
+    show_weights(config, data)
 
     # 3. Training: the brakes against learning by heart; then the real thing.
     show_dropout()
@@ -1655,15 +2080,39 @@ def main(argv=None):
         show_overfitting(records, args)
         draw_training(config, records, data, args)
 
-    # 4. Evaluation: what does it think word by word, how far back does a cell remember,
-    #    how good is it, and who is better?
+    # 4. Evaluation: what does it think word by word, what does it say of new reviews,
+    #    how good is that, and who is better?
     show_running_verdict(model, config, data, args)
-    recalled = {}
-    if not args.eval_only:
-        recalled = show_recall(args)
+    show_two_orders(model, data, args)
     report(model, config, records, recalled, data, args)
     if args.predict:
         print_predictions(model, feeds, data, args)
+
+
+# What came out here, for "Try this" (seed 0; on another machine the digits differ)
+#
+#   --dataset sample            LSTM 0.9920, ratio_trigram 0.8409 on test: the table turns
+#     --cell rnn                0.9477: attention may look at the state right after the
+#                               word that decides, so the plain RNN need not hold it long
+#     --pooling last            1.0000: now the last state must hold all, and it does
+#     --pooling last --cell rnn 0.5716: the plain RNN's does not.  This is what the memory
+#                               is good for
+#   --patience 0                see the four epochs in section 3: loss falls from 0.2538 to
+#                               0.0850, val_loss rises from 0.2345 to 0.3232
+#
+# The others were run with older defaults (--pooling max --epochs 3), on IMDB:
+#
+#   --compare cell              validation: GRU 0.8449, LSTM 0.7353, plain RNN 0.5526,
+#                               majority 0.5022.  How fast a cell learns, not how far it
+#                               comes: with all reviews the LSTM reached 0.8900
+#   --compare pooling           validation: attention 0.8657, mean 0.8581, last 0.8237,
+#                               max 0.7353
+#   --compare regularization    with --epochs 8, validation, best epoch: none 0.8549,
+#                               dropout 0.8321, layer norm 0.8285, weight decay 0.8273.
+#                               With 6,000 reviews none of them stops the learning by
+#                               heart; to stop in time does, and more reviews do
+#   --max-length 64             test: --keep start 0.7785, --keep end 0.8285, half of each
+#                               0.8274, all 400 words 0.8848: the verdict stands last
 
 
 if __name__ == "__main__":
