@@ -760,6 +760,8 @@ def show_recall_gradient(reach):
     for name, curve in reach.items():
         shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 10, 49))
         print(f"  {name:<23}{shown}")
+    if any(max(curve[1], curve[10], curve[49]) > 1 for curve in reach.values()):
+        print("(Above 1: there the steps back stretch the gradient, see lesson 04.)")
     start = {cell: reach[f"{cell}, before training"][49] for cell in CELLS}
     trained = {cell: reach[f"{cell}, trained"] for cell in CELLS}
     if max(start.values()) < 0.05:
