@@ -1,5 +1,6 @@
 """Lesson 04: what is made by hand equals PyTorch, splits do not leak, padding is nothing."""
 
+import re
 from argparse import Namespace
 from itertools import product
 
@@ -327,6 +328,52 @@ def test_real_names_are_as_described(real_data):
     seen = [(lesson.as_the_model_sees_it(name), label) for name, label in lines]
     parts = lesson.split_without_leak(seen)
     assert [len(part) for part in parts] == [14_406, 1_806, 1_799]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(0, 0), (0, 1), (1, 5), (5, 1), (4, 4), (3, 4), (49, 111)]
+)
+def test_mcnemar_by_hand_equals_the_shared_one(ours, theirs):
+    ours_right = [True] * ours + [False] * theirs + [True, False]
+    theirs_right = [False] * ours + [True] * theirs + [True, False]
+    expected = utils.mcnemar(ours_right, theirs_right)
+    assert expected[:2] == (ours, theirs)
+    assert lesson.mcnemar_by_hand(ours, theirs) == pytest.approx(expected[2])
+
+
+def test_the_gradient_by_hand_can_be_redone_from_what_is_printed(capsys):
+    """Every `... = number` of the toy is right to one unit of its last place."""
+    lesson.show_gradient_through_time()
+    redone = 0
+    for line in capsys.readouterr().out.splitlines():
+        if not line.strip().startswith("dL/d") or " unit " not in line:
+            continue
+        # Without what it is: "1.0000 * (1 - 0.7545^2) = 1.0000 * 0.4308 = 0.4308".
+        sums = re.sub(r"^ +dL/d\w+ +unit \d", "", line).replace("^", "**").split("=")
+        values = [eval(text) for text in sums]
+        assert values == pytest.approx([values[-1]] * len(values), abs=1.5e-4), line
+        redone += 1
+    assert redone == 8
+
+
+def record(epoch, **values):
+    means = {"loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5, "grad_norm": 0.5}
+    return {"epoch": epoch, "max_grad_norm": 2.0, **means, **values}
+
+
+def test_the_training_log_is_read_as_it_is(capsys):
+    falling = [record(n, loss=1 - n / 20, val_loss=1 - n / 90) for n in range(1, 11)]
+    falling[3].update(val_accuracy=0.6, grad_norm=1.5)
+    lesson.explain_training(falling, flags())
+    found = " ".join(capsys.readouterr().out.split())
+    assert "epoch 5 to 10 loss changed by -0.250, val_loss only by -0.056" in found
+    assert "The lowest val_loss was that of epoch 10." in found
+    assert "By val_accuracy epoch 4 would have been better (0.6000 against" in found
+    assert "was above --clip 1 in 1 of 10 epochs; the longest gradient of all" in found
+    lesson.explain_training([record(1), record(2)], flags(clip=0.0))
+    found = capsys.readouterr().out
+    assert "by heart" not in found and "--clip" not in found
+    assert "would have been better" not in found
 
 
 # --- forgetting ------------------------------------------------------------------------------
