@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import math
 import re
@@ -176,8 +177,20 @@ def test_printed_step_by_hand(capsys):
     after_a = math.tanh(2)
     after_b = math.tanh(-2 + 4 * after_a)
     assert f"tanh( 2.000) = {after_a:>6.3f}" in out
-    assert f"CAB: h_3 = {after_b:.3f}, so A came first" in out
-    assert f"CBA: h_3 = {-after_b:.3f}, so B came first" in out
+    assert f"CAB: h_3 = {after_b:.3f}, so A came first: right" in out
+    assert f"CBA: h_3 = {-after_b:.3f}, so B came first: right" in out
+    assert "h remembers" in out
+
+
+def test_the_first_exercise(monkeypatch, capsys):
+    """With W_hh = 1 both words go wrong, as its answer says, and so does every other."""
+    monkeypatch.setattr(lesson, "HAND_W_HH", 1.0)
+    lesson.show_one_step()
+    out = capsys.readouterr().out
+    assert out.count("WRONG") == 2 and "h forgets" in out
+    for length in (6, 12, 24):
+        examples = lesson.to_examples(lesson.make_words(length, 100))
+        assert lesson.accuracy(lesson.classifier_by_hand(), examples) == 0.0
 
 
 # Sequences of unequal length
@@ -219,42 +232,56 @@ def test_packing_equals_pytorch():
     assert batch_sizes.tolist() == [4, 3, 3, 1, 1]
 
 
-def test_last_state_is_mended_twice_and_spoilt_in_the_last_column():
-    """Row by row: both remedies equal the word run alone, the last column does not."""
+def test_last_state_is_mended_twice_and_spoilt_twice():
+    """Row by row: both remedies equal the word run alone, the others do not."""
     torch.manual_seed(5)
     rnn = nn.RNN(F, H, batch_first=True)
     found = lesson.last_states(rnn, ["BADEC", "CAB", "EDA", "A"])
-    for way in ("length - 1", "h_n of packed"):
+    for way in ("length - 1", "h_n, packed"):
         torch.testing.assert_close(found[way], found["alone"], rtol=0, atol=1e-6)
-    wrong = (found["last column"] - found["alone"]).abs().amax(1)
-    assert wrong[0] < 1e-6
-    assert (wrong[1:] > 0.01).all()
+    for way in ("last column", "h_n"):
+        wrong = (found[way] - found["alone"]).abs().amax(1)
+        assert wrong[0] < 1e-6
+        assert (wrong[1:] > 0.01).all()
 
 
-@pytest.mark.parametrize("size", [2, 32])
-@pytest.mark.parametrize("length", [5, 100])
-def test_cut_words_are_unequal_beginnings(size, length):
-    """Without unequal lengths the part on padding would show nothing."""
-    words = lesson.make_words(length, 50)[:size]
-    cut = lesson.cut_words(words)
-    lengths = [len(word) for word in cut]
-    assert max(lengths) == length and 2 <= min(lengths) < length
-    assert all(w.startswith(c) for w, c in zip(words, cut, strict=True))
+@pytest.mark.parametrize("length", [5, 12, 100])
+def test_cost_of_padding(length, capsys):
+    """At length - 1 the score of the short sequences alone, whatever is behind them."""
+    torch.manual_seed(8)
+    model = lesson.RNNClassifier()
+    lesson.print_cost_of_padding(model, length, "cpu")
+    out = capsys.readouterr().out
+    short = lesson.to_examples(lesson.make_words(length // 2, lesson.QUICK_PAIRS))
+    assert f"length - 1         accuracy {lesson.accuracy(model, short):.4f}" in out
+    longer = nn.functional.pad(short.x, (0, 0, 0, 2 * length - length // 2))
+    spoilt = (lesson.answers(model, longer) == short.labels).float().mean()
+    assert f"last column    accuracy {spoilt:.4f}" in out
+    assert ("only the answers are worse" in out.lower()) == (
+        spoilt < lesson.accuracy(model, short)
+    )
 
 
 @pytest.mark.parametrize(
     "function, wanted",
     [
-        (lesson.show_a_sequence, ["step 2, A           1  0  0  0  0", "table: 0"]),
+        (lesson.show_a_table, ["step 2       A     1  0  0  0  0   B     0  1  0"]),
         (lesson.show_the_linear_layer, ["-2 + 3 = +1", "+2 - 3 = -1", "= 1,002"]),
-        (lesson.show_two_units, ["0.76: 0.641", "0.32: 0.310", "differs by 0e+00"]),
-        (lesson.show_padding, ["5 of 15 cells", "0 and 0"]),
-        (lesson.show_masked_mean, ["1.70   (5.5 + 1.5) / 2 = 3.50", "alone by 0."]),
-        (lesson.show_last_state, ["0.276           0.462", "alone is 0e+00"]),
-        (lesson.show_packing, ["B C E | A A A | D B | E | C", "0 (data), 0 (batch"]),
+        (lesson.show_the_linear_layer, ["300,002       2,498"]),
+        (lesson.show_why_tanh, ["-0.999           -384           128"]),
+        (lesson.show_two_units, ["0.76: 0.641", "0.32: 0.310"]),
+        (lesson.show_sizes, ["80 + 16 + 32 + 2", "W_ih 40 + W_hh 64"]),
+        (lesson.show_padding, ["5 of 15 cells"]),
+        (lesson.show_spoilt_states, ["0.262   (0.000 + 0.462) / 2 = 0.231"]),
+        (
+            lesson.show_spoilt_states,
+            ["0.217        0.217        0.354        0.354        0.354"],
+        ),
+        (lesson.show_packing, ["B C E | A A A | D B | E | C", "0.000   0.354\n"]),
         (lesson.show_loss, ["0.731      0.313", "for label 1: 0.313"]),
-        (lesson.show_one_update, ["= -4\n", "= 1.4\n", "= 0.04", "in: -4.8", ": -0.8"]),
-        (lesson.show_fading, ["0.462, 0.354, 0.276", "step 100   h = 1.1e-10"]),
+        (lesson.show_one_update, ["= -4\n", "= 1.4\n", "= 0.04", "  -4.8", "  -0.8"]),
+        (lesson.show_tosses, ["5                 0      0.062", "4.8e-07"]),
+        (lesson.show_fading, ["h = 0.46", "12   h = 0.035", "step 100   h = 1.1e-10"]),
     ],
 )
 def test_worked_examples_print_what_paper_says(function, wanted, capsys):
@@ -263,6 +290,16 @@ def test_worked_examples_print_what_paper_says(function, wanted, capsys):
     out = capsys.readouterr().out
     for text in wanted:
         assert text in out
+    assert not re.search(r"\bNO\b", out)
+
+
+def test_sizes_with_a_pencil(capsys):
+    """The terms of each row add up to what PyTorch counts."""
+    lesson.show_sizes()
+    for line in capsys.readouterr().out.splitlines()[3:]:
+        _, terms, counted = re.split(r"  +", line.strip())
+        terms = re.sub(r"[A-Za-z_]+", "", terms.partition(", for")[0])
+        assert eval(terms.replace(",", "+")) == int(counted), line
 
 
 # Training
@@ -366,6 +403,19 @@ def test_few_are_few_and_of_the_training_part(parts, monkeypatch):
     assert seen == [parts[0].words[:40]] * 2
 
 
+@pytest.mark.parametrize("only_first", [0, 1, 2, 7, 10, 22, 200])
+@pytest.mark.parametrize("only_second", [0, 1, 7, 10, 30])
+def test_tosses_equal_the_shared_test(only_first, only_second):
+    """p by counting is that of `utils.mcnemar`, which asks scipy."""
+    first = [True] * only_first + [False] * only_second
+    second = [not right for right in first]
+    first, second = [True, False, *first], [True, False, *second]  # both, neither
+    found = rnn_utils.mcnemar(first, second)
+    assert found[:2] == (only_first, only_second)
+    p = lesson.p_of_tosses(only_first, only_second)
+    assert p == pytest.approx(found[2], rel=1e-9)
+
+
 @pytest.mark.parametrize(
     "wrong_of_ours, wrong_of_theirs, verb",
     [(0, 30, "beats"), (30, 0, "loses to"), (10, 10, "cannot be told apart")],
@@ -382,7 +432,29 @@ def test_verdict_goes_with_the_test(wrong_of_ours, wrong_of_theirs, verb):
     assert verb in lesson.compare_models(models, examples, "ours", "theirs")
 
 
-# 100 steps
+# How far back
+
+
+@pytest.mark.parametrize("length", [5, 12, 100])
+def test_score_by_distance(length):
+    """Every sequence is in one group, by the letters behind the second of A and B."""
+    assert lesson.letters_behind("CAEBCC") == lesson.letters_behind("CBEACC") == 2
+    examples = lesson.to_examples(lesson.make_words(2 * length, 100))
+    behind = torch.tensor([lesson.letters_behind(word) for word in examples.words])
+    assert behind.max() <= 2 * length - 2
+
+    def near_only(x):
+        """Right where at most T - 2 letters follow, else wrong."""
+        right = torch.where(behind <= length - 2, examples.labels, 1 - examples.labels)
+        return nn.functional.one_hot(right, 2)
+
+    scores = lesson.score_by_distance(near_only, examples, length)
+    assert scores[0][0] == 0 and scores[-1][1] == 2 * length - 2
+    for one, following in itertools.pairwise(scores):
+        assert one[1] + 1 == following[0]
+    for fewest, most, count, share in scores:
+        assert count == ((behind >= fewest) & (behind <= most)).sum()
+        assert share == (1.0 if most <= length - 2 else 0.0)
 
 
 def test_fillers_change_neither_the_question_nor_the_twins():
@@ -448,7 +520,7 @@ def test_quick_run_writes_what_the_scoreboard_reads(quick_run):
     assert result["baselines"] == {"majority": 0.5}
     metrics = result["metrics"]
     assert metrics["test_accuracy"] == result["models"]["rnn"]["test_accuracy"]
-    # What is written is what was printed: the table's row, then part 12.
+    # What is written is what was printed: the table's row, then part 4.8.
     row = re.search(
         r"^ +rnn +138 +\S+ +(\S+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE
     )
@@ -458,7 +530,7 @@ def test_quick_run_writes_what_the_scoreboard_reads(quick_run):
     waiting = re.search(r"loss .* held-out sequences (\S+)$", printed, re.MULTILINE)
     assert f"{metrics['waiting_accuracy']:.4f}" == waiting.group(1)
     assert result["parameters"] == 138 and result["epochs_run"] == lesson.EPOCHS
-    assert "12 epochs of 1 steps" in printed
+    assert "12 epochs of 1 updates" in printed
     differences = re.findall(r"largest difference (\d\S*)", printed)
     assert differences and all(float(value) < 1e-6 for value in differences)
 
