@@ -6,7 +6,7 @@ its whole way to numbers, and back:
     text      "The cat saw the king."
     tokens    the  cat  saw  the  king  .      pieces: words, characters, parts of words
     ids       4  5  1  4  6  7                 each piece's number in a list of pieces
-    row       2  4  5  1  4  6  7  3  0  0     filled up, so that all rows are as long
+    row       2  4  5  1  4  6  7  3  0  0     filled up, so that rows are equally long
     mask      1  1  1  1  1  1  1  1  0  0     1: to be read, 0: only filled up
     vectors   [0.5, 0.0], [0.8, 0.1], ...      the numbers that a network computes with
 
@@ -15,9 +15,9 @@ piece, is called the embedding.
 
 What you will learn
     - four ways to cut text into tokens, and which one to take when
+    - byte-pair encoding, which learns its pieces from text and knows every text
     - counting, sorting, numbering and looking up tokens: a vocabulary in 12 lines
     - what <pad>, <unk>, <bos> and <eos> are for
-    - byte-pair encoding, which learns its pieces from text and knows every text
     - what an embedding row is, and which rows one step of training changes
     - how counting neighbours, without any network, tells which words are alike
 
@@ -27,31 +27,36 @@ Run it
     python 02_text_preprocessing.py
     python 02_text_preprocessing.py --tokenizer bpe --merges 1000
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
-    python 02_text_preprocessing.py --max-length 20 --quick
+    python 02_text_preprocessing.py --max-length 20 --quick   400 short texts, in seconds
 
-You should see  (shakespeare [real], one thread, about 8 seconds in all)
-                          V   tokens/document   unknown   exactly back
-      basic_english   6,213              25.4     6.44%           0.0%
-      word            7,245              26.6     7.07%           0.0%
-      bpe               760              52.1     0.00%         100.0%
-      char               68             112.1     0.00%         100.0%
-    A row is one way to cut text: two into words, one into frequent parts of words
+You should see  (shakespeare [real], one thread, about 9 seconds in all)
+                          V   weights   tokens/document   unknown     hit   exactly back
+      basic_english   6,213   621,300              25.4     6.44%   63.6%           0.0%
+      word            7,245   724,500              26.6     7.07%   70.8%           0.0%
+      bpe               760    76,000              52.1     0.00%    0.0%         100.0%
+      char               68     6,800             112.1     0.00%    0.0%         100.0%
+    Each line is one way to cut text: two into words, one into frequent parts of words
     (bpe, byte-pair encoding), one into characters.  V is the size of the vocabulary,
-    learnt from 6,500 speeches of plays.  The other columns are counted on 722 speeches
-    that were held back, for text that nobody has seen: how many tokens a speech has,
-    the share of tokens that are not in the vocabulary, and the share of speeches that
-    are the same after text -> ids -> text.
+    learnt from 6,500 speeches of plays; weights is the size of the embedding, at 100
+    numbers a token.  The other columns are counted on 722 speeches that were held out,
+    for text that nobody has seen:
+        tokens/document   how many tokens a speech has
+        unknown           the share of tokens that are not in the vocabulary
+        hit               the share of speeches with at least one such token
+        exactly back      the share of speeches that are the same after
+                          text -> ids -> text, whole, with nothing cut off
 
-    The 1,000 most frequent of basic_english's tokens make up 85.92% of the first part
-    and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
+    The 1,000 most frequent of basic_english's tokens make up 85.92% of the training
+    part and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
     Nearest to king: richard, henry, warwick; to father: brother, his, husband, son.
 
-Try this  (guess first, then run)
+Try this  (guess first, then run; docs/exercises.md answers the second and the third)
     --tokenizer char       how large is the vocabulary, how long are the rows, and which
                            letters are alike by their neighbours?
     --min-freq 1 --max-vocab 20000
                            every token of the training part now has an id.  Is no
-                           held-out token unknown then?  Why not?
+                           held-out token unknown then?  How often does <unk> occur in
+                           training now, and what does that do to its vector?
     --tokenizer bpe --merges 0, then --merges 3000
                            what are the tokens of byte-pair encoding without any merge?
                            How much shorter do rows become with more?
@@ -59,12 +64,15 @@ Try this  (guess first, then run)
 """
 
 # Sizes
-#     B  batch (rows, or documents, handled together)
-#     T  time (places in a row, those that are only filled up included)
+#     B  batch (documents handled together)
+#     T  time (places in a row, padding included)
 #     V  vocabulary (how many tokens have an id)
 #     E  embedding (how many numbers stand for one token)
+#
+# A row is always a line of a table of numbers: in a batch the ids of one document, in
+# an embedding the vector of one token.
 
-import re
+import json
 import sys
 import textwrap
 import time
@@ -75,13 +83,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import regex  # like Python's own re, with a fuller idea of what a letter is
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import rnn_utils as utils
 
-# Four tokens that stand in no text; their ids are 0, 1, 2, 3.  Section 2 tells what
-# each is for.
+# Four tokens that stand in no text; their ids are 0, 1, 2, 3.  Step 3 tells what each
+# is for.
 PAD = utils.PAD  # "<pad>"
 UNK = utils.UNK  # "<unk>"
 BOS = utils.BOS  # "<bos>"
@@ -105,31 +115,17 @@ SPECIALS = [PAD, UNK, BOS, EOS]
 # handed cat = 5 and king = 6 would take a king for a little more than a cat.  So an id
 # is only used to pick a row out of a table, and the numbers in that row, the vector,
 # are what the network computes with.  Training may change them as it likes.
-
-
-def say(text):
-    """Print a paragraph, broken into lines."""
-    print(textwrap.fill(text, 82, initial_indent="  ", subsequent_indent="  "))
-
-
-def print_columns(rows):
-    """rows: label -> cells, all as many.  Prints them so that columns stand in line."""
-    widths = []
-    for column in zip(*rows.values(), strict=True):
-        widths.append(max(len(cell) for cell in column))
-    for label, cells in rows.items():
-        placed = []
-        for cell, width in zip(cells, widths, strict=True):
-            placed.append(cell.rjust(width))
-        print(f"  {label:<9}" + "  ".join(placed))
+#
+# (The functions that only print, say and print_columns, stand at the end of section 4.)
 
 
 def show_one_sentence():
     """Text, tokens, ids, padded row, mask, vectors, and back: every step with lists."""
     text = "The cat saw the king."
 
-    # 1. Cut the text into tokens.  Lower case makes The and the one token; the space
-    #    before the full stop makes it a token of its own, else king. were a new word.
+    # 1. Cut the text into tokens.  Lower case makes one token of The and the.  The
+    #    space before the full stop makes it a token of its own; without it, "king."
+    #    would be another word than "king".
     spaced = text.lower().replace(".", " .")
     tokens = spaced.split()  # the cat saw the king .
 
@@ -144,8 +140,9 @@ def show_one_sentence():
             ids.append(1)
     ids.append(3)  # <eos>: here it ends
 
-    # 3. Fill the row up to 10 places.  A batch is one table of numbers, and all rows of
-    #    a table are equally long, whatever the texts are.  <pad> has id 0.
+    # 3. Fill the row up.  A batch is one table of numbers, and all rows of a table are
+    #    equally long, whatever the texts are: as long as the longest of them.  Say that
+    #    another text of this batch has 10 tokens.  <pad> has id 0.
     missing = 10 - len(ids)
     row = ids + [0] * missing
 
@@ -170,7 +167,7 @@ def show_one_sentence():
     found = [vocabulary[i] for i in row if i not in (0, 2, 3)]
     back = " ".join(found)
 
-    print("One sentence on its whole way")
+    heading("One sentence on its whole way")
     print(f"  text:   {text}")
     print(f"  tokens: {tokens}")
     print_columns(
@@ -179,51 +176,26 @@ def show_one_sentence():
             "read as": [vocabulary[i] for i in row],
             "id": [str(i) for i in row],
             "mask": [str(m) for m in mask],
-            "vector": [str(vector[0]) for vector in vectors],
-            "": [str(vector[1]) for vector in vectors],
+            "vector[0]": [str(vector[0]) for vector in vectors],
+            "vector[1]": [str(vector[1]) for vector in vectors],
         }
     )
     print(f"  back:   {back}")
-    say("Lost on the way: the capital letter, the spacing, and the word saw.")
+    say(
+        "Read a vector downwards: the one at place 2 (cat) is [0.3, 0.9].  Lost on the "
+        "way: the capital letter, the spacing, and the word saw."
+    )
 
 
-# A file becomes a list of documents: the texts that are handled as one row each.  A CSV
-# file has one in each line of its column `text`.  A plain text is cut at empty lines,
-# into paragraphs; in a play each speech is one.
+# The real texts come from a file.  It is cut into documents: texts that become one row
+# each.  In Shakespeare's plays a document is one speech; in a CSV file it is one cell of
+# the column `text`.  (`read_documents` in section 5 does the cutting.)
 #
-# The regular expression for "an empty line", piece by piece:
-#     \n     a line end
-#     \s*    any white space, as much as comes, or none (a line of spaces looks empty)
-#     \n     another line end
-# (A regular expression is a pattern for text; `re.split` cuts wherever it fits.)
-EMPTY_LINE = re.compile(r"\n\s*\n")
-# After the end of a sentence: (?<=[.!?。]) looks back at a full stop or the like without
-# taking it away; \s* is the white space after it, if any.
-SENTENCE_END = re.compile(r"(?<=[.!?。])\s*")
-
-
-def read_documents(path, column=None):
-    """The documents of a file: a list of str.  UserError if it cannot be read."""
-    if path.suffix.lower() in (".csv", ".tsv"):
-        frame, said = utils.read_table(path)
-        utils.say_all(said)
-        names = utils.TEXT_NAMES
-        text = utils.find_column(path, frame, column, names, "--text-column", "texts")
-        return frame[text].tolist()
-    text = utils.read_text(path)
-    documents = EMPTY_LINE.split(text)
-    if len(documents) < 10:  # a file without empty lines: every line is a document
-        documents = text.split("\n")
-    if len(text.strip().split("\n")) == 1:  # one long line: every sentence is
-        documents = SENTENCE_END.split(text)
-    return documents
-
-
-# Documents are split in two before anything is counted.  All that is learnt from text
-# (vocabulary, merges, neighbours) is learnt from the training part alone; the held-out
-# part stands for text that nobody has seen yet.  A vocabulary that had been counted on
-# both would know every held-out word, and "unknown" would always be 0 %: a promise that
-# the next new text breaks.
+# The documents are split in two before anything is counted.  All that is learnt from
+# text (vocabulary, merges, neighbours) is learnt from the training part alone; the
+# held-out part stands for text that nobody has seen yet.  A vocabulary that had been
+# counted on both parts would know most held-out words beforehand.  The share of unknown
+# tokens would come out too low: a promise that the next new text breaks.
 #
 # The held-out part is the last tenth, and not every tenth document: neighbouring
 # speeches share names and topic, so every tenth would be easier than new text is.
@@ -231,17 +203,18 @@ def read_documents(path, column=None):
 
 def load_documents(args):
     """Returns (source, training documents, held-out documents), 9 to 1."""
+    # Shakespeare, if it is there or can be fetched; else the sample of film reviews.
     offline = {"sample": utils.SAMPLES / "reviews.csv"}
     source = utils.choose_dataset(args, ["shakespeare"], offline)
-    found = utils.capped(args, read_documents(source.path, args.text_column), 400)
+    found = read_documents(source.path, args.text_column)
+    found = utils.capped(args, found, 400)  # --quick keeps 400 documents
     documents = []
     for text in found:
         # Unicode can write é as one sign, or as e and an accent: NFC makes it one.
-        # Else the same word would be two tokens, depending on who typed it.
+        # Otherwise the same word would be two tokens, depending on who typed it.
         text = unicodedata.normalize("NFC", text)
-        if basic_english(
-            text
-        ):  # else nothing is left of it: only spaces, quotes, ; or :
+        # basic_english (step 1) finds nothing in a text of spaces and quotes alone.
+        if basic_english(text):
             documents.append(text)
     if len(documents) < 2:
         raise utils.UserError(
@@ -255,22 +228,26 @@ def load_documents(args):
 # 2. Model
 # ====================================================================================
 #
-# The "model" of this lesson is the way from text to numbers, in four steps: cut,
-# number, fill up, look up.
+# There is no network in this lesson.  Its model is the way from text to numbers, in
+# four steps: cut, number, fill up, look up.
 #
 # --- Step 1: cut text into tokens ----------------------------------------------------
 #
-# A function that cuts text is called a tokenizer.  Three of this lesson's four are
-# fixed rules, and stand here.  The fourth, byte-pair encoding (bpe), is learnt from
-# text: section 3.
+# A function that cuts text is called a tokenizer.  Here are four:
 #
 #     basic_english   lower case, marks apart      good | morrow | , | kate
 #     word            case and apostrophes kept    Good | morrow | , | Kate
 #     char            every character              G|o|o|d| |m|o|r|r|o|w|,| |K|a|t|e
 #     bpe             frequent parts of words      G|ood| m|or|row|,| |K|ate
 #
-# Older programs also threw out frequent words (the, not, is) and cut endings off.  A
-# network that reads words in their order needs both: "not good" is not "good".
+# The first three are fixed rules, and quickly told.  The fourth, byte-pair encoding, is
+# learnt from text; its pieces above are those of 500 merges on Shakespeare.
+#
+# Should the text be cleaned first?  Older programs threw out frequent words such as
+# the, is, not (they are called stop words) and cut endings off (stemming).  A network
+# that reads words in their order needs the frequent words and the endings: "not good"
+# without not is "good".  What still goes is what belongs to no sentence, such as the
+# tags of a web page.
 #
 # torchtext, PyTorch's own library for text until 2024, had rules for English called
 # basic_english.  They are so simple that str.replace does them.
@@ -309,12 +286,13 @@ def show_basic_english():
 
 
 # basic_english breaks don't into three tokens, and for it The is the same as the.
-# Where that hurts (names, German nouns), `words` keeps both.  Its pattern has two
-# cases, and findall takes whichever fits first, again and again, from left to right.
-# (VERBOSE lets a pattern be spread over lines, with comments; spaces in it mean nothing
-# then.)
+# Where that hurts (names, German nouns), `words` keeps both.
+#
+# It uses a regular expression: a pattern for text.  This one has two cases, and findall
+# takes whichever fits first, again and again, from left to right.  (VERBOSE lets a
+# pattern be spread over lines, with comments; spaces in it mean nothing then.)
 
-WORD = re.compile(
+WORD = regex.compile(
     r"""
     \w+         # one or more "word characters": letters of any language, digits, _
     (?:         # then a group:
@@ -323,8 +301,11 @@ WORD = re.compile(
     |           # or, if no word begins here,
     [^\w\s]     # one character that is neither a word character nor white space: ! €
     """,
-    re.VERBOSE,
+    regex.VERBOSE,
 )
+# Why regex, and not Python's own re?  In Hindi नमस्ते a vowel can be a mark on the letter
+# before it.  The \w of re leaves such marks out and cuts the word into four pieces; the
+# \w of regex takes them along.
 
 
 def words(text):
@@ -346,218 +327,33 @@ def show_cuts():
     print(f"  char           {' '.join(visible(characters(text)))}")
     say(
         "_ is a space: for char it is a token like any other.  Digits are tokens too: "
-        "that 3.50 is more than 3.49 stands in no id; a network would have to learn it."
+        "an id does not tell that 3.50 is more than 3.49; a network would have to "
+        "learn it."
     )
+    print(f"  Hindi, word    {' | '.join(words('नमस्ते दुनिया'))}")
 
 
-def visible(tokens):
-    """Tokens for the eye: space as _, line end as \\n, part of a character as \\xc3."""
-    shown = []
-    for token in tokens:
-        if isinstance(token, bytes):  # of byte-pair encoding, section 3
-            token = token.decode(errors="backslashreplace")
-        shown.append(token.replace(" ", "_").replace("\n", "\\n"))
-    return shown
-
-
-# --- Step 2: number the tokens -------------------------------------------------------
-#
-# A vocabulary is a list of different tokens.  A token's id is its place in that list.
-# To make one: count how often each token occurs in the training part, sort by count,
-# number from 0.  A trained network works only with the vocabulary that it was trained
-# with: in another one, id 5 is another word.  So both are saved together.
-#
-# Why sort by count?  Not because a network cared: an id is only a name.  But a
-# vocabulary must end somewhere (each token costs a row of the embedding), and then the
-# rarest should go: they are at the end of the list, and a cut is enough.  A token that
-# occurs once has also too few examples to learn from, so `min_freq` leaves it out.
-
-
-def number_tokens(rows, min_freq=1, max_size=10_000):
-    """Count, sort, number: rows of tokens -> {token: id}, the special four first."""
-    # Count.
-    counts = {}
-    for row in rows:
-        for token in row:
-            counts[token] = counts.get(token, 0) + 1
-    # Sort: by falling count; equal counts by the alphabet, so that two runs agree.
-    kept = [token for token in counts if counts[token] >= min_freq]
-    kept = [token for token in kept if token not in SPECIALS]
-    kept.sort(key=lambda token: (-counts[token], token))
-    # Number.
-    ids = {}
-    for token in [*SPECIALS, *kept][:max_size]:
-        ids[token] = len(ids)  # the first gets 0, the next 1, ...
-    return ids
-
-
-def look_up(tokens, ids):
-    """Tokens -> ids; a token that has none gets that of <unk>."""
-    return [ids.get(token, ids[UNK]) for token in tokens]
-
-
-def show_vocabulary():
-    """Count, sort, number and look up three short texts; equal to utils.Vocabulary."""
-    texts = ["the dog saw the cat", "the king saw the dog", "a king slept"]
-    rows = [text.split() for text in texts]
-    counts = Counter()  # a dict that counts: what the first loop of number_tokens does
-    for row in rows:
-        counts.update(row)
-    in_order = sorted(counts, key=lambda token: (-counts[token], token))
-    ids = number_tokens(rows, min_freq=2)
-    print("\nA vocabulary of: " + " / ".join(texts))
-    print("  count    " + "  ".join(f"{token} {counts[token]}" for token in counts))
-    print("  sort     " + "  ".join(f"{token} {counts[token]}" for token in in_order))
-    print("  number   " + "  ".join(f"{token} {ids[token]}" for token in ids))
-    print("           (seen twice or more, behind the special four)")
-    asked = ["the", "cat", "saw", "a", "king"]
-    print(f"  look up  {' '.join(asked)}: {look_up(asked, ids)}")
-    print("           (cat and a have no number: 1, <unk>)")
-
-    # All later lessons use the shared class.  It does the same.
-    shared = utils.Vocabulary.build(rows, SPECIALS, min_freq=2)
-    same_numbers = shared.ids == ids
-    same_answers = shared.encode(asked) == look_up(asked, ids)
-    print(f"  utils.Vocabulary: same numbers {same_numbers}, same ids {same_answers}")
-
-
-# --- Step 3: one table out of many rows ----------------------------------------------
-#
-# Four tokens that come from no text make rows of unequal length into one table:
-#
-#     <pad>  0   padding: fills short rows up.  The mask is 0 there, and nothing is
-#                learnt from it (lesson 01).  Without it there were no table, no batch.
-#     <unk>  1   unknown: stands for every token without an id.  Without it a text with
-#                a new word could not be read at all.
-#     <bos>  2   begin of sequence: what a network that writes is given first, when it
-#                has written nothing yet (lessons 08 and 09).
-#     <eos>  3   end of sequence: what such a network writes when it has finished.
-#                Without it, it could never stop.
-
-
-def encode(tokens, vocabulary, max_length):
-    """<bos> tokens <eos> as ids, max_length at most: of a long text the beginning.
-
-    Where every token is needed, a long text is cut into windows instead (lesson 10).
-    """
-    kept = tokens[: max_length - 2]  # two places are for <bos> and <eos>
-    framed = [BOS]
-    for token in kept:
-        # A text about HTML may hold the letters <pad>.  They must not become padding,
-        # or a real word would be masked: they count as unknown.
-        if token in SPECIALS:
-            token = UNK
-        framed.append(token)
-    framed.append(EOS)
-    return vocabulary.encode(framed)
-
-
-def decode(ids, vocabulary, join):
-    """Ids back to text: what was added goes, <unk> stays, so that the loss is seen."""
-    found = []
-    for token in vocabulary.decode(ids):
-        if token not in (PAD, BOS, EOS):
-            found.append(token)
-    return join(found)
-
-
-def show_special_tokens():
-    """Two texts of unequal length become one table and its mask."""
-    vocabulary = utils.Vocabulary([*SPECIALS, "the", "dog", "saw", "king"])
-    texts = ["the dog", "the unicorn saw the king"]
-    rows = [encode(text.split(), vocabulary, max_length=100) for text in texts]
-    ids, lengths = utils.pad(rows, vocabulary[PAD])  # (B, T), (B,); see lesson 01
-    mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
-    print("\nTwo texts in one table: " + " / ".join(texts))
-    for row in range(len(texts)):
-        print_columns(
-            {
-                "read as": vocabulary.decode(ids[row].tolist()),
-                "id": [str(i) for i in ids[row].tolist()],
-                "mask": [str(m) for m in mask[row].int().tolist()],
-            }
-        )
-    say(
-        "<pad> fills the first row up, <unk> stands for unicorn, <bos> and <eos> say "
-        "where each text begins and ends."
-    )
-
-
-# --- Step 4: look up vectors ---------------------------------------------------------
-#
-# The embedding W is a table of V rows and E columns.  To look an id up is to copy its
-# row.  Books write it as a product of matrices instead: x = one_hot(id) W, where
-# one_hot(id) is a row of V zeros with a single 1 at the place `id`:
-#
-#                       | w0 |
-#     [0 0 1 0]    x    | w1 |    =    0 w0 + 0 w1 + 1 w2 + 0 w3    =    w2
-#                       | w2 |
-#                       | w3 |
-#
-# All products but one are with 0, so the row w2 remains.  Both are the same; but the
-# product takes V multiplications for every number of the result, copying takes none.
-# So programs copy.  That it is a product explains why W can be trained like the weights
-# of any linear layer.
-#
-# E is for you to choose: some ten numbers for letters, a hundred or more for words.
-
-
-def embed_by_one_hot(ids, weight):
-    """ids (B, T), weight (V, E) -> (B, T, E), as a product of matrices."""
-    one_hot = nn.functional.one_hot(ids, len(weight))  # (B, T, V) of 0 and 1
-    return one_hot.to(weight.dtype) @ weight  # (B, T, E)
-
-
-def show_embedding_lookup():
-    """Three ids looked up in a table of five rows: by product, copying, and PyTorch."""
-    # Row 3 holds 30, 31: one sees where each number comes from.
-    weight = torch.tensor([[0, 1], [10, 11], [20, 21], [30, 31], [40, 41]]).float()
-    ids = torch.tensor([[3, 1, 3]])  # (B, T) = (1, 3): id 3 stands there twice
-    by_product = embed_by_one_hot(ids, weight)  # (1, 3, 2)
-    by_copying = weight[ids]  # (1, 3, 2)
-    table = nn.Embedding(5, 2)  # V = 5 rows of E = 2 numbers
-    with torch.no_grad():
-        table.weight.copy_(weight)
-    by_pytorch = table(ids)  # (1, 3, 2)
-    one_hot = nn.functional.one_hot(ids, 5)  # (1, 3, 5)
-    print("\nLook up the ids 3 1 3 in a table of V = 5 rows, E = 2 numbers each")
-    for place in range(3):
-        i = ids[0, place].item()
-        zeros_and_one = one_hot[0, place].tolist()
-        result = by_product[0, place].tolist()
-        print(f"  id {i}: {zeros_and_one} times the table = {result}, row {i} of it")
-    first = (by_product - by_copying).abs().max().item()
-    second = (by_product - by_pytorch).abs().max().item()
-    print(f"  largest difference to copying rows: {first}, to nn.Embedding: {second}")
-
-
-# ====================================================================================
-# 3. Training
-# ====================================================================================
-#
-# No network is trained in this lesson, but three things are learnt from text: the parts
-# of words that byte-pair encoding cuts into; the rows of an embedding (one step of it);
-# and which words have the same neighbours.
-#
-# --- Byte-pair encoding: learn the pieces --------------------------------------------
+# --- Step 1, continued: byte-pair encoding -------------------------------------------
 #
 # The problem: words need a large vocabulary and still meet unknown ones; characters
-# know nearly everything, but make rows four times as long.  The idea of byte-pair
+# know nearly every text, but make rows four times as long.  The idea of byte-pair
 # encoding (Sennrich et al., 2016): begin with the smallest pieces, and join what often
 # stands side by side.  Frequent words end as one piece, rare ones stay in parts.
 #
 #     1. Cut every word of the training part into its smallest pieces.
 #     2. Count all pairs of neighbouring pieces.
 #     3. Merge the most frequent pair into one new piece, wherever it stands.
-#     4. Go back to 2, until there are as many merges as one wants: 500 here, some ten
-#        thousands in a large language model.
+#     4. Go back to 2, until there are as many merges as one wants: 500 here, tens of
+#        thousands and more in a large language model.
 #
 # The smallest pieces here are bytes (as in Radford et al., 2019).  A computer stores
-# text as bytes, numbers from 0 to 255; in the form called UTF-8 an English letter is
-# one byte, é is two, and every sign of every language is some row of bytes.  With all
-# 256 in the vocabulary nothing is ever unknown.  b"ing" is how Python writes bytes.
+# text as bytes, numbers from 0 to 255.  In the form called UTF-8 an English letter is
+# one byte and é is two, and every sign of every language is a sequence of bytes.  With
+# all 256 in the vocabulary nothing is ever unknown.  b"ing" is how Python writes bytes.
 #
-# The functions below speak of chunks: for now, read "words".
+# Words are looked at one by one, so that no piece reaches from one word into the next.
+# On real text the parts that are looked at one by one are called chunks, for marks and
+# line ends are among them too; in the toy below a chunk is a word.
 
 
 def single_bytes(text):
@@ -617,46 +413,61 @@ def learn_bpe_plainly(chunk_counts, merges, min_freq=2):
     return learnt
 
 
-# The plain form looks at every chunk again after every merge, though a merge changes
-# few of them.  The fast form keeps the counts, and remembers which chunks hold which
-# pair (`holders`).  After a merge it takes those chunks alone: their old pairs are
-# subtracted, the chunk is merged, its new pairs are added.  That saves nearly all of
-# the work, and finds the same merges in the same order.
-#
-#     merge i n;  r a i n, 4 times:   r a, a i, i n  -4      r a in:   r a, a in  +4
+TOY_WORDS = {"rain": 4, "raining": 3, "train": 2, "training": 3, "king": 2}
 
 
-def learn_bpe(chunk_counts, merges, min_freq=2):
-    """As learn_bpe_plainly, but fast: only chunks that hold the pair are touched."""
-    pieces = {chunk: single_bytes(chunk) for chunk in chunk_counts}
-    pairs = count_pairs(chunk_counts, pieces)  # once; from here on kept up to date
-    holders = defaultdict(set)  # pair -> the chunks that hold it; empty at first
-    for chunk in chunk_counts:
-        for pair in pairwise(pieces[chunk]):
-            holders[pair].add(chunk)
-    learnt = []
-    while len(learnt) < merges and pairs:
+def show_byte_pairs():
+    """Five words, four merges: count all pairs, merge the best, count again."""
+    pieces = {word: single_bytes(word) for word in TOY_WORDS}
+    print("\nByte-pair encoding on five words: count all pairs, merge, count again")
+    print_pieces(TOY_WORDS, pieces)
+    for number in range(1, 5):
+        pairs = count_pairs(TOY_WORDS, pieces)
+        # The four best, in the order in which most_frequent would choose them.
+        in_order = sorted(pairs, key=lambda pair: (-pairs[pair], pair))
+        told = [f"{' '.join(visible(pair))} {pairs[pair]}" for pair in in_order[:4]]
+        print(f"  pairs    {', '.join(told)}, ...")
         best = most_frequent(pairs)
-        if pairs[best] < min_freq:
-            break
-        learnt.append((best, pairs[best]))
-        # A chunk in holders may have lost the pair to an earlier merge.  No harm: what
-        # is subtracted is then added again.
-        for chunk in holders.pop(best):
-            for pair in pairwise(pieces[chunk]):
-                pairs[pair] -= chunk_counts[chunk]
-            pieces[chunk] = merge_pair(pieces[chunk], best)
-            for pair in pairwise(pieces[chunk]):
-                pairs[pair] += chunk_counts[chunk]
-                holders[pair].add(chunk)
-    return learnt
+        print(f"  merge {number}: {' + '.join(visible(best))}")
+        for word in TOY_WORDS:
+            pieces[word] = merge_pair(pieces[word], best)
+        print_pieces(TOY_WORDS, pieces)
+    say(
+        "Why 20 for i n?  Once in each word, 4 + 3 + 2 + 3 + 2 = 14, and a second time "
+        "in raining and training, 3 + 3.  Then a in and r a have 12 each: the alphabet "
+        "decides.  After four merges there are pieces that a reader knows: rain, ing."
+    )
+    plain = learn_bpe_plainly(TOY_WORDS, 4)
+
+    # New text is cut by the same merges, in the same order.
+    new = single_bytes("straining")
+    print(f"  A word that was never seen: {' '.join(visible(new))}")
+    for pair, _ in plain:
+        new = merge_pair(new, pair)
+        print(f"    after {'+'.join(visible(pair)):>6}:  {' '.join(visible(new))}")
+    same = BytePairs(plain).cut("straining") == new
+    print(f"  the class BytePairs cuts it in the same way: {same}")
+
+    # On whole texts: chunks first, with the space before a word; é is two bytes.
+    print(f"  chunks of 'Oh, née --  so!': {CHUNK.findall('Oh, née --  so!')}")
+    print(f"  bytes of ' née': {' '.join(visible(single_bytes(' née')))}")
 
 
-# Chunks: a text is first cut into parts across which nothing is joined.  A chunk is a
-# word with the space before it (most words have one, so " king" becomes one piece), a
+def print_pieces(counts, pieces):
+    """Each word as it is cut now, and how often it occurs."""
+    cells = []
+    for word, count in counts.items():
+        cells.append(f"{' '.join(visible(pieces[word]))} ×{count}")
+    print("    " + "   ".join(cells))
+
+
+# Chunks: a real text is first cut into parts across which nothing is joined.  A chunk is
+# a word with the space before it (most words have one, so " king" becomes one piece), a
 # run of marks, or white space.  All chunks joined are the text again: nothing is lost.
+# (A word at the beginning of a line has no space before it, so "Before" and " before"
+# become different tokens.  In verse that happens in every line.)
 
-CHUNK = re.compile(
+CHUNK = regex.compile(
     r"""
     [ ]?\w+         # at most one space, then one or more word characters: " king"
     |               # or
@@ -664,7 +475,7 @@ CHUNK = re.compile(
     |               # or
     \s+             # white space that no word has taken: line ends, two spaces
     """,
-    re.VERBOSE,
+    regex.VERBOSE,
 )
 
 
@@ -684,8 +495,8 @@ class BytePairs:
     """
 
     def __init__(self, merges):
-        # rank: how early a pair was learnt.  A pair may have been learnt twice, when a
-        # later merge made one of its pieces anew: then its first rank counts.
+        # rank: how early a pair was learnt.  Rarely, a pair is learnt twice: abc can
+        # come from a + bc, and later once more from ab + c.  Its first rank counts.
         self.ranks = {}
         for rank, (pair, _) in enumerate(merges):
             self.ranks.setdefault(pair, rank)
@@ -712,54 +523,79 @@ class BytePairs:
 
 
 def join_bytes(tokens):
-    """Pieces of bytes -> text; half a character, if a row ends there, becomes a �."""
+    """Pieces of bytes -> text; half a character, where a row was cut, becomes a �."""
     return b"".join(tokens).decode("utf-8", errors="replace")
 
 
-def show_byte_pairs():
-    """Five words, four merges: count all pairs, merge the best, count again."""
-    counts = {"rain": 4, "raining": 3, "train": 2, "training": 3, "king": 2}
-    pieces = {word: single_bytes(word) for word in counts}
-    print("\nByte-pair encoding on five words: count all pairs, merge, count again")
-    print_pieces(counts, pieces)
-    for number in range(1, 5):
-        pairs = count_pairs(counts, pieces)
-        # The four best, in the order in which most_frequent would choose them.
-        in_order = sorted(pairs, key=lambda pair: (-pairs[pair], pair))
-        told = [f"{' '.join(visible(pair))} {pairs[pair]}" for pair in in_order[:4]]
-        print(f"  pairs    {', '.join(told)}, ...")
+# --- The same merges, faster (may be skipped at a first reading) ---------------------
+#
+# The plain form looks at every chunk after every merge, though a merge changes few of
+# them.  The fast form saves that with two notes that it keeps:
+#
+#     pairs      the counts.  They are not counted anew but corrected: the old pairs of
+#                a changed chunk are subtracted, its new ones added.
+#     holders    for each pair, the chunks that hold it.  Only these are looked at.
+#
+# `show_fast_merge` does one such merge with every number; `learn_bpe` is the same in a
+# loop.  It finds the same merges in the same order.
+
+
+def show_fast_merge():
+    """One merge of the fast form on the five words: counts corrected, not recounted."""
+    pieces = {word: single_bytes(word) for word in TOY_WORDS}
+    for pair, _ in learn_bpe_plainly(TOY_WORDS, 3):  # the state before merge 4
+        for word in TOY_WORDS:
+            pieces[word] = merge_pair(pieces[word], pair)
+    pairs = count_pairs(TOY_WORDS, pieces)
+    best = (b"in", b"g")
+    print("\nThe fast form, merge 4 of the five words again: in + g")
+    for word, count in TOY_WORDS.items():
+        old = list(pairwise(pieces[word]))
+        if best not in old:
+            print(f"  {word:<9}does not hold it: not touched")
+            continue
+        pieces[word] = merge_pair(pieces[word], best)
+        new = list(pairwise(pieces[word]))
+        for pair in old:
+            pairs[pair] -= count
+        for pair in new:
+            pairs[pair] += count
+        told_old = ", ".join(" ".join(visible(pair)) for pair in old)
+        told_new = ", ".join(" ".join(visible(pair)) for pair in new)
+        print(f"  {word:<9}-{count} for {told_old};   +{count} for {told_new}")
+    corrected = {pair: count for pair, count in pairs.items() if count > 0}
+    recounted = count_pairs(TOY_WORDS, pieces)
+    print(f"  corrected counts equal those counted anew: {corrected == recounted}")
+    same = learn_bpe(TOY_WORDS, 4) == learn_bpe_plainly(TOY_WORDS, 4)
+    print(f"  the whole fast form learns the same merges: {same}")
+
+
+def learn_bpe(chunk_counts, merges, min_freq=2):
+    """As learn_bpe_plainly, but fast: only chunks that hold the pair are touched."""
+    pieces = {chunk: single_bytes(chunk) for chunk in chunk_counts}
+    pairs = count_pairs(chunk_counts, pieces)  # once; from here on corrected
+    holders = defaultdict(set)  # pair -> the chunks that hold it; empty at first
+    for chunk in chunk_counts:
+        for pair in pairwise(pieces[chunk]):
+            holders[pair].add(chunk)
+    learnt = []
+    while len(learnt) < merges and pairs:
         best = most_frequent(pairs)
-        print(f"  merge {number}: {' + '.join(visible(best))}")
-        for word in counts:
-            pieces[word] = merge_pair(pieces[word], best)
-        print_pieces(counts, pieces)
-    say(
-        "Why 20 for i n?  Once in each word, 4 + 3 + 2 + 3 + 2 = 14, and a second time "
-        "in raining and training, 3 + 3.  Then a in and r a have 12 each: the alphabet "
-        "decides.  After four merges there are pieces that a reader knows: rain, ing."
-    )
-    plain = learn_bpe_plainly(counts, 4)
-    print(f"  The fast form learns the same merges: {learn_bpe(counts, 4) == plain}")
-
-    # New text is cut by the same merges, in the same order.
-    new = single_bytes("straining")
-    print(f"  A word that was never seen: {' '.join(visible(new))}")
-    for pair, _ in plain:
-        new = merge_pair(new, pair)
-        print(f"    after {'+'.join(visible(pair)):>6}:  {' '.join(visible(new))}")
-    print(f"  BytePairs does the same: {BytePairs(plain).cut('straining') == new}")
-
-    # On whole texts: chunks first, with the space before a word; é is two bytes.
-    print(f"  chunks of 'Oh, née --  so!': {CHUNK.findall('Oh, née --  so!')}")
-    print(f"  bytes of ' née': {' '.join(visible(single_bytes(' née')))}")
-
-
-def print_pieces(counts, pieces):
-    """Each word as it is cut now, and how often it occurs."""
-    cells = []
-    for word, count in counts.items():
-        cells.append(f"{' '.join(visible(pieces[word]))} ×{count}")
-    print("    " + "   ".join(cells))
+        # Pairs whose count fell to 0 stay in `pairs`.  min_freq, 1 at least, stops
+        # before one of them is taken.
+        if pairs[best] < min_freq:
+            break
+        learnt.append((best, pairs[best]))
+        # A chunk in holders may have lost the pair to an earlier merge.  No harm: what
+        # is subtracted is then added again.
+        for chunk in holders.pop(best):
+            for pair in pairwise(pieces[chunk]):
+                pairs[pair] -= chunk_counts[chunk]
+            pieces[chunk] = merge_pair(pieces[chunk], best)
+            for pair in pairwise(pieces[chunk]):
+                pairs[pair] += chunk_counts[chunk]
+                holders[pair].add(chunk)
+    return learnt
 
 
 def time_byte_pairs(train_texts):
@@ -776,7 +612,9 @@ def time_byte_pairs(train_texts):
     print(f"  the same merges with the same counts: {plain == fast}")
 
 
-# --- The four tokenizers and their vocabularies --------------------------------------
+# To find the way back, the tokens must be joined.  So from here on a tokenizer is a pair
+# of functions, cut and join.  A NamedTuple is a tuple whose places have names:
+# tokenizer.cut(text), tokenizer.join(tokens).  Callable means: a function.
 
 
 class Tokenizer(NamedTuple):
@@ -796,11 +634,96 @@ def make_tokenizers(merges):
     }
 
 
-def fit_vocabulary(name, train_rows, merges, args):
-    """The vocabulary of a tokenizer, out of the training part's rows of tokens."""
+# --- Step 2: number the tokens -------------------------------------------------------
+#
+# A vocabulary is a list of different tokens.  A token's id is its place in that list.
+# To make one: count how often each token occurs in the training part, sort by count,
+# number from 0.
+#
+# Why sort by count?  A network does not care: an id is only a name.  But a vocabulary
+# must end somewhere, for each token costs a row of the embedding.  Then the rarest
+# should go, and they are at the end of the list.  `max_size` cuts it there.
+#
+# `min_freq` leaves out what occurs fewer times than that, for two reasons.  A token seen
+# once has too few examples to learn from.  And what is left out is <unk> in the training
+# texts, so <unk> occurs there and its vector is trained.  With min_freq 1, and room for
+# all, <unk> would never occur in training: its vector would stay as random as it began.
+
+
+def number_tokens(token_lists, min_freq=1, max_size=10_000):
+    """Count, sort, number: lists of tokens -> {token: id}, the special four first."""
+    # Count.
+    counts = {}
+    for tokens in token_lists:
+        for token in tokens:
+            counts[token] = counts.get(token, 0) + 1
+    # Sort: by falling count; equal counts by the alphabet, so that two runs agree.
+    kept = [token for token in counts if counts[token] >= min_freq]
+    kept = [token for token in kept if token not in SPECIALS]
+    kept.sort(key=lambda token: (-counts[token], token))
+    # Number.
+    ids = {}
+    for token in [*SPECIALS, *kept][:max_size]:
+        ids[token] = len(ids)  # the first gets 0, the next 1, ...
+    return ids
+
+
+def look_up(tokens, ids):
+    """Tokens -> ids; a token that has none gets that of <unk>."""
+    return [ids.get(token, ids[UNK]) for token in tokens]
+
+
+# All later lessons use the shared class utils.Vocabulary, which does the same:
+#
+#     utils.Vocabulary(tokens)        from a list: the first token has id 0
+#     utils.Vocabulary.build(token_lists, SPECIALS, min_freq, max_size)
+#                                     counts, sorts and numbers
+#     vocabulary.tokens               the list: place -> token
+#     vocabulary.ids                  the dict: token -> id
+#     vocabulary["cat"]               one id; that of <unk> if the token has none
+#     vocabulary.encode(tokens)       many tokens -> their ids
+#     vocabulary.decode(ids)          many ids -> their tokens
+#     "cat" in vocabulary             has it an id?     len(vocabulary): how many have
+
+
+def show_vocabulary():
+    """Count, sort, number and look up three short texts; equal to utils.Vocabulary."""
+    texts = ["the dog saw the cat", "the king saw the dog", "a king slept"]
+    token_lists = [text.split() for text in texts]
+    counts = Counter()  # a dict that counts: what the first loop of number_tokens does
+    for tokens in token_lists:
+        counts.update(tokens)
+    in_order = sorted(counts, key=lambda token: (-counts[token], token))
+    ids = number_tokens(token_lists, min_freq=2)
+    heading("Step 2: number the tokens")
+    print("A vocabulary of: " + " / ".join(texts))
+    print("  count    " + "  ".join(f"{token} {counts[token]}" for token in counts))
+    print("  sort     " + "  ".join(f"{token} {counts[token]}" for token in in_order))
+    print("  number   " + "  ".join(f"{token} {ids[token]}" for token in ids))
+    print("           (seen twice or more, behind the special four)")
+    asked = ["the", "cat", "saw", "a", "king"]
+    print(f"  look up  {' '.join(asked)}: {look_up(asked, ids)}")
+    print("           (cat and a have no number: 1, <unk>)")
+
+    shared = utils.Vocabulary.build(token_lists, SPECIALS, min_freq=2)
+    same_numbers = shared.ids == ids
+    same_answers = shared.encode(asked) == look_up(asked, ids)
+    print(f"  utils.Vocabulary: same numbers {same_numbers}, same ids {same_answers}")
+
+    # A trained network works only with the vocabulary that it was trained with: in
+    # another one, id 5 is another word.  So both are saved together.  Of a vocabulary
+    # the list is enough.
+    saved = json.dumps(shared.tokens)  # a text, which a file can hold
+    loaded = utils.Vocabulary(json.loads(saved))
+    print(f"  saved    {saved}")
+    print(f"  loaded   the same ids {loaded.ids == ids}")
+
+
+def fit_vocabulary(name, train_tokens, merges, args):
+    """The vocabulary of a tokenizer, out of the training part's lists of tokens."""
     if name != "bpe":
         return utils.Vocabulary.build(
-            train_rows, SPECIALS, args.min_freq, args.max_vocab
+            train_tokens, SPECIALS, args.min_freq, args.max_vocab
         )
     # Byte-pair encoding brings its own: all bytes, and what each merge has made.
     tokens = [bytes([number]) for number in range(256)]
@@ -810,6 +733,136 @@ def fit_vocabulary(name, train_rows, merges, args):
     return utils.Vocabulary([*SPECIALS, *different])
 
 
+# --- Step 3: one table out of many rows ----------------------------------------------
+#
+# Four tokens that come from no text make rows of unequal length into one table:
+#
+#     <pad>  0   padding: fills short rows up.  The mask is 0 there, and nothing is
+#                learnt from it (lesson 01).  Without it there would be no table.
+#     <unk>  1   unknown: stands for every token without an id.  Without it a text with
+#                a new word could not be read at all.
+#     <bos>  2   begin of sequence: what a network that writes is given first, when it
+#                has written nothing yet.
+#     <eos>  3   end of sequence: what such a network writes when it has finished.
+#                Without it, it could never stop.
+#
+# Here every row gets <bos> and <eos>, so that you can see them.  A network that only
+# reads does not need the two: lessons 04, 05 and 07 leave them out.  Lessons 08 and 09,
+# whose networks write sentences, need both.
+
+
+def encode(tokens, vocabulary, max_length):
+    """<bos> tokens <eos> as ids, max_length at most: of a long text the beginning.
+
+    Where every token is needed, a long text is cut into windows instead (lesson 10).
+    """
+    kept = tokens[: max_length - 2]  # two places are for <bos> and <eos>
+    framed = [BOS]
+    for token in kept:
+        # A text about HTML may hold the letters <pad>.  They must not become padding,
+        # or a real word would be masked: they count as unknown.
+        if token in SPECIALS:
+            token = UNK
+        framed.append(token)
+    framed.append(EOS)
+    return vocabulary.encode(framed)
+
+
+def decode(ids, vocabulary, join):
+    """Ids back to text: what was added goes, <unk> stays, so that the loss is seen."""
+    found = []
+    for token in vocabulary.decode(ids):
+        if token not in (PAD, BOS, EOS):
+            found.append(token)
+    return join(found)
+
+
+def show_special_tokens():
+    """Two texts of unequal length become one table and its mask."""
+    vocabulary = utils.Vocabulary([*SPECIALS, "the", "dog", "saw", "king"])
+    texts = ["the dog", "the unicorn saw the king"]
+    rows = [encode(text.split(), vocabulary, max_length=100) for text in texts]
+    ids, lengths = utils.pad(rows, vocabulary[PAD])  # (B, T), (B,); see lesson 01
+    mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
+    heading("Step 3: one table out of many rows")
+    print("Two texts in one table: " + " / ".join(texts))
+    for number in range(len(texts)):
+        print_columns(
+            {
+                "read as": vocabulary.decode(ids[number].tolist()),
+                "id": [str(i) for i in ids[number].tolist()],
+                "mask": [str(m) for m in mask[number].int().tolist()],
+            }
+        )
+    say(
+        "<pad> fills the first row up, <unk> stands for unicorn, <bos> and <eos> say "
+        "where each text begins and ends."
+    )
+
+
+# --- Step 4: look up vectors ---------------------------------------------------------
+#
+# The embedding W is a table of V rows and E columns.  To look an id up is to copy its
+# row, the vector v.  Books write it as a product of matrices instead:
+#
+#     v = one_hot(id) @ W        one_hot(id): V zeros, with a single 1 at the place `id`
+#
+#                       | w0 |
+#     [0 0 1 0]    @    | w1 |    =    0 w0 + 0 w1 + 1 w2 + 0 w3    =    w2
+#                       | w2 |
+#                       | w3 |
+#
+# All products but one are with 0, so the row w2 remains.  Both are the same; but the
+# product takes V multiplications for every number of the result, copying takes none.
+# So programs copy.  That it is a product explains why W can be trained like the weights
+# of any linear layer.
+#
+# Which numbers stand in W?  Random ones at first; training changes them.  Or one begins
+# with vectors that somebody else has learnt from billions of words (word2vec and GloVe
+# are well known) and copies them in: nn.Embedding.from_pretrained(table).
+#
+# How large should E be?  More numbers can tell more tokens apart; but V x E weights must
+# be learnt.  Lesson 04 takes 64 for letters, lesson 05 takes 100 for words.
+
+
+def embed_by_one_hot(ids, weight):
+    """ids (B, T), weight (V, E) -> (B, T, E), as a product of matrices."""
+    one_hot = nn.functional.one_hot(ids, len(weight))  # (B, T, V) of 0 and 1
+    return one_hot.to(weight.dtype) @ weight  # (B, T, E)
+
+
+def show_embedding_lookup():
+    """Three ids looked up in a table of five rows: by product, copying, and PyTorch."""
+    # Row 3 holds 30, 31: one sees where each number comes from.
+    weight = torch.tensor([[0, 1], [10, 11], [20, 21], [30, 31], [40, 41]]).float()
+    ids = torch.tensor([[3, 1, 3]])  # (B, T) = (1, 3): id 3 stands there twice
+    by_product = embed_by_one_hot(ids, weight)  # (1, 3, 2)
+    by_copying = weight[ids]  # (1, 3, 2)
+    table = nn.Embedding(5, 2)  # V = 5 rows of E = 2 numbers
+    with torch.no_grad():
+        table.weight.copy_(weight)
+    by_pytorch = table(ids)  # (1, 3, 2)
+    one_hot = nn.functional.one_hot(ids, 5)  # (1, 3, 5)
+    heading("Step 4: look up vectors")
+    print("The ids 3 1 3 in a table of V = 5 rows, E = 2 numbers each")
+    for place in range(3):
+        i = ids[0, place].item()
+        zeros_and_one = one_hot[0, place].tolist()
+        result = by_product[0, place].tolist()
+        print(f"  id {i}: {zeros_and_one} @ table = {result}, row {i} of it")
+    first = (by_product - by_copying).abs().max().item()
+    second = (by_product - by_pytorch).abs().max().item()
+    print(f"  largest difference to copying rows: {first}, to nn.Embedding: {second}")
+
+
+# ====================================================================================
+# 3. Training
+# ====================================================================================
+#
+# No network is trained in this lesson, but what a network would start from is: the
+# merges of step 1 were learnt from text already.  Here are two more things to learn: the
+# rows of an embedding (one step of it), and which words have the same neighbours.
+#
 # --- The embedding: which rows does one step of training change? ---------------------
 #
 # Training changes numbers so that a loss falls; the loss is a number that says how
@@ -817,14 +870,17 @@ def fit_vocabulary(name, train_rows, merges, args):
 # with it; a step subtracts a little of it: W - learning rate x gradient.  (Lesson 04
 # writes the whole loop out.)
 #
-# The toy: every looked-up vector v should become [1, 1], so loss = sum of (v - 1)² / 2.
-# Its gradient is v - 1: the farther off, the larger.  A row that was not looked up is
-# not in the loss, so its gradient is 0, and it stays.  A row that was looked up twice
-# gets both gradients.  Row 0 is padding, which must not learn: padding_idx=0 tells
-# nn.Embedding to leave it alone.
+# The toy: every looked-up vector v should become [1, 1].  That goal means nothing; watch
+# only which rows move.  The loss is the sum of (v - 1)² / 2, and its gradient is v - 1:
+# the farther off, the larger.
 #
-# (Adam, the rule of steps in later lessons, has momentum: it goes on moving a row a
-# little for some steps after the row was last looked up.)
+#     A row that was not looked up is not in the loss: gradient 0, it stays.
+#     A row that was looked up twice gets both gradients.
+#     Row 0 is padding and must not learn.  padding_idx=0 tells nn.Embedding so: the row
+#     begins as zeros, and its gradient is always 0.
+#
+# (Adam, the way of stepping in later lessons, goes on moving a row a little for some
+# steps after it was last looked up.)
 
 
 def one_step(table, ids, learning_rate):
@@ -867,15 +923,16 @@ def show_embedding_step():
         table.weight.copy_(torch.tensor(before))
     one_step(table, torch.tensor(ids), learning_rate)
 
-    print(f"\nOne step of training on the ids {ids}: towards [1, 1], learning rate 0.1")
+    heading("One step of training")
+    print(f"On the ids {ids}: towards [1, 1], learning rate 0.1")
     print("  row  before       gradient       after")
     changed = []
-    for row in range(6):
-        numbers = [*before[row], *gradients[row], *after[row]]
-        cells = "  ".join(f"{number:5.2f}" for number in numbers)
-        print(f"  {row}   {cells}")
-        if after[row] != before[row]:
-            changed.append(row)
+    for number in range(6):
+        numbers = [*before[number], *gradients[number], *after[number]]
+        cells = "  ".join(f"{value:5.2f}" for value in numbers)
+        print(f"  {number}   {cells}")
+        if after[number] != before[number]:
+            changed.append(number)
     gap = (table.weight - torch.tensor(after)).abs().max().item()
     print(f"  rows that changed: {changed}; row 5, looked up twice, by both gradients")
     print(f"  largest difference to nn.Embedding: {gap:.1e}")
@@ -889,46 +946,65 @@ def show_embedding_step():
 #
 #     1. Count: how often does word b stand near word a?  One row of counts for each a.
 #     2. Weigh: and, the, "," stand near everything, so their counts tell little.
-#        Compare each count with what chance would give, if b stood just anywhere.
+#        Compare each count with what chance would give.
 #     3. Compare two rows by the angle between them.
+#
+# Step 2 as a formula, and for a = cat, b = drinks of `show_counted_vectors`:
+#
+#     share(b)     = all neighbours of b / all neighbours of all words     5 / 14
+#     by chance    = all neighbours of a x share(b)                        2 x 5 / 14
+#     weight(a, b) = log(count(a, b) / by chance), and 0 if negative       log(1 / 0.71)
+#
+# Chance says: cat has 2 neighbours, and 5 of all 14 neighbours are drinks, so 0.71 of
+# cat's should be drinks.  Counted was 1, which is more: a positive weight, 0.34.  (log
+# is the natural logarithm.  The name of the weight is positive pointwise mutual
+# information.)
 
 
-def count_neighbours(rows, size, window):
-    """Rows of ids -> counts (V, V): how often two ids stand at most `window` apart.
+def count_neighbours(id_lists, size, window):
+    """Lists of ids -> counts (V, V): how often two ids stand at most `window` apart.
 
     None stands for a word that is not in the table: it keeps its place, and no count.
     """
     counts = [[0] * size for _ in range(size)]
-    for row in rows:
-        for place, word in enumerate(row):
+    for ids in id_lists:
+        for place, word in enumerate(ids):
             if word is None:
                 continue
-            for other in row[place + 1 : place + 1 + window]:
+            for other in ids[place + 1 : place + 1 + window]:
                 if other is not None:
                     counts[word][other] += 1  # other is a neighbour of word,
                     counts[other][word] += 1  # and word one of other
     return np.array(counts, dtype=float).reshape(size, size)
 
 
-def weigh(counts, power=1.0):
-    """log(count / what chance would give), 0 where negative: (V, V) -> (V, V).
+# Real text needs one correction (Levy et al., 2015).  A rare word has a tiny share, so
+# meeting it once by accident makes a huge weight.  Raising all counts to the power 0.75
+# makes the shares of rare words larger, and those weights smaller.  (With power 1, the
+# four words nearest to father in Shakespeare are his, then, her and my; with 0.75 they
+# are brother, his, husband and son.)
 
-    Known as positive pointwise mutual information.  power: of the shares; with 0.75
-    rare words look less rare, else they would seem too telling (Levy et al., 2015).
-    """
-    of_each = counts.sum(axis=0)  # (V,) neighbours that each word has in all
-    shares = of_each**power / max((of_each**power).sum(), 1e-9)  # (V,)
-    by_chance = of_each.reshape(-1, 1) * shares  # (V, 1) * (V,) -> (V, V)
-    ratios = counts / np.maximum(by_chance, 1e-9)  # a word without neighbours: 0 / 0
+
+def weigh(counts, power=1.0):
+    """log(count / what chance would give), 0 where negative: (V, V) -> (V, V)."""
+    of_each = counts.sum(axis=0)  # (V,) all neighbours of each word
+    raised = of_each**power  # (V,)
+    # 1e-9 stands in for 0 where a word has no neighbours: 0 / 0 is no number.
+    shares = raised / max(raised.sum(), 1e-9)  # (V,)
+    # A column (V, 1) times a row (V,): each with each, (V, V).
+    by_chance = of_each.reshape(-1, 1) * shares
+    ratios = counts / np.maximum(by_chance, 1e-9)  # (V, V)
     return np.log(np.maximum(ratios, 1))  # log 1 is 0
 
 
-def cosines(vectors):
-    """Rows (V, n) -> (V, V): the cosine of the angle between every two of them.
+# Step 3, the angle: its cosine is easy to compute.  Multiply two rows number by number
+# and add up; divide by the length of the one and the length of the other.  (The length
+# of a row is the root of the sum of its squares.)  1 means the same direction, 0 means
+# nothing in common.  As lengths are divided away, a frequent word can be like a rare one.
 
-    1: the same direction; 0: nothing in common.  How long the rows are does not count,
-    so a frequent word can be like a rare one.
-    """
+
+def cosines(vectors):
+    """Rows (V, n) -> (V, V): the cosine of the angle between every two of them."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)  # (V, 1)
     unit = vectors / np.maximum(lengths, 1e-9)  # (V, n), each of length 1
     return unit @ unit.T  # (V, V)
@@ -938,12 +1014,13 @@ def show_counted_vectors():
     """A table of four words, counted, weighed and compared."""
     names = ["cat", "dog", "drinks", "milk"]
     texts = ["cat drinks milk", "dog drinks milk", "dog drinks"]
-    rows = []
+    id_lists = []
     for text in texts:
-        rows.append([names.index(word) for word in text.split()])
-    counts = count_neighbours(rows, size=4, window=2)  # (4, 4)
+        id_lists.append([names.index(word) for word in text.split()])
+    counts = count_neighbours(id_lists, size=4, window=2)  # (4, 4)
     weights = weigh(counts)  # (4, 4)
-    print("\nFour words and their neighbours in: " + " / ".join(texts))
+    heading("Vectors by counting neighbours")
+    print("Four words and their neighbours in: " + " / ".join(texts))
     print_square("1. Counts, at most 2 places apart", names, counts, digits=0)
     say("Row cat: drinks once, milk once.  Row dog: drinks twice, milk once.")
     print_square("2. Weights", names, weights, digits=2)
@@ -959,66 +1036,75 @@ def show_counted_vectors():
     )
 
 
-def print_square(title, names, table, digits):
-    """A table (V, V) with the words at both edges."""
-    rows = {}
-    for name, numbers in zip(names, table, strict=True):
-        cells = [f"{number:.{digits}f}" for number in numbers]
-        rows[name] = dict(zip(names, cells, strict=True))
-    utils.print_table(title, rows, corner="")
-
-
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-# From here on everything is measured on the real text: a few documents on their way,
-# the pieces that byte-pair encoding has learnt, the four tokenizers side by side, how
+# From here on everything is measured on the real text: documents on their way, how long
+# they are, what byte-pair encoding has learnt, the four tokenizers side by side, how
 # much a vocabulary of each size knows, and which words counting finds alike.
 
 
-def follow_documents(texts, rows, vocabulary, tokenizer, args, source):
-    """Four real documents from text to a batch: returns ids (B, T) and mask (B, T)."""
-    encoded = [encode(row, vocabulary, args.max_length) for row in rows]
-    ids, lengths = utils.pad(encoded[:4], vocabulary[PAD])  # (B, T), (B,)
+def follow_documents(texts, token_lists, vocabulary, tokenizer, args, source):
+    """The first four documents as a batch: returns ids (B, T) and mask (B, T)."""
+    rows = [encode(tokens, vocabulary, args.max_length) for tokens in token_lists]
+    # PyTorch's DataLoader hands out one batch after the other.  collate_fn says how four
+    # rows become one table: by utils.pad, as above.  A training loop (lesson 04) begins
+    #     for ids, lengths in loader:
+    # with shuffle=True, so that each pass has another order; here the order stays, so
+    # that you see the first four documents.
+    loader = DataLoader(rows, batch_size=4, collate_fn=utils.pad)
+    ids, lengths = next(iter(loader))  # the first batch: (B, T), (B,)
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
-    print(f"\nReal documents on their way, {args.tokenizer}, {source.label}")
+    heading(f"Real documents on their way, {args.tokenizer}, {source.label}")
     print(f"  text     {texts[0][:70]!r}")
-    print(f"  tokens   {' '.join(visible(rows[0][:15]))}")
-    print(f"  ids      {encoded[0][:15]}")
-    print(f"  batch    (B, T) {tuple(ids.shape)}, lengths {lengths.tolist()}, begins:")
-    for row in range(len(ids)):
-        beginning = ids[row, :10].tolist()
+    print(f"  tokens   {' '.join(visible(token_lists[0][:15]))}")
+    print(f"  ids      {rows[0][:15]}")
+    back = decode(ids[0].tolist(), vocabulary, tokenizer.join)
+    print(f"  back     {back[:70]!r}")
+    print(f"  batch    (B, T) {tuple(ids.shape)}, lengths {lengths.tolist()}; T is the")
+    print("           longest of these.  The first two rows, their first 10 places:")
+    for number in range(min(2, len(ids))):
+        beginning = ids[number, :10].tolist()
         print_columns(
             {
                 "read as": visible(vocabulary.decode(beginning)),
                 "id": [str(i) for i in beginning],
-                "mask": [str(m) for m in mask[row, :10].int().tolist()],
+                "mask": [str(m) for m in mask[number, :10].int().tolist()],
             }
         )
-    back = decode(ids[0].tolist(), vocabulary, tokenizer.join)
-    print(f"  back     {back[:70]!r}")
-
-    # What this way costs: the ends of long documents, and places that are only padding.
-    kept = sum(len(numbers) - 2 for numbers in encoded)  # without <bos> and <eos>
-    total = sum(len(row) for row in rows)
-    lost = 1 - kept / total
     padding = 1 - mask.float().mean().item()
-    print(
-        f"  --max-length {args.max_length} cuts off {lost:.1%} of all training tokens;"
+    say(
+        f"Padding in this batch: {padding:.1%} of its places, work for nothing.  Texts "
+        "of similar length in one batch need less (from lesson 04 on they share one); "
+        "packing (lesson 01) skips the rest."
     )
-    print("  a batch is filled up only to its own longest row.  Padding in this one:")
-    print(
-        f"  {padding:.1%}, work for nothing.  Texts of similar length in one batch need"
-    )
-    print("  less (all later lessons do that); packing (lesson 01) skips the rest.")
     return ids, mask
+
+
+def print_lengths(token_lists, args):
+    """How long documents are, and what --max-length cuts off."""
+    lengths = np.array([len(tokens) for tokens in token_lists])
+    half, nine, most = np.quantile(lengths, [0.5, 0.9, 0.99], method="inverted_cdf")
+    room = args.max_length - 2  # <bos> and <eos> take two places
+    too_long = lengths > room
+    lost = (lengths - room)[too_long].sum() / lengths.sum()
+    print("\nHow long are the training documents?")
+    print(f"  half of them have {half:,} tokens at most, nine of ten {nine:,},")
+    print(f"  99 of 100 {most:,}; the longest has {lengths.max():,}")
+    say(
+        f"--max-length {args.max_length} shortens {too_long.sum():,} of {len(lengths):,} "
+        f"documents, and cuts off {lost:.1%} of all training tokens.  A rule for "
+        "choosing it: so that nine of ten documents stay whole, or more if the ends "
+        "matter.  Long rows cost time: a recurrent network reads token after token."
+    )
 
 
 def train_one_batch(ids, mask, vocabulary, args):
     """One step of training on the real batch: which rows of the embedding change?"""
     ids = ids.to(args.device)  # (B, T)
     mask = mask.to(args.device)  # (B, T)
+    # E = 8: any number would do here.
     table = nn.Embedding(len(vocabulary), 8, padding_idx=0, device=args.device)
     before = table.weight.detach().clone()  # (V, E)
     one_step(table, ids, learning_rate=0.1)  # opened in show_embedding_step
@@ -1032,106 +1118,144 @@ def train_one_batch(ids, mask, vocabulary, args):
     )
 
 
-def print_merges(merges, train_texts, source):
-    """The first merges; a word as they come in; words from frequent to rare."""
-    print(f"\nByte-pair encoding of the training part: {source.label}")
+def print_merges(merges, train_texts, held_texts, source):
+    """The first merges; what more merges do; words from frequent to rare."""
+    heading(f"Byte-pair encoding of the training part, {source.label}")
     for number, (pair, count) in enumerate(merges[:6], start=1):
         left, right = visible(pair)
         print(f"  merge {number}: {left} + {right} -> {left}{right}  {count:,} times")
 
-    counts = Counter()
-    for text in train_texts:
-        counts.update(words(text))
-    lower = [word for word in counts if word.islower()]
-    lower.sort(key=lambda word: (-counts[word], word))
-
-    # The most frequent long word, after so many merges.
-    long = [word for word in lower if len(word) > 7]
-    for word in long[:1]:
-        for number in (0, 10, 100, 1000):
-            if number < len(merges):
-                tokens = BytePairs(merges[:number]).cut(" " + word)
-                print(f"  {word} after {number} merges: {' '.join(visible(tokens))}")
-
-    print(f"  After all {len(merges):,} merges (_ is a space):")
-    encoder = BytePairs(merges)
-    for word in [*lower[:1], *lower[99:100], *lower[999:1000], *long[:1]]:
-        tokens = " ".join(visible(encoder.cut(" " + word)))
-        print(f"    {word:<12} {counts[word]:>6,} times   {tokens}")
+    # " " + word: as it stands inside a line, with a space before it.
+    in_order = frequent_words(train_texts)
+    long = [word for word in in_order if len(word) > 7][:1]
+    table = {}
+    for number in sorted({0, 50, 200, len(merges)}):
+        if number > len(merges):
+            continue
+        encoder = BytePairs(merges[:number])
+        tokens = sum(len(encoder.cut(text)) for text in held_texts)
+        line = {"V": len(fit_vocabulary("bpe", [], merges[:number], None))}
+        line["tokens/document"] = f"{tokens / len(held_texts):.1f}"
+        for word in long:
+            line[word] = " ".join(visible(encoder.cut(" " + word)))
+        table[f"{number:,}"] = line
+    utils.print_table("More merges, on held-out text (_ is a space)", table, "merges")
     say(
-        "Reading it: what was seen often becomes one token soonest; a long word needs "
-        "more merges than a short one."
+        "How many to take?  Each merge costs one row of the embedding and shortens the "
+        "texts.  The first ones save most, for they join the most frequent pairs."
     )
 
+    table = {}
+    encoder = BytePairs(merges)
+    for rank in (1, 100, 1000):
+        for word in in_order[rank - 1 : rank]:
+            pieces = " ".join(visible(encoder.cut(" " + word)))
+            table[f"{rank:,}"] = {"word": word, "tokens": pieces}
+    title = f"Words from frequent to rare after all {len(merges):,} merges"
+    utils.print_table(title, table, corner="rank")
 
-# Which tokenizer when?  Three numbers pull against each other.  A large vocabulary
-# costs rows in the embedding; long rows cost time, for a recurrent network reads token
-# after token; and what is unknown is lost.  The lessons to come cut into characters
-# (04, 10) and words (05, 07, 08, 09); large language models use byte-pair encoding.
 
-GOOD_FOR = {
-    "basic_english": "classes of English texts; a first try",
-    "word": "names, tags: where capitals matter",
-    "bpe": "writing; any language; typing errors",
-    "char": "short texts, spelling, little data",
+def frequent_words(texts):
+    """Words in lower case, the most frequent first."""
+    counts = Counter()
+    for text in texts:
+        counts.update(words(text))
+    lower = [word for word in counts if word.islower()]
+    return sorted(lower, key=lambda word: (-counts[word], word))
+
+
+# Which tokenizer when?  Four prices pull against each other.  A large vocabulary costs
+# rows in the embedding: V x E weights.  Long rows cost time.  What is unknown is lost.
+# And what does not come back exactly cannot be written by a network.
+#
+# The lessons to come cut into characters (04), words (05, 07, 08, 09), or either (10).
+# Large language models use byte-pair encoding or its relatives (WordPiece, SentencePiece);
+# the libraries that people take for it are tiktoken and Hugging Face's tokenizers.
+
+USUAL_ADVICE = {
+    "basic_english": "to sort English texts into classes; a first try",
+    "word": "the same where capital letters matter: names, German",
+    "bpe": "to write text; any language; typing errors; much data",
+    "char": "short texts such as names; where spelling matters; little data",
 }
+WIDTH = 100  # E in the column `weights`
 
 
-def share_known(rows, vocabulary):
-    """Share of the tokens in `rows` that have an id of their own."""
+def share_known(token_lists, vocabulary):
+    """Share of the tokens that have an id of their own."""
     known = 0
     total = 0
-    for row in rows:
-        total += len(row)
-        for token in row:
+    for tokens in token_lists:
+        total += len(tokens)
+        for token in tokens:
             if token in vocabulary:
                 known += 1
     return known / total
 
 
 def there_and_back(tokens, vocabulary, join):
-    """Tokens -> ids -> tokens -> text: what is left of it."""
+    """Tokens -> ids -> tokens -> text: what is left of it.
+
+    Without <bos>, <eos> and --max-length, and with any special names that the text
+    itself holds: only the tokenizer and its vocabulary are judged here.
+    """
     ids = vocabulary.encode(tokens)
     return join(vocabulary.decode(ids))
 
 
-def compare_tokenizers(tokenizers, vocabularies, held_texts, held_rows, source):
+def compare_tokenizers(tokenizers, vocabularies, held_texts, held_tokens, source):
     """The table: returns name -> its figures, counted on the held-out part."""
     figures = {}
     table = {}
     for name, tokenizer in tokenizers.items():
+        vocabulary = vocabularies[name]
+        token_lists = held_tokens[name]
         exact = 0
-        for text, row in zip(held_texts, held_rows[name], strict=True):
-            if there_and_back(row, vocabularies[name], tokenizer.join) == text:
+        for text, tokens in zip(held_texts, token_lists, strict=True):
+            if there_and_back(tokens, vocabulary, tokenizer.join) == text:
                 exact += 1
-        tokens = sum(len(row) for row in held_rows[name])
-        known = share_known(held_rows[name], vocabularies[name])
+        hit = 0  # documents with at least one unknown token
+        for tokens in token_lists:
+            if any(token not in vocabulary for token in tokens):
+                hit += 1
+        count = sum(len(tokens) for tokens in token_lists)
+        known = share_known(token_lists, vocabulary)
         figures[name] = {
-            "vocabulary_size": len(vocabularies[name]),
-            "held_out_tokens": tokens,
-            "tokens_per_document": tokens / len(held_texts),
+            "vocabulary_size": len(vocabulary),
+            "held_out_tokens": count,
+            "tokens_per_document": count / len(held_texts),
             "held_out_coverage": known,
+            "documents_hit": hit / len(held_texts),
             "exactly_back": exact / len(held_texts),
         }
         table[name] = {
-            "V": len(vocabularies[name]),
-            "tokens/document": f"{tokens / len(held_texts):.1f}",
+            "V": len(vocabulary),
+            "weights": len(vocabulary) * WIDTH,
+            "tokens/document": f"{count / len(held_texts):.1f}",
             "unknown": f"{1 - known:.2%}",
+            "hit": f"{hit / len(held_texts):.1%}",
             "exactly back": f"{exact / len(held_texts):.1%}",
-            "good for": GOOD_FOR[name].ljust(38),  # filled up: they begin in line
         }
-    title = f"Which tokenizer when?  Held-out part of {source.label}"
-    utils.print_table(title, table, corner="tokenizer")
-    say(
-        "V: tokens with an id.  unknown: share of the tokens that have none.  exactly "
-        "back: documents that are the same after text -> ids -> text.  Small pieces "
-        "make long rows and leave little unknown; words make short rows and leave more."
+    heading(f"Which tokenizer when?  Held-out part of {source.label}")
+    utils.print_table("Whole documents, nothing cut off", table, corner="tokenizer")
+    print(f"  V             tokens with an id;  weights: V x {WIDTH}, if E is {WIDTH}")
+    print("  unknown       share of the tokens that have no id")
+    print("  hit           share of the documents with an unknown token or more")
+    print(
+        "  exactly back  share of the documents that text -> ids -> text leaves as is"
     )
+    say(
+        "As a rule, small pieces make long rows and leave little unknown; words make "
+        "short rows, leave more unknown, and lose where the spaces were."
+    )
+    print("\nUsual advice (not measured in this lesson)")
+    for name, advice in USUAL_ADVICE.items():
+        print(f"  {name:<13}  {advice}")
     return figures
 
 
-def print_losses(tokenizers, vocabularies, held_rows):
-    """What each way loses: of a line of odd text, and of the held-out part."""
+def print_losses(tokenizers, vocabularies, held_tokens, train_texts):
+    """What each way loses: of odd text, of a typing error, of the held-out part."""
     line = 'Isn\'t "Zoë" at the café (yet)?'
     print(f"\nFrom text to ids and back: {line}")
     for name, tokenizer in tokenizers.items():
@@ -1140,14 +1264,29 @@ def print_losses(tokenizers, vocabularies, held_rows):
         mark = "✔" if back == line else "✘"
         print(f"  {mark} {name:>13}: {back}")
     say(
-        "Words lose the spacing and what training never had; characters lose signs "
-        "that training never had; bytes lose nothing."
+        "Words lose the spacing, and words that training had too seldom; characters "
+        "lose signs that training had too seldom; bytes lose nothing."
     )
+
+    # The most frequent word of six letters or more, its third and fourth letter
+    # exchanged; the next such word, if that makes a word that is known.
+    known = {*vocabularies["word"], *vocabularies["basic_english"]}
+    for word in frequent_words(train_texts):
+        typed = word[:2] + word[3:4] + word[2:3] + word[4:]
+        if len(word) < 6 or typed == word or typed in known:
+            continue
+        print(f"\nA typing error: {word} became {typed}.  What a network would read:")
+        for name, tokenizer in tokenizers.items():
+            vocabulary = vocabularies[name]
+            ids = vocabulary.encode(tokenizer.cut(" " + typed))
+            print(f"  {name:>13}: {' '.join(visible(vocabulary.decode(ids)))}")
+        say("To the words it is nothing but unknown; bpe keeps every letter of it.")
+        break
 
     # A dict keeps its order: the first five different unknown words.
     unknown = {}
-    for row in held_rows["basic_english"]:
-        for token in row:
+    for tokens in held_tokens["basic_english"]:
+        for token in tokens:
             if token not in vocabularies["basic_english"] and len(unknown) < 5:
                 unknown[token] = tokenizers["bpe"].cut(" " + token)
     if unknown:
@@ -1158,65 +1297,77 @@ def print_losses(tokenizers, vocabularies, held_rows):
 
 # Why is so much unknown, though the training part is nine times as long?  Because most
 # different words are rare.  Zipf's law: order words by count; the word of rank r occurs
-# about C / r times, C being the count of the first (roughly: within a factor of two or so,
-# while the counts themselves fall by thousands).  A few words fill half of any text, and
-# the others are so many that every new text brings some that no text had before.
+# about C / r times, C being the count of the first (roughly, that is).  A hundred words or
+# so fill more than half of a text, and the others are so many that every new text brings
+# some that no text had before.
 
 
-def counts_by_rank(train_rows, rows):
-    """(n,): how often training's 1st, 2nd, ... most frequent token occurs in `rows`."""
+def counts_by_rank(train_tokens, token_lists):
+    """(n,): how often training's 1st, 2nd, ... most frequent token occurs in the lists."""
     counts = Counter()
-    for row in rows:
-        counts.update(row)
-    ranked = utils.Vocabulary.build(train_rows, specials=()).tokens
+    for tokens in token_lists:
+        counts.update(tokens)
+    ranked = utils.Vocabulary.build(train_tokens, specials=()).tokens
     return np.array([counts[token] for token in ranked])
 
 
-def coverage(train_rows, rows):
-    """(n,): share of the tokens in `rows` that the 1, 2, ..., n most frequent cover.
+def coverage(train_tokens, token_lists):
+    """(n,): share of the lists' tokens that the 1, 2, ..., n most frequent cover.
 
-    Training a a a b b c: ranks a b c.  `rows` a b x a: 2, 1, 0 of 4 -> 0.5 0.75 0.75.
+    Training a a a b b c: ranks a b c.  List a b x a: 2, 1, 0 of 4 -> 0.5 0.75 0.75.
     """
-    total = sum(len(row) for row in rows)
-    return counts_by_rank(train_rows, rows).cumsum() / total
+    total = sum(len(tokens) for tokens in token_lists)
+    return counts_by_rank(train_tokens, token_lists).cumsum() / total
 
 
-def print_coverage(train_rows, held_rows, vocabulary, args, source):
+def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
     """What the most frequent tokens cover, and Zipf's law beside the counts."""
-    train_counts = counts_by_rank(train_rows, train_rows)
-    train_share = coverage(train_rows, train_rows)
-    held_share = coverage(train_rows, held_rows)
-    ranked = utils.Vocabulary.build(train_rows, specials=()).tokens
-    used = sum(token in vocabulary for token in ranked)  # a bpe token may never occur
-    rows = {}
+    train_counts = counts_by_rank(train_tokens, train_tokens)
+    train_share = coverage(train_tokens, train_tokens)
+    held_share = coverage(train_tokens, held_tokens)
+    ranked = utils.Vocabulary.build(train_tokens, specials=()).tokens
+    # Some pieces of bpe never stand alone in training, for they were always merged on:
+    # they have an id, but are in no list by count.
+    used = sum(token in vocabulary for token in ranked)
+    table = {}
     for n in sorted({10, 100, 1000, 3000, 10_000, used}):
         if 0 < n <= used:
-            rows[f"{n:,}"] = {
+            table[f"{n:,}"] = {
                 "training": f"{train_share[n - 1]:.2%}",
                 "held-out": f"{held_share[n - 1]:.2%}",
             }
     title = f"Share of tokens known, {args.tokenizer}, {source.label}"
-    utils.print_table(title, rows, corner="most frequent")
+    utils.print_table(title, table, corner="most frequent")
+    say(
+        "Read it downwards: what a larger vocabulary adds.  Where the next step adds "
+        "too little held-out for its price in weights, stop.  The last line is that of "
+        "this run."
+    )
     if args.tokenizer == "bpe":
         say(
-            "Reading it: downwards, what a larger vocabulary adds.  Pieces that never "
-            "stood alone in training are not in this list; the run's vocabulary has "
-            "them, and single bytes, so nothing is unknown to it."
+            "Beside these tokens, the run's vocabulary has the pieces that never stood "
+            "alone in training, and all single bytes, so nothing is unknown to it."
         )
     else:
-        say(
-            "Reading it: downwards, what a larger vocabulary adds; the last row is that "
-            "of this run."
-        )
+        say(about_unknown(train_tokens, held_tokens, vocabulary, args))
+        print_what_remains(ranked, held_tokens, used)
 
-    print(f"\nZipf's law, {args.tokenizer}: rank x count should stay of one size; for")
-    print("words it does, within a factor of two or so; for characters it does not")
+    print(f"\nZipf's law, {args.tokenizer}: is rank x count about the same everywhere?")
+    products = []
     for rank in (1, 10, 100, 1000):
         if rank <= len(ranked):
             token = visible([ranked[rank - 1]])[0]
             count = train_counts[rank - 1]
+            products.append(rank * count)
             told = f"rank {rank:>5,}  {token:>10}  {count:>7,} times"
-            print(f"  {told}  product {rank * count:,}")
+            print(f"  {told}  product {products[-1]:,}")
+    counted = train_counts[: 10 ** (len(products) - 1)]  # as far as the last such rank
+    say(
+        f"The largest product is {max(products) / min(products):,.1f} times the "
+        f"smallest, the largest count {counted[0] / counted[-1]:,.0f} times the smallest. "
+        " The law holds where the first of these figures is small beside the second: "
+        "for words of ordinary text, not for characters."
+    )
     top = train_counts[:10].sum() / train_counts.sum()
     once = (train_counts == 1).mean()
     say(
@@ -1225,18 +1376,61 @@ def print_coverage(train_rows, held_rows, vocabulary, args, source):
     )
 
 
-def draw(train_rows, held_rows, args, source):
+def about_unknown(train_tokens, held_tokens, vocabulary, args):
+    """Sentences: why tokens are unknown, and where <unk> gets its vector."""
+    unknown = 1 - share_known(held_tokens, vocabulary)
+    everything = utils.Vocabulary.build(train_tokens, specials=())
+    never = 1 - share_known(held_tokens, everything)
+    told = "Held out, no token is unknown.  "
+    if unknown > 0:
+        told = (
+            f"Held out, {unknown:.2%} of the tokens are unknown.  {never:.2%} never "
+            f"occurred in training.  {unknown - never:.2%} did, but not often enough for "
+            f"an id (--min-freq {args.min_freq}, --max-vocab {args.max_vocab:,}).  "
+        )
+    known = share_known(train_tokens, vocabulary)
+    if known < 1:
+        total = sum(len(tokens) for tokens in train_tokens)
+        return told + (
+            f"In training, {1 - known:.2%} are <unk>, for want of an id: "
+            f"{round((1 - known) * total):,} places that train the vector of <unk>."
+        )
+    return told + (
+        "Every training token has an id, so <unk> never occurs in training, and its "
+        "vector would stay as random as it began."
+    )
+
+
+def print_what_remains(ranked, held_tokens, used):
+    """One held-out document, as vocabularies of several sizes let a network read it."""
+    known = set(ranked[:used])
+    for tokens in held_tokens:
+        # The first that is short enough for a line, and has an unknown token.
+        if 8 <= len(tokens) <= 15 and not known.issuperset(tokens):
+            break
+    else:
+        return  # there is none
+    print("\nA held-out document, as a network reads it that knows so many tokens")
+    for size in (10, 100, 1000, used):
+        if size <= used:
+            kept = set(ranked[:size])
+            read = [token if token in kept else UNK for token in tokens]
+            print(f"  {size:>7,}  {' '.join(visible(read))}")
+    print(f"      all  {' '.join(visible(tokens))}")
+
+
+def draw(train_tokens, held_tokens, args, source):
     """Coverage of held-out text against vocabulary size; count against rank (Zipf)."""
     if args.no_plots:
         return
     figure, (left, right) = utils.pyplot().subplots(1, 2, figsize=(11, 4))
-    for name in train_rows:  # one curve a tokenizer, in both panels
-        counts = counts_by_rank(train_rows[name], train_rows[name])
+    for name in train_tokens:  # one curve a tokenizer, in both panels
+        counts = counts_by_rank(train_tokens[name], train_tokens[name])
         ranks = np.arange(1, len(counts) + 1)
-        left.plot(ranks, coverage(train_rows[name], held_rows[name]), label=name)
+        left.plot(ranks, coverage(train_tokens[name], held_tokens[name]), label=name)
         right.plot(ranks, counts, label=name)
         if name == args.tokenizer:
-            known = coverage(train_rows[name], train_rows[name])
+            known = coverage(train_tokens[name], train_tokens[name])
             left.plot(ranks, known, "k--", lw=1, label=f"{name}, training")
             right.plot(ranks, counts[0] / ranks, "k--", lw=1, label=f"C / r, {name}")
     # Logarithmic axes: each step is ten times the last, and C / r a straight line.
@@ -1253,37 +1447,56 @@ def draw(train_rows, held_rows, args, source):
     )
 
 
-def print_neighbours(train_rows, args, source):
+def print_neighbours(train_tokens, args, source):
     """The nearest tokens by their counted neighbours."""
     least = max(args.min_freq, 20)  # a rarer word has met too few neighbours
-    frequent = utils.Vocabulary.build(train_rows, (), least, min(args.max_vocab, 2000))
+    most = min(args.max_vocab, 2000)
+    frequent = utils.Vocabulary.build(train_tokens, (), least, most)
     size = len(frequent)
-    rows = []
-    for row in train_rows:
+    id_lists = []
+    for tokens in train_tokens:
         # get: None, where a token is not among the frequent ones.
-        rows.append([frequent.ids.get(token) for token in row])
-    counts = count_neighbours(rows, size, window=3)  # (V, V)
+        id_lists.append([frequent.ids.get(token) for token in tokens])
+    counts = count_neighbours(id_lists, size, window=3)  # (V, V)
     alike = cosines(weigh(counts, power=0.75))  # (V, V)
-    names = visible(frequent.tokens)
-    # Some words of Shakespeare and of film reviews; in other text, frequent tokens.
+    np.fill_diagonal(alike, 0)  # every word is nearest to itself: leave that out
+    occurred = Counter()
+    for tokens in train_tokens:
+        occurred.update(tokens)
+
+    # Some words of Shakespeare and of film reviews.  Where they are lacking, tokens from
+    # further down the list (from a tenth of it on) fill up to six.
     wanted = ["king", "father", "day", "blood", "music", "superb", "monday", "two"]
-    asked = [names.index(word) for word in wanted if word in names]
-    asked.extend(range(size // 10, size))
-    print(f"\nNearest of {size:,} tokens seen {least} times or more, {source.label}")
-    for row in asked[:6]:
-        alike[row, row] = -1  # every word is nearest to itself: put it last
-        order = np.argsort(-alike[row], kind="stable")
-        near = [f"{names[i]} {alike[row, i]:.2f}" for i in order[:5] if i != row]
-        print(f"  {names[row]:>10}: {', '.join(near)}")
+    asked = [word for word in wanted if word in frequent]
+    for token in frequent.tokens[size // 10 :]:
+        if token not in asked:
+            asked.append(token)
+    heading(f"Which tokens are alike?  {args.tokenizer}, {source.label}")
+    print(
+        f"Nearest of the {size:,} tokens seen {least} times or more ({most:,} at most)"
+    )
+    for token in asked[:6]:
+        i = frequent[token]
+        order = np.argsort(-alike[i], kind="stable")[: min(5, size - 1)]
+        near = [frequent.tokens[other] for other in order if other != i]
+        told = [f"{visible([t])[0]} {alike[i, frequent[t]]:.2f}" for t in near]
+        print(f"  {visible([token])[0]:>10} ({occurred[token]:,}): {', '.join(told)}")
+    if size > 1:
+        average = alike.sum() / (size * (size - 1))
+        say(
+            f"In brackets: how often the token occurred.  The yardstick: two tokens "
+            f"taken at random have a cosine of {average:.2f} on average."
+        )
     say(
         "No network, no labels: two words are alike if their neighbours are.  So "
-        "opposites may be near each other, for they stand in the same places; and a "
-        "rare word has met too few neighbours to be placed well.  These vectors are "
-        "counted, not learnt; learnt ones, which a task shapes, come in lesson 05."
+        "opposites (day and night) can be near each other, for they stand in the same "
+        "places; and a rare word has met too few neighbours to be placed well.  These "
+        "vectors are counted, not learnt; learnt ones, which a task shapes, come in "
+        "lesson 05."
     )
 
 
-def compare_with_torchtext(texts, rows, vocabulary, args):
+def compare_with_torchtext(texts, token_lists, vocabulary, args):
     """Where torchtext loads: (same tokens, same ids), as it has them; else None.
 
     torchtext is archived; it loads with no torch after 2.3, and nothing depends on it.
@@ -1294,19 +1507,15 @@ def compare_with_torchtext(texts, rows, vocabulary, args):
         torchtext.disable_torchtext_deprecation_warning()
         from torchtext.data.utils import get_tokenizer
         from torchtext.vocab import build_vocab_from_iterator
-    except Exception as error:  # noqa: BLE001  (beside a newer torch: almost anything)
-        print(f"\ntorchtext is not there, or does not load: {type(error).__name__}")
+    except Exception:  # noqa: BLE001  (beside a newer torch: almost anything)
         return None
     cut = get_tokenizer("basic_english")
-    their_rows = [cut(text) for text in texts]
-    theirs = build_vocab_from_iterator(
-        their_rows,
-        min_freq=args.min_freq,
-        specials=SPECIALS,
-        max_tokens=args.max_vocab,
+    theirs = [cut(text) for text in texts]
+    built = build_vocab_from_iterator(
+        theirs, args.min_freq, SPECIALS, max_tokens=args.max_vocab
     )
-    same_tokens = rows == their_rows
-    same_ids = vocabulary.tokens == theirs.get_itos()
+    same_tokens = token_lists == theirs
+    same_ids = vocabulary.tokens == built.get_itos()
     print(f"\ntorchtext: the same tokens {same_tokens}, the same ids {same_ids}")
     return same_tokens, same_ids
 
@@ -1317,25 +1526,26 @@ def conclude(figures, source):
     by_bytes = figures["bpe"]
     by_letter = figures["char"]
     # "word" is left out: its figures are nearly those of basic_english.
-    print(f"\nHow does text become numbers?  ({source.label})")
+    heading(f"How does text become numbers?  {source.label}")
     say(
         "Cut it into tokens; number the tokens of the training part; fill rows up to "
         "one length, with a mask beside them; let each id pick a row of a table.  That "
         "row, the vector, is what a network computes with, and training changes it."
     )
     say(
-        f"Which tokens?  Words (basic_english) make the shortest rows, "
-        f"{by_word['tokens_per_document']:.1f} tokens a document, at the price of a "
-        f"list of {by_word['vocabulary_size']:,}; of {by_word['held_out_tokens']:,} "
-        f"held-out ones {1 - by_word['held_out_coverage']:.2%} became <unk>.  "
-        f"Characters need a list of {by_letter['vocabulary_size']:,} and rows of "
+        f"Which tokens?  Words (basic_english) make rows of "
+        f"{by_word['tokens_per_document']:.1f} tokens, and need a list of "
+        f"{by_word['vocabulary_size']:,}; {1 - by_word['held_out_coverage']:.2%} of the "
+        f"held-out tokens were unknown to it.  Characters need a list of "
+        f"{by_letter['vocabulary_size']:,} and rows of "
         f"{by_letter['tokens_per_document']:.1f}.  Byte-pair encoding has a list of "
         f"{by_bytes['vocabulary_size']:,}, rows of "
         f"{by_bytes['tokens_per_document']:.1f}, and loses nothing of any text."
     )
     say(
         "How sure is that?  That bpe knows every text is certain, for every byte has "
-        "an id.  The other figures are counts on this one text; another has others."
+        "an id.  The other figures are counts on this one text; another text gives "
+        "other figures."
     )
     say(
         "And meaning?  There is none in an id.  It comes from use: from the words near "
@@ -1343,9 +1553,85 @@ def conclude(figures, source):
     )
 
 
+# --- Printing ------------------------------------------------------------------------
+
+
+def heading(text):
+    """Print the title of one part of the lesson."""
+    print(f"\n--- {text} ---")
+
+
+def say(text):
+    """Print a paragraph, broken into lines."""
+    print(textwrap.fill(text, 82, initial_indent="  ", subsequent_indent="  "))
+
+
+def print_columns(lines):
+    """lines: label -> cells, equally many.  Prints them so that columns stand in line."""
+    widths = []
+    for column in zip(*lines.values(), strict=True):
+        widths.append(max(len(cell) for cell in column))
+    for label, cells in lines.items():
+        placed = []
+        for cell, width in zip(cells, widths, strict=True):
+            placed.append(cell.rjust(width))
+        print(f"  {label:<10}" + "  ".join(placed))
+
+
+def print_square(title, names, table, digits):
+    """A table (V, V) with the words at both edges."""
+    lines = {}
+    for name, numbers in zip(names, table, strict=True):
+        cells = [f"{number:.{digits}f}" for number in numbers]
+        lines[name] = dict(zip(names, cells, strict=True))
+    utils.print_table(title, lines, corner="")
+
+
+def visible(tokens):
+    """Tokens for the eye: space as _, line end as \\n, part of a character as \\xc3."""
+    shown = []
+    for token in tokens:
+        if isinstance(token, bytes):  # of byte-pair encoding
+            token = token.decode(errors="backslashreplace")
+        shown.append(token.replace(" ", "_").replace("\n", "\\n"))
+    return shown
+
+
 # ====================================================================================
 # 5. Command line
 # ====================================================================================
+#
+# What --input takes.  A CSV file has a document in each line of its column `text`.  A
+# plain text is cut at empty lines, into paragraphs; in a play each speech is one.
+#
+# An empty line, as a regular expression:
+#     \n     a line end
+#     \s*    any white space, as much as comes, or none (a line of spaces looks empty)
+#     \n     another line end
+EMPTY_LINE = regex.compile(r"\n\s*\n")
+# The end of a sentence: two cases, with | between them.
+#     (?<=[.!?])    look back at one of these three, without taking it away;
+#     \s+           then white space must follow (3.50 is no sentence end)
+#     (?<=[。！？])  look back at a mark that ends a Chinese or Japanese sentence;
+#     \s*           no white space need follow it
+SENTENCE_END = regex.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
+
+
+def read_documents(path, column=None):
+    """The documents of a file: a list of str.  UserError if it cannot be read."""
+    if path.suffix.lower() in (".csv", ".tsv"):
+        frame, said = utils.read_table(path)
+        utils.say_all(said)
+        names = utils.TEXT_NAMES
+        text = utils.find_column(path, frame, column, names, "--text-column", "texts")
+        return frame[text].tolist()
+    text = utils.read_text(path)
+    documents = EMPTY_LINE.split(text)
+    if len(documents) < 10:  # a file without empty lines: every line is a document
+        documents = text.split("\n")
+    if len(text.strip().split("\n")) == 1:  # one long line: every sentence is
+        documents = SENTENCE_END.split(text)
+    return documents
 
 
 def make_flags():
@@ -1353,10 +1639,11 @@ def make_flags():
     parser = utils.make_parser(__doc__)
     whole = utils.whole
     add = parser.add_argument
-    names = list(GOOD_FOR)
+    names = list(USUAL_ADVICE)
     add("--tokenizer", choices=names, default=names[0], help="default basic_english")
     add("--max-vocab", type=whole(5), default=10_000, help="largest V (default 10000)")
-    add("--min-freq", type=whole(1), default=2, help="rarer is unknown (default 2)")
+    help_text = "rarer is unknown; for bpe: rarer pairs are not merged (default 2)"
+    add("--min-freq", type=whole(1), default=2, help=help_text)
     add("--max-length", type=whole(3), default=100, help="longest row (default 100)")
     add("--merges", type=whole(0), default=500, help="of bpe, at most (default 500)")
     utils.add_data_flags(
@@ -1388,46 +1675,50 @@ def main(argv=None):
     print(f"  the first: {train_texts[0][:70]!r}")
 
     # 2. Model: cut, number, fill up, look up, each on a toy.
+    heading("Step 1: cut text into tokens")
     show_basic_english()
     show_cuts()
+    show_byte_pairs()
+    show_fast_merge()
+    time_byte_pairs(train_texts)
     show_vocabulary()
     show_special_tokens()
     show_embedding_lookup()
 
-    # 3. Training: byte-pair encoding, one step of an embedding, counted neighbours,
-    #    each on a toy; then the merges and vocabularies of the training part.
-    show_byte_pairs()
-    time_byte_pairs(train_texts)
+    # 3. Training: one step of an embedding, and counted neighbours, each on a toy.
     show_embedding_step()
     show_counted_vectors()
+
+    # The same on all texts: learn the merges, cut by all four tokenizers, number.
     merges = learn_bpe(count_chunks(train_texts), most_merges, args.min_freq)
     tokenizers = make_tokenizers(merges)
-    train_rows = {}
-    held_rows = {}
+    train_tokens = {}
+    held_tokens = {}
     vocabularies = {}
     for name, tokenizer in tokenizers.items():
-        train_rows[name] = [tokenizer.cut(text) for text in train_texts]
-        held_rows[name] = [tokenizer.cut(text) for text in held_texts]
-        vocabularies[name] = fit_vocabulary(name, train_rows[name], merges, args)
+        train_tokens[name] = [tokenizer.cut(text) for text in train_texts]
+        held_tokens[name] = [tokenizer.cut(text) for text in held_texts]
+        vocabularies[name] = fit_vocabulary(name, train_tokens[name], merges, args)
 
     # 4. Evaluation and pictures: all of it on the real text, by the chosen tokenizer.
     chosen = args.tokenizer
     vocabulary = vocabularies[chosen]
     ids, mask = follow_documents(
-        train_texts, train_rows[chosen], vocabulary, tokenizers[chosen], args, source
+        train_texts, train_tokens[chosen], vocabulary, tokenizers[chosen], args, source
     )
     train_one_batch(ids, mask, vocabulary, args)
-    print_merges(merges, train_texts, source)
+    print_lengths(train_tokens[chosen], args)
+    print_merges(merges, train_texts, held_texts, source)
     figures = compare_tokenizers(
-        tokenizers, vocabularies, held_texts, held_rows, source
+        tokenizers, vocabularies, held_texts, held_tokens, source
     )
-    print_losses(tokenizers, vocabularies, held_rows)
-    print_coverage(train_rows[chosen], held_rows[chosen], vocabulary, args, source)
-    draw(train_rows, held_rows, args, source)
-    print_neighbours(train_rows[chosen], args, source)
     compare_with_torchtext(
-        train_texts, train_rows["basic_english"], vocabularies["basic_english"], args
+        train_texts, train_tokens["basic_english"], vocabularies["basic_english"], args
     )
+    print_losses(tokenizers, vocabularies, held_tokens, train_texts)
+    print_coverage(train_tokens[chosen], held_tokens[chosen], vocabulary, args, source)
+    draw(train_tokens, held_tokens, args, source)
+    print_neighbours(train_tokens[chosen], args, source)
     conclude(figures, source)
     metrics = {"held_out_coverage": figures[chosen]["held_out_coverage"]}
     utils.write_metrics(args, source, metrics, {}, models=figures)
