@@ -37,7 +37,7 @@ Run it
     python 01_sequence_basics.py --quick     a fifth of the data: a look, other numbers
     python 01_sequence_basics.py --sequence-length 20 --batch-size 16
 
-You should see  (seed 0, one thread, about 12 seconds in all)
+You should see  (seed 0, one thread, about 10 seconds in all)
     model      parameters   train_loss   test_accuracy   6 steps   18 steps   24 steps
     guessing            0       0.6931          0.5000         -          -          -
     sum               130       0.6939          0.5000    0.5000     0.5000     0.5000
@@ -96,9 +96,9 @@ PAIRS = 1000  # pairs of twins; see part 1.1
 QUICK_PAIRS = 200
 EPOCHS = 12  # passes over the training sequences
 FEW = 40  # sequences, for the training with few examples in part 4.3
-FEW_EPOCHS = 300  # of 2 updates: 600, as many as in 12 epochs of 50
+FEW_EPOCHS = 300  # of 2 updates, 32 and 8 sequences: 600, as in 12 epochs of 50
 WAIT = 88  # fillers that follow the 12 letters in part 4.8: 100 steps in all
-WAIT_EPOCHS = 6
+WAIT_EPOCHS = 6  # more change nothing: part 4.8 names recorded runs
 LEARNING_RATE = 0.01
 
 
@@ -511,8 +511,8 @@ def show_one_step():
 #   end either.
 #
 #   0 where nothing was read, and both signs.  tanh(0) = 0, so fillers leave an empty
-#   note empty.  A ReLU cannot go below 0: "B was first" is lost.  The sigmoid,
-#   1 / (1 + e^(-a)), lies between 0 and 1 and would make 0.5 of an empty note.
+#   note empty.  A ReLU cannot go below 0: "B was first" is lost.  The sigmoid, another
+#   curve, lies between 0 and 1 and would make 0.5 of an empty note.
 #
 #   A bend.  Many linear steps in a row are one linear step: the last state would be a
 #   weighted sum of all inputs, no more than the linear rival has.  For our question that
@@ -580,7 +580,8 @@ def show_two_units():
         print(f"    bias     {bias:.1f}")
         print(f"    tanh of their sum, {total:.2f}: {math.tanh(total):.3f}")
     with torch.no_grad():
-        # The parameters of a cell come in the order W_ih, W_hh, b_ih, b_hh.
+        # The parameters of a cell come in the order W_ih, W_hh, b_ih, b_hh.  The star
+        # hands them over one by one.
         ours = rnn_step(x, h, *cell.parameters())  # (2,)
         theirs = cell(x, h)  # (2,)
     same = torch.allclose(ours, theirs, rtol=0, atol=1e-6)
@@ -604,7 +605,7 @@ def rnn_by_hand(x, w_ih, w_hh, b_ih, b_hh):
 
 
 # nn.RNN is that loop, in fast code and for a whole batch.  It takes x (B, T, F) and
-# returns two tensors, and mixing them up is the commonest mistake with it:
+# returns two tensors, and it is easy to mix them up:
 #
 #     states  (B, T, H)   the state after *every* step
 #     h_n     (1, B, H)   the state after the *last* step of each sequence
@@ -685,18 +686,22 @@ def show_many_steps():
             # rnn.parameters() come in the order W_ih, W_hh, b_ih, b_hh.
             ours = rnn_by_hand(x[number], *rnn.parameters())  # (T, H)
             largest = max(largest, (ours - states[number]).abs().max().item())
-    print(
-        f"rnn_by_hand against nn.RNN, x {tuple(x.shape)}, H = {HIDDEN}, both with the"
+    say(
+        f"""rnn_by_hand against nn.RNN, x {tuple(x.shape)}, H = {HIDDEN}, both with the
+        same random weights: largest difference {largest:.1e}"""
     )
-    print(f"same random weights: largest difference {largest:.1e}")
     print("Reading it: below 1e-6 is rounding.  nn.RNN is our loop, in fast code.")
 
 
 # --- 2.7 how many numbers each model has to learn -------------------------------------
 #
 # Weights and biases together are a model's parameters.  The models have about equally
-# many, so none of them wins by size.  Count them with a pencil: a linear layer from 5
-# inputs to 16 outputs, say, has 5 * 16 = 80 weights and 16 biases.
+# many, so none of them wins by size.  Count them with a pencil:
+#     sum       from 5 to 16: 5 * 16 = 80 weights, 16 biases; from 16 to 2: 32 and 2
+#     linear    from 12 * 5 = 60 to 2: 120 weights, 2 biases
+#     rnn       W_ih is H * F = 8 * 5 = 40, W_hh is H * H = 8 * 8 = 64, each bias H = 8;
+#               the output layer, from 8 to 2, has 16 weights and 2 biases
+#     by hand   the same with H = 1
 
 
 def show_sizes():
@@ -704,7 +709,7 @@ def show_sizes():
     heading("2.7 How many numbers each model has to learn")
     rows = (
         ("sum", "80 + 16 + 32 + 2", SumClassifier()),
-        ("linear", "12 * 5 * 2 + 2, for T = 12", LinearClassifier(12)),
+        ("linear", "120 + 2, for T = 12", LinearClassifier(12)),
         ("rnn", "W_ih 40 + W_hh 64 + biases 8 + 8, output 16 + 2", RNNClassifier()),
         (
             "by hand",
@@ -778,10 +783,10 @@ def show_one_update():
     # Now the mistake: backward once more, with the old gradient still in place.
     loss.backward()
     both = weight.grad.item()
-    print(
-        "The gradient there is 2 * (2.8 - 3) * 2 = -0.8.  But `backward` adds to what"
+    say(
+        """The gradient there is 2 * (2.8 - 3) * 2 = -0.8.  But `backward` adds to what
+        is there already:"""
     )
-    print("is there already:")
     print(f"  without zero_grad    {both:.1f}, that is -4 + -0.8")
     optimizer.zero_grad()  # and how it should be: clear first
     loss = (weight * 2 - 3) ** 2  # once more, for backward has used up the first one
@@ -1163,8 +1168,8 @@ def show_states(rnn, source, args):
 #     CAB        C A B . .       1 1 1 0 0       3         0 1 2 3 4 < 3
 #     EA         E A . . .       1 1 0 0 0       2
 #
-# (Lessons 04 to 10 need this and the next two parts.  Whoever wants to know first how
-# far the network remembers may go on with 4.8 and come back.)
+# (Most of the later lessons need this and the next two parts.  Whoever wants to know
+# first how far the network remembers may go on with 4.8 and come back.)
 
 TOY_WORDS = ["BADEC", "CAB", "EA"]
 
@@ -1332,14 +1337,11 @@ def print_cost_of_padding(model, length, device):
         from_own_end = model.output(last_real_state(states, lengths)).argmax(dim=1)
     spoilt = (from_last_column == examples.labels).float().mean().item()
     mended = (from_own_end == examples.labels).float().mean().item()
-    print(
-        "\nAnd what the mistake costs in our task.  The trained network reads", end=" "
+    print("\nAnd what the mistake costs in our task:")
+    say(
+        f"""The trained network reads {count} sequences of {short} letters, padded to
+        {longest} as if they shared a batch with longer ones."""
     )
-    print(
-        f"{count}\nsequences of {short} letters, padded to {longest} as if they shared",
-        end=" ",
-    )
-    print("a batch with longer ones:")
     print(f"  answer from the last column    accuracy {spoilt:.4f}")
     print(f"  answer from length - 1         accuracy {mended:.4f}")
     if spoilt < mended:
@@ -1411,19 +1413,20 @@ def show_packing():
     for number, word in enumerate(TOY_WORDS):
         shown = listed(states[number, :, 0].tolist())
         print(f"  {word:<6}  {shown}   {h_n[0, number, 0]:.3f}")
-    print("Reading it: h_n is right for each word.  Zeros fill the places of the dots.")
-    print(
-        "The network took 10 steps, not 15.  (Whether that is faster is another matter:"
+    say(
+        """Reading it: h_n is right for each word.  Zeros fill the places of the dots.
+        The network computed 10 states, not 15.  (Whether that is faster is another
+        matter: packing itself takes time.)"""
     )
-    print("packing itself takes time.)")
 
 
 # --- 4.8 how far back does the network remember? --------------------------------------
 #
-# Back to the table of 4.1: trained on 12 steps, the network is worse at 24.  Where are
-# its mistakes?  The answer is settled when the second of A and B has been read; from
-# there on it must be kept.  In training at most T - 2 letters follow.  So sort the long
-# sequences by how many letters stand behind the second of A and B.
+# Back to the table of 4.1.  Trained on 12 steps, the network can be asked about 24, and
+# makes mistakes there.  Where are they?  The answer is settled when the second of A and
+# B has been read; from there on it must be kept.  In training at most T - 2 letters
+# follow.  So sort the long sequences by how many letters stand behind the second of A
+# and B.
 
 
 def letters_behind(word):
@@ -1467,10 +1470,10 @@ def print_by_distance(model, args):
     both = {"rnn": model, "by hand": classifier_by_hand().to(args.device)}
     numbers = right_and_wrong(model, examples)
     print_answers(f"Some sequences of {2 * length} letters:", examples, both, numbers)
-    print(
-        f"All {len(examples.words)} of them, by how many letters stand behind", end=" "
+    say(
+        f"""All {len(examples.words)} of them, by how many letters stand behind the
+        second of A and B (in training at most {length - 2}):"""
     )
-    print(f"the second of A and B\n(in training at most {length - 2}):")
     print("  letters behind   sequences   accuracy of rnn")
     scores = score_by_distance(model, examples, length)
     for fewest, most, count, share in scores:
@@ -1553,7 +1556,8 @@ def trace_and_gradient(model, examples):
     loss.backward()
     # Twins stand side by side: 0 and 1, 2 and 3, ...
     apart = (states[0::2] - states[1::2]).abs().amax(dim=2)  # (N / 2, T)
-    gradient = x.grad.norm(dim=2)  # (N, T): the length over F features
+    # Of each step's F numbers the length: the root of the sum of their squares.
+    gradient = x.grad.norm(dim=2)  # (N, T)
     return apart.mean(dim=0).detach(), gradient.mean(dim=0)
 
 
@@ -1563,9 +1567,7 @@ def print_vanishing(examples, seed):
     apart, gradient = trace_and_gradient(RNNClassifier(), examples)  # (100,), (100,)
     gradient = gradient / gradient[-1]  # as multiples of the last step's
     last = examples.x.shape[1]
-    print(
-        f"\nAn untrained network, H = {HIDDEN}, twins of 12 letters and {WAIT} fillers:"
-    )
+    print(f"\nAn untrained network; twins of 12 letters and {WAIT} fillers:")
     print("          how far the states    how large the gradient is at")
     print("  step    of twins differ       that step (last step: 1)")
     for step in (12, 20, 30, 50, last):
@@ -1604,12 +1606,12 @@ def train_waiting(args, pairs):
         """Seeds 0 to 4 had 0.5000, recorded, after 12 epochs as well, and seed 0 after
         60."""
     )
-    print("Reading it: weights that remember exist.  Training has to find them, and")
-    print(
-        "where the gradient has vanished, nothing tells it where they are.  Lesson 04"
+    say(
+        """Reading it: weights that remember exist.  Training has to find them, and
+        where the gradient has vanished, nothing tells it where they are.  Lesson 04
+        follows the gradient back step by step; lesson 05 builds a cell that it can pass
+        through."""
     )
-    print("follows the gradient back step by step; lesson 05 builds a cell that it can")
-    print("pass through.")
     return trained
 
 
@@ -1640,13 +1642,13 @@ def answer_the_title(table, sentences, of_few, few_sentence, waiting, args):
     print(f"  - Adding up loses the order: {of_sum:.4f} right, and guessing is 0.5.")
     print(f"    {sentences[0]}.")
     print(
-        f"  - One linear layer can know it: {of_linear:.4f}, the network {of_rnn:.4f}."
+        f"  - One linear layer can know it: {of_linear:.4f}; the network {of_rnn:.4f}"
     )
     print(f"    {sentences[1]}.")
     print(
-        f"    But it is built for {length} steps and no others, its weights grow with the"
+        f"    But it is built for {length} steps and no others, its weights grow with"
     )
-    print("    length, and it learns each place by itself.")
+    print("    the length, and it learns each place by itself.")
     print(f"    From {FEW} examples it has {of_few['linear']:.4f}, the network", end="")
     print(f" {of_few['rnn']:.4f}.")
     print(f"    {few_sentence}.")
@@ -1656,10 +1658,8 @@ def answer_the_title(table, sentences, of_few, few_sentence, waiting, args):
     print("learn to remember over any number:")
     print(f"    {longest} steps, twice those of its training   {at_longest:.4f} right")
     print(f"    trained with {WAIT} fillers behind the letters   {waiting:.4f} right")
-    print(
-        "Where to go on: here a sequence gets one answer, as in lessons 04 to 06.  In"
-    )
-    print("07 each step gets one; in 08 to 10 a new sequence is written.")
+    print("Where to go on: here a sequence gets one answer, as in lessons 04 to 06.")
+    print("In 07 each step gets one; in 08 to 10 a new sequence is written.")
 
 
 # --- answers to "Try this" ------------------------------------------------------------
