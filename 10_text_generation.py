@@ -7,23 +7,25 @@ Nobody tells it what a word is, or a verse, or a king.
 
 What you will learn
     - what a language model is, and how it writes, one token after the other
-    - how to score one: nats, bits, perplexity
-    - how one long text becomes batches: streams, a carried state, and why the gradient
-      is cut between two batches (truncated back-propagation through time)
-    - how the next token is drawn: temperature, top-k, top-p, greedy
+    - how surprised it is by a text that it has not seen: nats, bits, perplexity
+    - how one long text becomes batches: streams, windows, a carried state, and why the
+      gradient is cut between two windows (truncated back-propagation through time)
     - n-gram models, the rival that a sceptic asks for, from counting pairs upwards
+    - how the next token is drawn (sampling): temperature, top-k, top-p, greedy; and
+      which of them comes nearest to what the author wrote
     - how to ask whether a text is good, and whether it is only copied
-    - minGRU, a recurrent network without a loop, and where research went from here
+    - an outlook: minGRU, a recurrent network without a loop, and where research went
 
-You need lessons 04 (softmax, cross-entropy, `fit`), 05 and 06 (LSTM, GRU) and 08
-(teacher forcing).
+You need lessons 02 (vocabulary), 04 (softmax, cross-entropy, `fit`), 05 and 06 (LSTM,
+GRU) and 08 (teacher forcing); for the outlook also byte-pair encoding (02) and attention
+(09).
 
 Run it
     python 10_text_generation.py
-    python 10_text_generation.py --input my_text.txt
-    python 10_text_generation.py --level word
-    python 10_text_generation.py --cell mingru
-    python 10_text_generation.py --epochs 50
+    python 10_text_generation.py --quick               less text, 2 epochs: seconds
+    python 10_text_generation.py --input my_text.txt   learns to write like you
+    python 10_text_generation.py --level word          a token is a word, not a character
+    python 10_text_generation.py --cell mingru         the network of the outlook
 
 You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle cores,
 27 on one thread of a busy machine)
@@ -31,8 +33,8 @@ You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle c
       lstm (this lesson)      1.4321          2.0661       4.1875
       lstm, reset every 256   1.4638          2.1118       4.3224
       blind guessing          4.1897          6.0444      66.0000
-      bigram, + 1             2.4820          3.5807      11.9646
-      1-gram                  3.3473          4.8291      28.4261
+      2-gram, + 1             2.4820          3.5807      11.9646
+      7-gram, + 1             3.0388          4.3841      20.8799
       2-gram                  2.4835          3.5830      11.9835
       3-gram                  2.0381          2.9404       7.6762
       5-gram                  1.5612          2.2523       4.7644
@@ -40,21 +42,23 @@ You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle c
     The lower, the better.  Nats: how surprising, on average, was each character that
     really came next (section 2).  "reset every 256": the network forgets every 256
     characters, which costs it 0.032 nats.  Blind guessing: each of the 66 tokens is as
-    likely as any other.  All others count, in the training text, what followed the last
-    n - 1 characters (section 4).  The network is less surprised than all of them.
+    likely as any other.  The n-grams count, in the training text, what followed the last
+    n - 1 characters; "+ 1" is the simplest way to treat what was never seen, the others
+    have a better one (section 4).  The network is less surprised than all of them.
 
-    Is 1.43 good?  nanoGPT, a small Transformer (attention alone, lesson 09) with about
-    twelve times as many weights, reports 1.4697 on this split; it sees 256 characters at
-    most, so "reset every 256" is the fair row beside it.  People who guessed English
-    letter by letter came to between 0.6 and 1.3 bits (Shannon, 1951; other texts, and
-    27 letters only).
+    Is 1.43 nats good?  nanoGPT, a small Transformer (attention alone, lesson 09) with
+    about twelve times as many weights, reports 1.4697 nats on this split; it sees 256
+    characters at most, so "reset every 256" is the fair row beside it.  People who
+    guessed English letter by letter came to between 0.6 and 1.3 bits, where this network
+    has 2.07 (Shannon, 1951; other texts, and 27 letters only).
 
     --level word: perplexity 49.7 a word; that of the 4-gram is 67.9.  Do not compare
     them with those above: a word is several characters.
 
 Try this  (guess first, then run).  The first three need no new training: run once with
 --save-model, then add --eval-only
-    --temperature 0             why does greedy writing go in circles?
+    --temperature 0             what does a line look like that always takes the
+                                likeliest character, and why?
     --temperature 1.5           and what goes wrong here?  Does --top-p 0.9 mend it?
     --prompt "ROMEO:"           does the first word decide who speaks?
 These train anew:
@@ -63,6 +67,7 @@ These train anew:
     --cell rnn                  how much of the gain is the LSTM's memory?  This has a
                                 quarter of its weights; with --hidden-size 518 as many
     --dataset code              how much of the Python that it writes can be parsed?
+    --epochs 50                 does val_loss fall on, or does it turn?
 """
 
 # Sizes
@@ -76,6 +81,7 @@ import math
 import re
 import sys
 import sysconfig
+import textwrap
 import time
 import warnings
 from argparse import Namespace
@@ -90,6 +96,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import rnn_utils as utils
+
+
+def say(text):
+    """Print a paragraph, its lines broken at 80 signs."""
+    text = " ".join(text.split())
+    print(textwrap.fill(text, 80, fix_sentence_endings=True))
+
 
 # ====================================================================================
 # 1. Data
@@ -125,6 +138,7 @@ class Streams:
         usable = len(ids) - 1  # the last token is only a target
         if random_start:
             usable -= steps - 1  # room to begin up to T - 1 tokens later
+        # A short text makes fewer streams, so that each is at least one window long.
         self.streams = max(1, min(streams, usable // steps))
         self.width = usable // self.streams  # tokens of one stream
 
@@ -141,6 +155,8 @@ class Streams:
         if self.random_start:
             start = int(torch.randint(self.steps, ()))
         stop = start + self.streams * self.width
+        # `view` lays the text out in rows: the first `width` tokens are row 1, the next
+        # `width` row 2, and so on.  Each row is a stream.
         inputs = self.ids[start:stop].view(self.streams, self.width)  # (B, width)
         targets = self.ids[start + 1 : stop + 1].view(self.streams, self.width)
         for k in range(len(self)):
@@ -166,8 +182,10 @@ def show_streams():
             given = "".join(letters[i] for i in batch["input"][row])
             wanted = "".join(letters[i] for i in batch["target"][row])
             print(f"    stream {row + 1}   input {given}   target {wanted}")
-    print("Reading it: each target is the letter that follows its input.  Stream 1")
-    print("goes on from abc to def, so its state after c is the state before d.")
+    say(
+        "Reading it: each target is the letter that follows its input.  Stream 1 goes "
+        "on from abc to def, so its state after c is the state before d."
+    )
 
 
 # --- From the file to these ids ---------------------------------------------------------
@@ -204,7 +222,7 @@ def split(text):
     """First 90 % to train, last 10 % held out: what everyone does with this corpus.
 
     There is no third part.  Choosing the best epoch on the held-out part flatters the
-    score a little; the field does it, so figures can be compared, and we say so.
+    result a little; the field does it, so figures can be compared, and we say so.
     """
     cut = int(0.9 * len(text))
     return [text[:cut], text[cut:]]
@@ -234,16 +252,24 @@ def training_streams(corpus, args):
     )
 
 
-def show_text(corpus, args):
+def show_data(corpus, args):
     """How large the text is, and its first tokens on their way to the network."""
     train, held_out = corpus.ids
     unknown = (held_out == 0).double().mean().item()
-    print(f"{corpus.source.label}: {len(train):,} tokens to train on,", end=" ")
-    print(f"{len(held_out):,} held out")
-    print("(and used to choose the best epoch, as is the custom with this corpus);")
-    print(f"{len(corpus.vocabulary):,} in the vocabulary; {unknown:.2%} unknown")
+    say(
+        f"{corpus.source.label}: {len(train):,} tokens to train on, {len(held_out):,} "
+        f"held out; {len(corpus.vocabulary):,} in the vocabulary, {unknown:.2%} of those "
+        "held out are unknown."
+    )
+    custom = ", as everyone does with this corpus"
+    if corpus.source.name != "shakespeare":
+        custom = ""
+    say(
+        f"(The best epoch is chosen on the held-out part too{custom}; that flatters the "
+        "result a little.)"
+    )
     if corpus.source.name == "code":
-        print("It is Python's own library, as it lies on this machine.")
+        print("The text is Python's own library, as it lies on this machine.")
     ids = train[:9]
     tokens = corpus.vocabulary.decode(ids.tolist())
     print("\nHow the text begins, and what the network is given and asked:")
@@ -252,9 +278,10 @@ def show_text(corpus, args):
     print(f"  input    {join(tokens[:-1], corpus.level)!r}")
     print(f"  target   {join(tokens[1:], corpus.level)!r}, the same one token later")
     streams = training_streams(corpus, args)
-    print(f"In training: {streams.streams} streams of", end=" ")
-    print(f"{streams.width:,} tokens, read {streams.steps} at a time:", end=" ")
-    print(f"{len(streams):,} windows an epoch.")
+    say(
+        f"In training: {streams.streams} streams of {streams.width:,} tokens, read "
+        f"{streams.steps} at a time: {len(streams):,} windows an epoch."
+    )
 
 
 # --- Another text: Python's own library (may be skipped) -------------------------------
@@ -312,7 +339,8 @@ def read_corpus(args):
 #
 # How good is it?  Take a text that it has not seen, and at each place the probability
 # that it gave to the token that really came next.  The mean of -log p over all places
-# is its score, the cross-entropy that training lowers (lesson 04).  It has three units:
+# is its loss there: the cross-entropy that training lowers (lesson 04).  The lower, the
+# better.  It has three units:
 #
 #   nats         the natural logarithm, as it stands
 #   bits         the logarithm to base 2: so many yes-or-no questions would have to be
@@ -324,7 +352,7 @@ def read_corpus(args):
 def show_units():
     """Five characters: p, -log p, their mean in nats, bits, and as perplexity."""
     chances = {"t": 0.2, "o": 0.5, "_": 0.8, "b": 0.1, "e": 0.5}
-    print("\nScoring to_be, with made-up probabilities (_ is a space):")
+    print("\nHow surprising is to_be?  With made-up probabilities (_ is a space):")
     product = 1.0
     total = 0.0
     for character, p in chances.items():
@@ -336,8 +364,10 @@ def show_units():
     print(f"  sum {total:.3f}, divided by 5: {nats:.3f} nats a character")
     print(f"  in bits: {nats:.3f} / log 2 = {nats / math.log(2):.3f}")
     print(f"  perplexity: e^{nats:.3f} = {math.exp(nats):.2f}")
-    print("Reading it: b alone makes 2.303 of the 5.521.  A score is lost at the few")
-    print("places where the model is surprised.  A guess with p = 1 is free, if right.")
+    say(
+        "Reading it: b alone makes 2.303 of the 5.521, since the model was surprised "
+        "there.  A token that is foreseen with p = 1 adds nothing."
+    )
 
 
 # --- The network -------------------------------------------------------------------------
@@ -345,21 +375,25 @@ def show_units():
 #     id --> embedding --> LSTM, two layers --> a score for each of the V tokens
 #                             |    ^
 #                             +----+  state, carried on from token to token
+#
+# A score is a number of any size: the higher, the likelier the token (lesson 04; other
+# texts say logit).  Softmax makes probabilities of them.
 
 
 class NextToken(nn.Module):
     """Embedding, recurrent layers, a score for every token that could come next.
 
-    tied, for words: V x H weights of output would be more than those of the recurrent
-    layers.  So the state is squeezed to E numbers and compared with the embedding of
-    each word, by the same weights (Press and Wolf, 2017): half the cost, and half as
-    much to learn.
+    tied, for words: with V = 5,000 and H = 256, an output layer has V x H = 1.28 million
+    weights, more than both LSTM layers (0.92 million).  So the state is squeezed to
+    E = 128 numbers (0.03 million weights), and these are compared with the embedding of
+    each word.  The embedding, V x E = 0.64 million weights, is there anyway: one set of
+    weights for both, "tied" (Press and Wolf, 2017).
     """
 
     def __init__(self, tokens, embedding, cell, hidden, layers, dropout, tied):
         super().__init__()
         self.embed = nn.Embedding(tokens, embedding)
-        # CELLS: nn.RNN, nn.LSTM, nn.GRU, or the MinGRU at the end of section 4.
+        # CELLS: nn.RNN, nn.LSTM, nn.GRU, or the MinGRU of the outlook.
         self.rnn = CELLS[cell](
             embedding,
             hidden,
@@ -371,8 +405,8 @@ class NextToken(nn.Module):
         self.squeeze = nn.Linear(hidden, embedding) if tied else nn.Identity()
         self.output = nn.Linear(embedding if tied else hidden, tokens)
         if tied:
-            # The same weights now make the scores: nn.Embedding's own start, numbers
-            # around 1, would make those too large.
+            # The same weights now make the scores.  nn.Embedding begins with numbers of
+            # about the size of 1: the scores would be far too large.
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
             self.output.weight = self.embed.weight
 
@@ -395,11 +429,13 @@ class NextToken(nn.Module):
 #                            ^                                             |
 #                            +---------------- read it <-------------------+
 #
-# Draw means: a die with V sides is thrown, and the sides have the probabilities that the
-# network gave.  The likeliest token comes most often, but not always.
+# Draw, or sample, means: a die with V sides is thrown, and the sides have the
+# probabilities that the network gave.  The likeliest token comes most often, but not
+# always.
 #
 # In training the network always reads the true text: that is teacher forcing, as in
-# lesson 08.  Here it reads its own, and its mistakes with it.
+# lesson 08.  Here it reads what it wrote, and its mistakes with it.  It was never taught
+# what to do after a mistake; that is called exposure bias.
 
 
 @torch.no_grad()
@@ -427,20 +463,63 @@ def generate(
         p = next_distribution(last, temperature, top_k, top_p)  # (V,)
         if seen is not None:
             seen.append(p)
-        # Throw the die.
+        # Throw the die.  (Section 4 shows such a throw.)
         token = torch.multinomial(p, 1, generator=die)  # (1,)
         # Write the token down.
         ids.append(token.item())
         # Read it.  The state knows all that was read before: nothing is read twice.
+        # (The last token is read too, for nothing; so the loop stays plain.)
         scores, state = model(token.to(device).unsqueeze(0), state)  # (1, 1, V)
     return ids
 
 
-def beginning(corpus, args):
-    """What a text begins with: --prompt; code, without one, with a function."""
-    if not args.prompt and corpus.source.name == "code":
-        return "def "
-    return args.prompt
+# Now look at it, before any training.  What does the network expect, and what is drawn?
+
+LINE = {"char": 70, "word": 14}  # tokens that fill a line
+
+
+def show_steps(model, corpus, args, steps):
+    """Steps of `generate`: what is read, what is likely next, what is drawn.
+
+    Returns (token drawn, what was read before, its probability) of the unlikeliest draw.
+    """
+    start = prompt_ids(corpus, args.prompt)
+    seen = []
+    ids = generate(model, start, steps, args.seed, seen=seen)
+    read = join(corpus.vocabulary.decode(start.tolist()), corpus.level)
+    width = 6 if corpus.level == "char" else 13
+    draws = []
+    for token, p in zip(ids, seen, strict=True):
+        chances = []
+        for i in p.topk(min(3, len(p) - 1)).indices.tolist():
+            name = repr(corpus.vocabulary.tokens[i])
+            chances.append(f"{name:>{width}} {p[i]:.3f}")
+        drawn = corpus.vocabulary.tokens[token]
+        print(f"  read {read!r:<{width}} likeliest {' '.join(chances)}", end="   ")
+        print(f"drawn {drawn!r} {p[token]:.3f}")
+        draws.append((drawn, read, p[token].item()))
+        read = drawn
+    return min(draws, key=lambda draw: draw[2])
+
+
+def show_untrained(model, corpus, args):
+    """What the network writes before it has learnt, and its loss: blind guessing."""
+    print("\nWriting before any training: what may come next, with its probability")
+    show_steps(model, corpus, args, steps=2)
+    line = write(model, corpus, args, LINE[corpus.level])
+    print(f"  and a line: {as_text(corpus, line, args.prompt)!r}")
+    tokens = len(corpus.vocabulary)
+    nats = mean_nats(model, corpus.ids[1][:2000])
+    say(
+        "Reading it: to this network all tokens are about equally likely, as to one who "
+        f"guesses blindly: 1 in {tokens:,} is {1 / tokens:.4f}.  Blind guessing costs "
+        f"log {tokens:,} = {math.log(tokens):.2f} nats whatever comes; this network "
+        f"{nats:.2f}.  (So check any new network: a first loss far above log V is a "
+        "mistake.)"
+    )
+
+
+# --- Helpers (may be skipped) ------------------------------------------------------------
 
 
 def prompt_ids(corpus, prompt):
@@ -451,60 +530,21 @@ def prompt_ids(corpus, prompt):
     return torch.tensor(ids)
 
 
-def write_ids(model, corpus, args, length, **changes):
-    """`length` ids after the beginning, drawn as the flags say, but for `changes`."""
-    knobs = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
-    start = prompt_ids(corpus, beginning(corpus, args))
-    return generate(model, start, length, args.seed, **{**knobs, **changes})
-
-
-def as_text(corpus, args, ids):
-    """Written ids as text, the beginning before them."""
-    start = tokenize(beginning(corpus, args), corpus.level)
-    return join(start + corpus.vocabulary.decode(ids), corpus.level)
-
-
 def write(model, corpus, args, length, **changes):
-    """Text of `length` tokens: the beginning, and what follows it."""
-    return as_text(corpus, args, write_ids(model, corpus, args, length, **changes))
+    """`length` ids after --prompt, drawn as the flags say, but for `changes`.
+
+    The die is that of --seed, each time anew: two texts may begin alike.
+    """
+    knobs = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
+    knobs.update(changes)
+    start = prompt_ids(corpus, args.prompt)
+    return generate(model, start, length, args.seed, **knobs)
 
 
-LINE = {"char": 70, "word": 14}  # tokens that fill a line
-
-
-def show_writing(model, corpus, args, when):
-    """Six steps of `generate`: what is read, what is likely next, what is drawn."""
-    start = prompt_ids(corpus, beginning(corpus, args))
-    seen = []
-    ids = generate(model, start, 6, args.seed, seen=seen)
-    print(f"\nSix steps of writing, {when} (what may come next, with its probability):")
-    read = join(corpus.vocabulary.decode(start.tolist()), corpus.level)
-    width = 6 if corpus.level == "char" else 13
-    for token, p in zip(ids, seen, strict=True):
-        chances = []
-        for i in p.topk(min(3, len(p) - 1)).indices.tolist():
-            name = repr(corpus.vocabulary.tokens[i])
-            chances.append(f"{name:>{width}} {p[i]:.3f}")
-        drawn = corpus.vocabulary.tokens[token]
-        print(f"  read {read!r:<{width}} likeliest {' '.join(chances)}", end="   ")
-        print(f"drawn {drawn!r} {p[token]:.3f}")
-        read = drawn
-    highest = [p.max().item() for p in seen]
-    print(f"  The likeliest token has from {min(highest):.3f} to {max(highest):.3f}.")
-
-
-def show_untrained(model, corpus, args):
-    """What the network writes before it has learnt, and its score: blind guessing."""
-    show_writing(model, corpus, args, "before any training")
-    print(f"  and a line: {write(model, corpus, args, LINE[corpus.level])!r}")
-    tokens = len(corpus.vocabulary)
-    nats = score(model, corpus.ids[1][:2000])
-    print("Reading it: to this network all tokens are about equally likely, as to one")
-    print(f"who guesses blindly: 1 in {tokens:,} is {1 / tokens:.4f}.", end="  ")
-    print(f"Blind guessing costs log {tokens:,}")
-    print(f"= {math.log(tokens):.2f} nats whatever comes; this network", end=" ")
-    print(f"{nats:.2f}.  (So check any new network:")
-    print("a first loss far above log V is a mistake.)")
+def as_text(corpus, ids, prompt=""):
+    """Ids as text, after the beginning `prompt`."""
+    tokens = tokenize(prompt, corpus.level) + corpus.vocabulary.decode(ids)
+    return join(tokens, corpus.level)
 
 
 # ====================================================================================
@@ -532,6 +572,15 @@ def show_untrained(model, corpus, args):
 # steps.  It learns to keep things for up to T.  A state that keeps well for 64 steps
 # often keeps well for more, so a longer memory may come for nothing; section 4 measures
 # how much of one there is.
+#
+# How much does a short reach cost?  Measured on Shakespeare, one layer of 128 units, one
+# epoch, seed 0:
+#
+#     T = 64                                                              1.8927 nats
+#     T = 4, as many updates (one for 16 windows: --accumulate 16)        1.8624 nats
+#
+# So early, nothing is lost at all: what is learned first stands within four characters,
+# and the carried state tells of the rest.  In a longer training it may be different.
 
 
 def detach(state):
@@ -541,25 +590,27 @@ def detach(state):
     return state.detach()
 
 
-def make_measure():
-    """The function `measure` for `fit`, which remembers the state between two calls.
+class Measure:
+    """What `fit` calls for each batch; it remembers the state from call to call.
 
     One is made for each training run.  Training and validation do not mix: each pass
     begins with a batch that is marked `first`, and then what is carried is dropped.
     """
-    carried = {}
 
-    def measure(model, batch):
-        state = None if batch["first"] else carried["state"]
-        scores, state = model(batch["input"], state)  # (B, T, V)
-        carried["state"] = detach(state)
-        # As 32-bit numbers: those of --precision bf16 are too coarse for a loss.
-        scores = scores.flatten(0, 1).float()  # (B * T, V)
+    def __init__(self):
+        self.state = None
+
+    def __call__(self, model, batch):
+        """The loss of each token of the batch: {"loss": (B * T,)}."""
+        if batch["first"]:
+            self.state = None
+        scores, state = model(batch["input"], self.state)  # (B, T, V)
+        self.state = detach(state)
+        scores = scores.flatten(0, 1)  # (B * T, V)
+        scores = scores.float()  # --precision bf16 is too coarse for a loss
         target = batch["target"].flatten()  # (B * T,)
         # Not the mean yet: `fit` wants one loss for each token.
-        return {"loss": F.cross_entropy(scores, target, reduction="none")}  # (B * T,)
-
-    return measure
+        return {"loss": F.cross_entropy(scores, target, reduction="none")}
 
 
 # What `fit` makes of this, written out once: it is the loop of lesson 04, and new are
@@ -568,6 +619,7 @@ def make_measure():
 
 def train_by_hand(model, train, args):
     """One epoch of truncated back-propagation through time, in the open."""
+    # AdamW: Adam with weight decay, which is what fit takes for --optimizer adam.
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=args.lr, weight_decay=args.weight_decay
     )
@@ -592,56 +644,27 @@ def train_by_hand(model, train, args):
         state = detach(state)
 
 
-def small_model(tokens):
-    """A small network for the examples, the same each time."""
-    utils.set_seed(10)
-    return NextToken(
-        tokens,
-        embedding=8,
-        cell="lstm",
-        hidden=16,
-        layers=1,
-        dropout=0.0,
-        tied=False,
-    )
-
-
-def small_text():
-    """A small text for the examples, this file's docstring: (its ids, V)."""
-    vocabulary = utils.Vocabulary.build([__doc__], (utils.UNK,))
-    return torch.tensor(vocabulary.encode(__doc__)), len(vocabulary)
-
-
 def show_truncated_steps():
     """One epoch in the open and one by utils.fit, from the same start."""
     ids, tokens = small_text()
     train = Streams(ids, streams=8, steps=16, random_start=True)
-    # Settings of their own, whatever flags are given: this is a side experiment.
-    settings = Namespace(
-        seed=0,
-        epochs=1,
-        lr=0.006,
-        weight_decay=0.01,
-        clip=1.0,
-        accumulate=1,
-        optimizer="adam",
-        precision="fp32",
-        patience=0,
-        device="cpu",
-        resume=False,
-        out_dir="",
-    )
+    settings = small_settings()
     ours = small_model(tokens)
     theirs = small_model(tokens)
-    before = score(ours, ids)
+    before = mean_nats(ours, ids)
     train_by_hand(ours, train, settings)
-    utils.fit(theirs, make_measure(), train, train, settings)
+    # fit also wants a text to validate on; it is not needed here, so the same again.
+    # It prints no lines: that it does when it is told how to save the network.
+    utils.fit(theirs, Measure(), train, train, settings)
     gaps = []
     for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         gaps.append((weight - other).abs().max().item())
-    print("\nTraining in the open: a small network reads this lesson's docstring once,")
-    print(f"{len(train)} windows, T = {train.steps}.  Its score there:", end=" ")
-    print(f"{before:.2f} nats before, {score(ours, ids):.2f} after.")
+    print()
+    say(
+        "Training in the open: a small network reads this lesson's docstring once, "
+        f"{len(train)} windows, T = {train.steps}.  Its loss there: {before:.2f} nats "
+        f"before, {mean_nats(ours, ids):.2f} after."
+    )
     print(f"The same by utils.fit: the weights are {max(gaps):.0e} apart.")
 
 
@@ -672,10 +695,12 @@ def show_without_detach():
     steps_without_detach(retain_graph=False)
     print("PyTorch's message goes on to advise retain_graph=True.  With that:")
     steps_without_detach(retain_graph=True)
-    print("Reading it: the second backward wants to go on into the first window.  What")
-    print("that window computed on its way has been thrown away by its own backward.")
-    print("Kept, it is of no use: the weights that made it have changed since then.")
-    print("The cure is detach.")
+    say(
+        "Reading it: the second backward wants to go on into the first window.  What "
+        "that window computed on its way has been thrown away by its own backward.  "
+        "Kept, it is of no use: the weights that made it have changed since then.  The "
+        "cure is detach."
+    )
 
 
 def new_model(config, args):
@@ -692,178 +717,82 @@ def train_model(model, config, corpus, args, feeds):
 
     def write_a_line(record):
         if record["epoch"] in {1, 2, 4, 8, 16, 32, args.epochs}:
-            print(f"    {write(model, corpus, args, LINE[corpus.level])!r}")
+            line = write(model, corpus, args, LINE[corpus.level])
+            print(f"    {as_text(corpus, line, args.prompt)!r}")
 
     print(f"\nTraining on {corpus.source.label}: one line an epoch, and what it writes")
     records = utils.fit(
-        model,
-        make_measure(),
-        train,
-        val,
-        args,
-        config,
-        feeds,
-        after_epoch=write_a_line,
+        model, Measure(), train, val, args, config, feeds, after_epoch=write_a_line
     )
+    if records and records[-1]["loss"] > records[-1]["val_loss"]:
+        say(
+            "(Why is loss higher than val_loss?  It is taken with dropout, and on the "
+            "way, while the network is still learning.)"
+        )
     panels = {"nats": ["loss", "val_loss"]}
     panels["length of the gradient"] = ["grad_norm", "max_grad_norm"]
     title = f"Training, {corpus.source.label}, {args.cell}"
     utils.plot_records(args, "training", title, {args.cell: records}, panels)
-    if records and not args.no_plots:
-        print("  (Look where val_loss stops falling while loss falls on: from there it")
-        print("  learns its text by heart.)")
+    if len(records) > 1 and not args.no_plots:
+        say(
+            "(Where val_loss stops falling while loss falls on, the network begins to "
+            "learn its text by heart.  Is there such a place?)"
+        )
     return records
+
+
+# --- Helpers: small things for the examples (may be skipped) -----------------------------
+
+
+def small_model(tokens):
+    """A small network for the examples, the same each time."""
+    utils.set_seed(10)
+    return NextToken(
+        tokens,
+        embedding=8,
+        cell="lstm",
+        hidden=16,
+        layers=1,
+        dropout=0.0,
+        tied=False,
+    )
+
+
+def small_text():
+    """A small text for the examples, this file's docstring: (its ids, V)."""
+    vocabulary = utils.Vocabulary.build([__doc__], (utils.UNK,))
+    return torch.tensor(vocabulary.encode(__doc__)), len(vocabulary)
+
+
+def small_settings():
+    """Flags of their own for the examples, whatever the reader has given."""
+    return Namespace(
+        seed=0,
+        epochs=1,
+        lr=0.006,
+        weight_decay=0.01,
+        clip=1.0,
+        accumulate=1,
+        optimizer="adam",
+        precision="fp32",
+        patience=0,
+        device="cpu",
+        resume=False,
+        out_dir="",
+    )
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-# --- Writing: how the next token is drawn ------------------------------------------------
+# Can it write?  First the question that has a number for an answer: how surprised is it
+# by text that it has not seen, and is that less than a rival's surprise?  Then the one
+# that has none: is what it writes any good?
 #
-# `generate` draws from the probabilities that softmax makes of the scores.  Three knobs
-# may change them before:
+# --- How surprised is it? ----------------------------------------------------------------
 #
-#   temperature   the scores are divided by it.  Below 1, likely tokens become likelier;
-#                 at 0, only the likeliest is left (greedy); above 1, all become alike
-#   top-k         only the k likeliest may be drawn
-#   top-p         only the likeliest may be drawn, as few as reach the probability p
-#                 together: many where the network is unsure, few where it is sure
-#                 (Holtzman et al., 2020)
-#
-# They may be combined, and act in this order.
-#
-# Why not always draw at temperature 1, from what the network says?  Because it gives a
-# little too much to the many unlikely tokens.  Sooner or later one of them is drawn.
-# Then the network reads an odd text, of a kind that it was never taught, and one odd
-# word leads to the next.
-#
-# Why not always take the likeliest?  Because then nothing random is left.  Once the
-# state comes back near to where it was before, the same tokens follow, the state comes
-# back again, and each repetition makes the next one more likely: a circle.
-#
-# Between the two lies a compromise.  No score tells the best; 0.8, the default here, was
-# chosen by eye.
-
-
-def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
-    """Scores (V,) -> the probabilities (V,) that the next token is drawn from.
-
-    temperature 0 is greedy; top_k 0 and top_p 1 keep all.
-    """
-    if temperature == 0:
-        return F.one_hot(scores.argmax(), len(scores)).to(scores.dtype)
-    # The largest score becomes 0 first, else a small temperature could overflow.
-    p = ((scores - scores.max()) / temperature).softmax(0)  # (V,)
-    # Sort, the likeliest first; `order` tells which token each was.
-    p, order = p.sort(descending=True, stable=True)
-    # Top-k: nothing for those after the first k; the others share what is free.
-    if top_k:
-        p[top_k:] = 0
-        p = p / p.sum()
-    # Top-p: what is the probability of all that are likelier?  Below top_p: keep.
-    likelier = p.cumsum(0) - p
-    keep = likelier < top_p
-    keep[0] = True  # the likeliest stays, even if top_p rounds to 0
-    p = torch.where(keep, p, 0.0)
-    p = p / p.sum()
-    # Undo the sort: put each probability back to the place of its token.
-    return torch.zeros_like(p).scatter(0, order, p)
-
-
-def show_drawing():
-    """Temperature, top-k and top-p on four probabilities, every number in between."""
-    tokens = ["c", "a", "d", "b"]
-    p = torch.tensor([0.15, 0.5, 0.1, 0.25])
-    scores = p.log()  # scores of which softmax makes just these
-
-    def show(name, values, names=tokens):
-        cells = []
-        for token, value in zip(names, values.tolist(), strict=True):
-            cells.append(f"{token} {value:.3f}")
-        print(f"  {name:<20} {'   '.join(cells)}")
-
-    print("\nDrawing: four tokens and their probabilities")
-    show("as they are", p)
-    show("temperature 0.5", next_distribution(scores, temperature=0.5))
-    print("    log p / 0.5 = 2 log p: each p is squared, then divided by their sum")
-    show("  squared", p**2)
-    show("temperature 2", next_distribution(scores, temperature=2.0))
-    ordered, order = p.sort(descending=True)
-    names = [tokens[i] for i in order]
-    show("sorted", ordered, names)
-    show("all likelier ones", ordered.cumsum(0) - ordered, names)
-    show("top-k 2", next_distribution(scores, top_k=2))
-    print("    a and b are kept: 0.5 / 0.75 and 0.25 / 0.75")
-    show("top-p 0.8", next_distribution(scores, top_p=0.8))
-    print("    kept are those whose likelier ones sum to less than 0.8: a, b and c")
-    print("    (each back in the place of its token: the sort is undone)")
-
-
-# The same network, drawn from in five ways, from daring to dull.
-WAYS = {
-    "temperature 1": {"temperature": 1.0},
-    "top-k 5": {"temperature": 1.0, "top_k": 5},
-    "top-p 0.8": {"temperature": 1.0, "top_p": 0.8},
-    "temperature 0.5": {"temperature": 0.5},
-    "greedy": {"temperature": 0.0},
-}
-
-
-def circle_of(text):
-    """The shortest piece that stands twice in a row at the end of a text, or ""."""
-    for length in range(1, len(text) // 2 + 1):
-        if text[-length:] == text[-2 * length : -length]:
-            return text[-length:]
-    return ""
-
-
-def show_ways(model, corpus, args):
-    """A line of text in each way to draw, and the probabilities as a picture."""
-    print("\nThe same network, drawn from in five ways, roughly from daring to dull:")
-    for name, way in WAYS.items():
-        knobs = {"top_k": 0, "top_p": 1.0, **way}
-        # Greedy writing is given more room, to see whether it comes round.
-        lines = 3 if name == "greedy" else 1
-        text = write(model, corpus, args, lines * LINE[corpus.level], **knobs)
-        print(f"  {name:<16}{text!r}")
-    circle = circle_of(text)
-    print("Reading it: the greedy line", end=" ")
-    if circle:
-        print(f"goes in circles; each round is {circle!r}")
-    else:
-        print("has not ended in an exact circle, in this many tokens.")
-    if not args.no_plots:
-        draw_ways(model, corpus, args)
-
-
-def draw_ways(model, corpus, args):
-    """The picture: one distribution under each way to draw."""
-    begin = beginning(corpus, args)
-    ids = prompt_ids(corpus, begin).to(args.device)  # (T,)
-    with torch.no_grad():
-        scores, _ = model(ids.unsqueeze(0))  # (1, T, V)
-    scores = scores[0, -1].float().cpu()  # (V,)
-    top = scores.topk(min(14, len(scores))).indices
-    names = [repr(token) for token in corpus.vocabulary.decode(top.tolist())]
-    figure, panels = utils.pyplot().subplots(
-        1, len(WAYS), figsize=(13, 3.8), sharey=True
-    )
-    for axes, (name, way) in zip(panels, WAYS.items(), strict=True):
-        axes.barh(range(len(top)), next_distribution(scores, **way)[top])
-        axes.set(title=name, xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
-    panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
-    panels[0].set(ylabel="next token", ylim=(len(top) - 0.4, -0.6))
-    after = f"after {begin!r}" if begin else "at a line's start"
-    title = f"{corpus.source.label}: next token {after}"
-    figure.suptitle(title, y=1.02, **utils.PLAIN)
-    utils.save_picture(figure, args, "next_token")
-    print("  (Look from panel to panel: which tokens lose everything, who gets it?)")
-
-
-# --- The score ---------------------------------------------------------------------------
-#
-# On the part that training never saw, in one go: the state is carried from its first
+# The part that training never saw is read in one go: the state is carried from its first
 # token to its last.  And once more with the state thrown away every 256 tokens.  That is
 # the fair figure beside a model that can see 256 tokens at most, as many Transformers of
 # this size do.
@@ -887,8 +816,8 @@ def losses_of(model, ids, reset=0):
     return torch.cat(losses).cpu()
 
 
-def score(model, ids, reset=0):
-    """Mean nats of ids[1:]."""
+def mean_nats(model, ids, reset=0):
+    """The mean loss of ids[1:], in nats."""
     return losses_of(model, ids, reset).mean().item()
 
 
@@ -901,80 +830,67 @@ def units(nats, level):
     return found
 
 
-# What does forgetting cost, and where?  Take the tokens by their place after a reset.
-# The first ones are a cold start: the network does not know where in the text it is.
-# Places beyond T tell of memory: there, both have read more than T tokens, and one has
-# read all that came before as well.
-
-
-def show_memory(carried, reset, args):
-    """carried, reset (N - 1,): -log p of each token, by its place after a reset."""
-    place = torch.arange(len(carried)) % 256 + 1
-    rows = {}
-    for first, last in ((1, 4), (5, 16), (17, 64), (65, 256)):
-        here = (place >= first) & (place <= last)
-        if here.any():
-            row = {"reset": reset[here].mean().item()}
-            row["carried"] = carried[here].mean().item()
-            row["saved"] = row["reset"] - row["carried"]
-            rows[f"{first} to {last}"] = row
-    utils.print_table("Nats by place after a reset:", rows, corner="place")
-    late = place > args.sequence_length
-    if args.eval_only or not late.any():
-        return
-    steps = args.sequence_length
-    saved = (reset - carried)[late].mean().item()
-    print(f"Reading it: beyond place {steps}, carrying saves {saved:.4f} nats.")
-    if saved > 0.0005:
-        print(f"What is saved there was read more than {steps} tokens before, farther")
-        print("back than any gradient reached in training: nobody asked for it.")
-    else:
-        print(f"So nothing that it read more than {steps} tokens before helps it yet.")
-
-
 # --- The rivals: counting ----------------------------------------------------------------
 #
-# A bigram model counts, for each pair of neighbours, how often the second follows the
-# first:
+# A sceptic asks: does that need a network?  One can also count.  A bigram model counts,
+# for each pair of neighbours, how often the second follows the first:
 #
 #     p("e" after "h") = (how often "he" stands in training + 1) / (how often "h" does + V)
 #
 # The + 1 is for pairs that training lacks: a probability of 0 would cost an infinite
-# surprise.
+# surprise.  Giving a little to what was never seen is called smoothing.
+#
+# An n-gram model does the same with a longer history: the last n - 1 tokens.  n is its
+# order.  A 2-gram is the bigram; a 1-gram has no history, and knows only how common each
+# token is.
+
+TOY = "aqua_equa_que"  # the text of the two examples
+TOY_LETTERS = "_aequz"  # z never comes, as <unk> never does
 
 
-def bigram_nats(train, held_out, tokens):
-    """Mean nats of held_out[1:] by a bigram model counted on train: ids (N,) each."""
-    # A pair (first, second) as one number: first * V + second.
-    pairs = torch.bincount(train[:-1] * tokens + train[1:], minlength=tokens**2)
-    counts = pairs.view(tokens, tokens).double()  # row: first, column: second
-    p = (counts + 1) / (counts.sum(1, keepdim=True) + tokens)  # each row sums to 1
-    return -p[held_out[:-1], held_out[1:]].log().mean().item()
+def show_plus_one():
+    """A bigram model of thirteen letters, by counting."""
+    counts = Counter(second for first, second in pairwise(TOY) if first == "a")
+    total = sum(counts.values())
+    size = len(TOY_LETTERS)
+    print(f"\nCounting in {TOY}: what follows a?  V = {size} letters, z among them")
+    never = 0.0
+    for letter in TOY_LETTERS:
+        n = counts[letter]
+        p = (n + 1) / (total + size)
+        print(
+            f"  a{letter}: {n} of {total}   p = ({n} + 1) / ({total} + {size}) = {p:.3f}"
+        )
+        if n == 0:
+            never += p
+    say(
+        f"Reading it: what never followed a gets {never:.3f} in all.  That is much, and "
+        "each of them gets the same, z as well."
+    )
 
 
-TOY = "hello_hello"
+def plus_one_nats(train, held_out, order, tokens):
+    """Mean nats of held_out[1:] by n-grams of this order, + 1: ids (N,) each."""
+    text = text_of_ids(train)
+    runs = Counter()  # how often each run of `order` tokens stands in training
+    histories = Counter()  # and each run of one less, with something after it
+    for i in range(len(text) - order + 1):
+        runs[text[i : i + order]] += 1
+        histories[text[i : i + order - 1]] += 1
+    asked = text_of_ids(held_out)
+    total = 0.0
+    for i in range(1, len(asked)):
+        # The first few places have a shorter history; it is in no table, so p = 1 / V.
+        history = asked[max(0, i - order + 1) : i]
+        p = (runs[history + asked[i]] + 1) / (histories[history] + tokens)
+        total -= math.log(p)
+    return total / (len(asked) - 1)
 
 
-def show_bigram():
-    """A bigram model of eleven characters, by counting."""
-    counts = Counter(pairwise(TOY))
-    after_l = {second: n for (first, second), n in counts.items() if first == "l"}
-    tokens = len(set(TOY))
-    total = sum(after_l.values())
-    print(f"\nA bigram model of {TOY}: what follows l?  V = {tokens} characters")
-    for second in "lohe_":
-        n = after_l.get(second, 0)
-        p = (n + 1) / (total + tokens)
-        sum_of = f"({n} + 1) / ({total} + {tokens})"
-        print(f"  l{second}: {n} of {total}   p = {sum_of} = {p:.2f}")
-    print("Reading it: lh never came, and yet it is not impossible.")
-
-
-# An n-gram model does the same with longer histories: the last n - 1 tokens.  n is its
-# order; a bigram has order 2.  A longer history predicts better, but it has more rarely
-# been seen: in Shakespeare's held-out part, 0.2 % of the pairs never stood in training,
-# but 35 % of the runs of seven characters.  Adding 1 everywhere then gives nearly all to
-# what never came.  The remedy is Kneser and Ney's (1995; here in the form of Chen and
+# A longer history predicts better, but it has more rarely been seen: in Shakespeare's
+# held-out part, 0.2 % of the pairs never stood in training, but 35 % of the runs of seven
+# characters.  After a history that was seen twice, adding 1 everywhere gives nearly all
+# to what never came.  The remedy is Kneser and Ney's (1995; here in the form of Chen and
 # Goodman, 1999), in three thoughts:
 #
 #   1. Take a discount D from each count.  What came twice came by luck, in part.
@@ -990,54 +906,65 @@ def show_bigram():
 #     total  how often anything followed the history
 #     taken  all that was taken after it: one D for each different token that followed
 #
-# Other books divide taken by total first, and call that lambda.
+# In a shorter history read "after how many different tokens" for "how often", in all
+# three.  In the form of Chen and Goodman D is three numbers: for what came once, twice,
+# and three times or more.  Other books divide taken by total first, and call that lambda.
 #
-# Characters are counted up to order 7.  More gain nothing: on Shakespeare, order 7 has
+# Characters are counted up to order 7.  More gain nothing on Shakespeare: order 7 has
 # 1.5165 nats, order 8 1.5192, order 9 1.5221.
 
 
 def show_kneser_ney():
-    """What follows l in hello_hello, with D = 0.5, every number in between."""
-    letters = sorted(set(TOY))
+    """What follows a in the toy text, with D = 0.5, every number in between."""
     discount = 0.5
-    print(f"\nKneser and Ney on {TOY}: what follows l?  Order 2, D = {discount}")
+    size = len(TOY_LETTERS)
+    print(f"\nKneser and Ney on {TOY}: what follows a?  Order 2, D = {discount}")
 
-    # 1. The shorter history, of no token: kinds instead of counts.
-    before = {letter: set() for letter in letters}
+    # The shorter history, of no token: kinds instead of counts.
+    before = {letter: set() for letter in TOY_LETTERS}
     for first, second in pairwise(TOY):
         before[second].add(first)
     kinds = sum(len(firsts) for firsts in before.values())
-    taken = discount * len(letters)
+    taken = discount * sum(len(firsts) > 0 for firsts in before.values())
     shorter = {}
-    print(f"  without history: {kinds} kinds of pairs, taken {taken}, shared evenly")
-    for letter in letters:
+    print(f"  no history: {kinds} kinds of pairs, taken {taken}, a sixth of it to each")
+    for letter in TOY_LETTERS:
         n = len(before[letter])
-        shorter[letter] = (n - discount + taken / len(letters)) / kinds
+        kept = max(n - discount, 0.0)
+        shorter[letter] = (kept + taken / size) / kinds
         firsts = " ".join(sorted(before[letter]))
-        told = f"({n} - {discount} + {taken} / {len(letters)}) / {kinds}"
-        print(f"    {letter} after {firsts:<4} p = {told} = {shorter[letter]:.3f}")
+        print(f"    {letter}  {TOY.count(letter)} times", end="  ")
+        print(f"kinds before it {n}: {firsts:<6}", end=" ")
+        print(f"p = ({kept} + {taken} / {size}) / {kinds} = {shorter[letter]:.3f}")
 
-    # 2. After l: counts, and what is taken goes by those p.
-    counts = Counter(second for first, second in pairwise(TOY) if first == "l")
+    # The history a: counts, and what is taken goes by those p.
+    counts = Counter(second for first, second in pairwise(TOY) if first == "a")
     total = sum(counts.values())
     taken = discount * len(counts)
-    ids = torch.tensor([letters.index(letter) for letter in TOY])
-    model = KneserNey(
-        ids, 2, len(letters), discounts=[0.0, discount, discount, discount]
-    )
-    print(f"  after l: {total} in all, taken {taken}")
-    gap = 0.0
-    for letter in letters:
+    print(f"  history a: {total} in all, taken {taken}")
+    p = {}
+    for letter in TOY_LETTERS:
         kept = max(counts[letter] - discount, 0.0)
-        p = (kept + taken * shorter[letter]) / total
+        p[letter] = (kept + taken * shorter[letter]) / total
         told = f"({kept} + {taken} * {shorter[letter]:.3f}) / {total}"
-        print(f"    l{letter}: c = {counts[letter]}   p = {told} = {p:.3f}")
-        by_class = model.probability(
-            chr(letters.index("l")), chr(letters.index(letter))
-        )
-        gap = max(gap, abs(p - by_class))
+        print(f"    a{letter}  c = {counts[letter]}   p = {told} = {p[letter]:.3f}")
+
+    # The class that does it for a whole text, asked the same.
+    ids = torch.tensor([TOY_LETTERS.index(letter) for letter in TOY])
+    discounts = [0.0, discount, discount, discount]
+    model = KneserNey(ids, 2, size, discounts)
+    history = chr(TOY_LETTERS.index("a"))
+    gap = 0.0
+    for i, letter in enumerate(TOY_LETTERS):
+        gap = max(gap, abs(p[letter] - model.probability(history, chr(i))))
     print(f"  the class KneserNey, used below, says the same: {gap:.0e} apart")
-    print("Reading it: h, e and _ never followed l; theirs was taken from ll and lo.")
+    never = sum(p[letter] for letter in TOY_LETTERS if counts[letter] == 0)
+    say(
+        f"Reading it: what never followed a gets {never:.3f} in all, taken from a_ and "
+        f"aq.  Of that, e gets twice what u gets ({p['e']:.3f}, {p['u']:.3f}), although "
+        "u is the more frequent: u came after q alone (it is this text's Francisco).  "
+        "z, never seen, gets least."
+    )
 
 
 class Level(NamedTuple):
@@ -1120,11 +1047,14 @@ def text_of_ids(ids):
     return "".join(chr(i) for i in ids.tolist())
 
 
+# --- The network beside its rivals ---------------------------------------------------------
+
 ORDERS = {"char": (1, 2, 3, 5, 7), "word": (1, 2, 3, 4)}
+UNIT = {"char": "characters", "word": "words"}  # what the tokens are
 
 
-def show_scores(model, corpus, args):
-    """Our score beside the rivals': a table.
+def show_losses(model, corpus, args):
+    """Our loss beside the rivals': a table.
 
     Returns our losses (N - 1,), those of the n-grams by name, and all nats by name.
     """
@@ -1132,36 +1062,75 @@ def show_scores(model, corpus, args):
     ours = losses_of(model, held_out)
     reset = losses_of(model, held_out, reset=256)
     tokens = len(corpus.vocabulary)
+    highest = ORDERS[corpus.level][-1]
     nats = {
         f"{args.cell} (this lesson)": ours.mean().item(),
         f"{args.cell}, reset every 256": reset.mean().item(),
         "blind guessing": math.log(tokens),
-        "bigram, + 1": bigram_nats(train, held_out, tokens),
     }
+    for order in (2, highest):
+        nats[f"{order}-gram, + 1"] = plus_one_nats(train, held_out, order, tokens)
     counted = {}
     for order in ORDERS[corpus.level]:
         counted[f"{order}-gram"] = KneserNey(train, order, tokens).losses(held_out)
         nats[f"{order}-gram"] = counted[f"{order}-gram"].mean().item()
-    unit = "characters" if corpus.level == "char" else "words"
-    title = f"{corpus.source.label}: held-out part, {len(ours):,} {unit}"
+    title = f"{corpus.source.label}: held-out part, {len(ours):,} {UNIT[corpus.level]}"
+    title += " (the first has nothing before it)"
     rows = {name: units(value, corpus.level) for name, value in nats.items()}
     utils.print_table(title, rows)
-    print("The n-grams are Kneser and Ney's; + 1 is the bigram as counted above.")
-    order = ORDERS[corpus.level][-1]
-    share = unseen_share(train, held_out, order)
-    print("Reading it: perplexity 4 is as unsure as a four-sided die.", end="  ")
-    print(f"{share:.0%} of the places")
-    print(f"end a run of {order} {unit} that never stood in training: there the")
-    print(f"{order}-gram falls back on shorter ones.")
-    whole = corpus.source.name == "shakespeare" and not args.quick
-    if whole and corpus.level == "char":
-        print("For comparison: nanoGPT, a small Transformer that forgets after 256")
-        print("characters, reports 1.4697 on this split of Shakespeare.")
-    if corpus.level == "word":
-        print("These are figures a word, not to be compared with those a character: a")
-        print("word is several, and rare words count as <unk>, easily guessed.")
-    show_memory(ours, reset, args)
+    print("The n-grams without + 1 are Kneser and Ney's.")
+    if not args.eval_only:
+        say(
+            "(val_loss, above, was read as 16 streams for speed.  Each of them begins "
+            "without a state, so it is not quite the first figure here.)"
+        )
+    perplexity = math.exp(min(nats[f"{args.cell} (this lesson)"], 700))
+    say(
+        f"Reading it: our perplexity {perplexity:.1f} means as unsure as a die with "
+        f"about {perplexity:.0f} sides."
+    )
+    read_plus_one(train, held_out, highest, nats)
+    read_other_models(corpus, args)
+    show_memory(ours, reset, corpus, args)
     return ours, counted, nats
+
+
+def read_plus_one(train, held_out, highest, nats):
+    """What adding 1 does to short histories, and to long ones."""
+    pairs = unseen_share(train, held_out, 2)
+    runs = unseen_share(train, held_out, highest)
+    say(
+        f"Of the pairs in the held-out part, {pairs:.1%} never stood in training: "
+        f"adding 1 comes to {nats['2-gram, + 1']:.4f} nats, Kneser and Ney to "
+        f"{nats['2-gram']:.4f}.  Of the runs of {highest}, {runs:.0%} are new: adding 1 "
+        f"comes to {nats[f'{highest}-gram, + 1']:.4f}, Kneser and Ney, who fall back on "
+        f"shorter ones, to {nats[f'{highest}-gram']:.4f}."
+    )
+    if pairs < 0.05 and abs(nats["2-gram, + 1"] - nats["2-gram"]) < 0.01:
+        print("(Where hardly anything is new, there is hardly anything to mend.)")
+
+
+def read_other_models(corpus, args):
+    """What to compare these figures with, and what not."""
+    shakespeare = corpus.source.name == "shakespeare" and not args.quick
+    if corpus.level == "char" and shakespeare:
+        say(
+            "For comparison: nanoGPT, a small Transformer that forgets after 256 "
+            "characters, reports 1.4697 nats on this split of Shakespeare."
+        )
+    elif corpus.level == "char":
+        say(
+            "(On Shakespeare an order above 7 gains nothing.  On another text it may: "
+            "then the rival could be stronger than here.)"
+        )
+    else:
+        say(
+            "These are figures a token, not to be compared with those a character: a "
+            "word is several characters (marks and line ends, easy to guess, are tokens "
+            "too).  One would compare the nats of the whole text, the sum.  But not "
+            "even that is fair: this model need not spell the words that it reads as "
+            "<unk>, nor say where the spaces are."
+        )
 
 
 def unseen_share(train, held_out, order):
@@ -1173,11 +1142,273 @@ def unseen_share(train, held_out, order):
     return sum(run not in known for run in runs) / max(1, len(runs))
 
 
+# What does forgetting cost, and where?  Take the tokens by their place after a reset.
+# The first ones are a cold start: the network does not know where in the text it is.
+# Places beyond T tell of memory: there, both have read more than T tokens, and one has
+# read all that came before as well.
+
+
+def show_memory(carried, reset, corpus, args):
+    """carried, reset (N - 1,): -log p of each token, by its place after a reset."""
+    place = torch.arange(len(carried)) % 256 + 1
+    unit = UNIT[corpus.level]
+    rows = {}
+    for first, last in ((1, 4), (5, 16), (17, 64), (65, 256)):
+        here = (place >= first) & (place <= last)
+        if here.any():
+            row = {"reset": reset[here].mean().item()}
+            row["carried"] = carried[here].mean().item()
+            row["saved"] = row["reset"] - row["carried"]
+            rows[f"{first} to {last}"] = row
+    utils.print_table("Nats by place after a reset:", rows, corner="place")
+    saved = reset - carried
+    early = saved[place <= 16].sum().item() / len(saved)
+    say(
+        f"Reading it: compare across, not down: each row has other {unit} of the text, "
+        f"some harder than others.  Forgetting costs {saved.mean().item():.3f} nats, the "
+        f"difference of the first two rows of the table before; {early:.3f} of them are "
+        "lost at the first 16 places."
+    )
+    steps = args.sequence_length
+    late = place > steps
+    if not late.any():
+        return
+    late_saved = saved[late].mean().item()
+    meaning = f"So nothing older than {steps} {unit} helps it yet."
+    if late_saved > 0.0005:
+        meaning = (
+            f"What is saved there was read more than {steps} {unit} before, farther back "
+            "than any gradient reached in training: nobody asked for it."
+        )
+    say(f"Beyond place {steps}, carrying saves {late_saved:.4f} nats.  {meaning}")
+
+
+# --- Writing: how the next token is drawn ------------------------------------------------
+#
+# `generate` draws from the probabilities that softmax makes of the scores.  Three knobs
+# may change them before:
+#
+#   temperature   the scores are divided by it.  Below 1, likely tokens become likelier;
+#                 at 0, only the likeliest is left (greedy); above 1, all become alike
+#   top-k         only the k likeliest may be drawn
+#   top-p         only the likeliest may be drawn, as few as reach the probability p
+#                 together: many where the network is unsure, few where it is sure
+#                 (nucleus sampling, Holtzman et al., 2020)
+#
+# They may be combined, and act in this order.
+#
+# Why not always draw at temperature 1, from what the network says?  Most of the tokens
+# are unlikely at any place, and together they have a small share of each throw.  So
+# sooner or later one of them is drawn.  The author surprises us as well, but his
+# surprises make sense.  The network reads its own, an odd text of a kind that it was
+# never taught, and one odd word leads to the next.
+#
+# Why not always take the likeliest?  Because then nothing random is left.  Once the
+# state comes back near to where it was before, the same tokens follow, and the state
+# comes back again: a circle.  Often each repetition makes the next one more likely.
+#
+# Between the two lies a compromise.  The text of each way can be measured beside the
+# author's; that is done below.
+
+
+def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
+    """Scores (V,) -> the probabilities (V,) that the next token is drawn from.
+
+    temperature 0 is greedy; top_k 0 and top_p 1 keep all.
+    """
+    if temperature == 0:
+        return F.one_hot(scores.argmax(), len(scores)).to(scores.dtype)
+    # The largest score becomes 0 first, else a small temperature could overflow.
+    p = ((scores - scores.max()) / temperature).softmax(0)  # (V,)
+    # Sort, the likeliest first; `order` tells which token each was.
+    p, order = p.sort(descending=True, stable=True)
+    # Top-k: nothing for those after the first k; the others share what is free.
+    if top_k:
+        p[top_k:] = 0
+        p = p / p.sum()
+    # Top-p: what is the probability of all that are likelier?  Below top_p: keep.
+    likelier = p.cumsum(0) - p
+    keep = likelier < top_p
+    keep[0] = True  # the likeliest stays, even if top_p rounds to 0
+    p = torch.where(keep, p, 0.0)
+    p = p / p.sum()
+    # Undo the sort: put each probability back to the place of its token.
+    return torch.zeros_like(p).scatter(0, order, p)
+
+
+def show_drawing():
+    """Temperature, top-k, top-p and a throw on four probabilities, with all numbers."""
+    tokens = ["c", "a", "d", "b"]
+    p = torch.tensor([0.15, 0.5, 0.1, 0.25])
+    scores = p.log()  # scores of which softmax makes just these
+
+    def show(name, values, names=tokens, end="\n"):
+        cells = []
+        for token, value in zip(names, values.tolist(), strict=True):
+            cells.append(f"{token} {value:.3f}")
+        print(f"    {name:<22} {'   '.join(cells)}", end=end)
+
+    print("\nDrawing: four tokens and their probabilities p")
+    show("as they are", p)
+    # Divided by their sum: that is what softmax does at its end.
+    print("  Temperature 0.5: log p / 0.5 = 2 log p, so each p is squared")
+    show("squared", p**2, end="")
+    print(f"   sum {(p**2).sum():.3f}")
+    show("divided by the sum", next_distribution(scores, temperature=0.5))
+    print("  Temperature 2: log p / 2, so of each p the square root is taken")
+    show("square root", p.sqrt(), end="")
+    print(f"   sum {p.sqrt().sum():.3f}")
+    show("divided by the sum", next_distribution(scores, temperature=2.0))
+    print("  Top-k 2: a and b are kept, 0.5 / 0.75 and 0.25 / 0.75")
+    show("top-k 2", next_distribution(scores, top_k=2))
+    print("  Top-p 0.8: kept is whatever has less than 0.8 before it: a, b and c")
+    ordered, order = p.sort(descending=True)
+    names = [tokens[i] for i in order]
+    show("sorted", ordered, names)
+    show("sum of likelier ones", ordered.cumsum(0) - ordered, names)
+    show("top-p 0.8", next_distribution(scores, top_p=0.8))
+    print(
+        "  A throw of the die: a random number between 0 and 1, say 0.7, and the first"
+    )
+    print("  running sum above it; here that of d")
+    show("running sum", p.cumsum(0))
+    die = torch.Generator().manual_seed(10)
+    thrown = torch.multinomial(p, 10_000, replacement=True, generator=die)
+    shares = torch.bincount(thrown, minlength=4) / 10_000
+    print("  torch.multinomial throws like that; the shares in 10,000 throws:")
+    show("drawn", shares)
+
+
+def show_trained_steps(model, corpus, args):
+    """The steps of `generate` again, now that the network has learnt."""
+    print("\nWriting after training: what may come next, with its probability")
+    drawn, before, p = show_steps(model, corpus, args, steps=6)
+    say(
+        "Reading it: where one token has nearly all, the network is sure; where the "
+        "likeliest has little, the die decides, and what it decides is read on.  (The "
+        "die is that of the steps before training.)"
+    )
+    if p < 0.01:
+        say(
+            f"After {before!r} came {drawn!r}, to which the network gave {p:.3f}.  The "
+            "unlikely tokens are many, so now and then one is thrown; a table below says "
+            "how often."
+        )
+
+
+# --- Six ways to draw, from the same network -----------------------------------------------
+
+# From daring to dull.
+WAYS = {
+    "temperature 1.5": {"temperature": 1.5},
+    "temperature 1": {"temperature": 1.0},
+    "top-p 0.8": {"temperature": 1.0, "top_p": 0.8},
+    "top-k 5": {"temperature": 1.0, "top_k": 5},
+    "temperature 0.5": {"temperature": 0.5},
+    "greedy": {"temperature": 0.0},
+}
+
+WRITTEN = {"char": 2000, "word": 400}  # tokens written in each way
+
+
+def show_ways(model, corpus, args):
+    """A line of text in each way to draw.  Returns all that was written, by way."""
+    length = WRITTEN[corpus.level]
+    if args.quick:
+        length //= 5
+    written = {}
+    print("\nThe same network, drawn from in six ways, roughly from daring to dull:")
+    for name, way in WAYS.items():
+        knobs = {"top_k": 0, "top_p": 1.0}
+        knobs.update(way)
+        written[name] = write(model, corpus, args, length, **knobs)
+        line = as_text(corpus, written[name][: LINE[corpus.level]], args.prompt)
+        print(f"  {name:<17}{line!r}")
+    if not args.no_plots:
+        draw_ways(model, corpus, args)
+    show_circle(model, corpus, args, written["greedy"])
+    return written
+
+
+def draw_ways(model, corpus, args):
+    """The picture: one distribution under each way to draw."""
+    ids = prompt_ids(corpus, args.prompt).to(args.device)  # (T,)
+    with torch.no_grad():
+        scores, _ = model(ids.unsqueeze(0))  # (1, T, V)
+    scores = scores[0, -1].float().cpu()  # (V,)
+    top = scores.topk(min(14, len(scores))).indices
+    names = [repr(token) for token in corpus.vocabulary.decode(top.tolist())]
+    figure, panels = utils.pyplot().subplots(
+        1, len(WAYS), figsize=(15, 3.8), sharey=True
+    )
+    for axes, (name, way) in zip(panels, WAYS.items(), strict=True):
+        axes.barh(range(len(top)), next_distribution(scores, **way)[top])
+        axes.set(title=name, xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
+    panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
+    panels[0].set(ylabel="next token", ylim=(len(top) - 0.4, -0.6))
+    after = f"after {args.prompt!r}" if args.prompt else "at a line's start"
+    title = f"{corpus.source.label}: next token {after}"
+    figure.suptitle(title, y=1.02, **utils.PLAIN)
+    utils.save_picture(figure, args, "next_token")
+    print("  (Look from panel to panel: which tokens lose everything, who gets it?)")
+
+
+# Does greedy writing go in circles?  We look at the last third of what it wrote: does it
+# say the same three times or more?
+
+
+def find_circle(ids):
+    """(Where it begins, tokens of one round) of the circle that ids end in, or None."""
+    third = len(ids) // 3
+    begin = len(ids) - third
+    for size in range(1, third // 3 + 1):
+        # Is each token of the last third the one that stood `size` places before?
+        if ids[begin:] == ids[begin - size : -size]:
+            begin -= size
+            while begin > 0 and ids[begin - 1] == ids[begin - 1 + size]:
+                begin -= 1
+            return begin, size
+    return None
+
+
+def show_circle(model, corpus, args, ids):
+    """The circle of greedy writing, and how likely each round was to the network."""
+    found = find_circle(ids)
+    if found is None:
+        print(
+            "Reading it: the greedy text does not end in a circle, as far as it goes."
+        )
+        return
+    begin, size = found
+    read = torch.cat([prompt_ids(corpus, args.prompt), torch.tensor(ids)])
+    p = (-losses_of(model, read)).exp()[-len(ids) :]  # of each token that was written
+    chances = []
+    for number in (1, 2, 3, 10):
+        one_round = p[begin + (number - 1) * size : begin + number * size]
+        if len(one_round) == size:
+            chances.append((number, one_round.mean().item()))
+    text = as_text(corpus, ids[begin : begin + size])
+    told = ", ".join(f"in round {number} {chance:.3f}" for number, chance in chances)
+    say(
+        f"Reading it: greedy writing goes in a circle, and each round is {text!r} (it may "
+        "begin inside a word).  The network gave to the tokens of a round, on average, "
+        f"the probability {told}."
+    )
+    if chances[-1][1] > chances[0][1] + 0.01:
+        print("What was said again became likelier by it, so nothing leads out.")
+    else:
+        say(
+            "Each round finds the state nearly as the one before left it, so it "
+            "gives nearly the same probabilities, and nothing leads out."
+        )
+
+
 # --- Is the text good, and is it its own? --------------------------------------------------
 #
-# No figure tells whether a text is good.  But some help: do its words exist?  Does it
-# repeat itself?  And what is the longest passage that stands in the training text,
-# letter by letter?  The same figures of a piece of the real author say what to expect.
+# No figure tells whether a text is good.  But some help.  Do its words exist?  How often
+# did it draw what the network itself holds for unlikely?  Does it repeat itself?  And
+# what is the longest passage that stands in the training text, letter by letter?  The
+# same figures of a piece of the real author say what to expect.
 
 # What parsing raises, each for another kind of text that is no Python.
 NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -1221,7 +1452,7 @@ def quality(text, corpus):
     threes = list(zip(words, words[1:], words[2:], strict=False))
     copy = longest_copy(one_space(text), one_space(corpus.texts[0]))
     found = {
-        "words in training": sum(word in known for word in words) / max(1, len(words)),
+        "known words": sum(word in known for word in words) / max(1, len(words)),
         "distinct 3-word runs": len(set(threes)) / max(1, len(threes)),
         "longest copy": len(copy),
     }
@@ -1231,51 +1462,207 @@ def quality(text, corpus):
     return found, copy
 
 
-def judge_writing(model, corpus, args):
-    """Print a text, and figures of a longer one: (ours, the author's, characters/s)."""
-    length = 500 if args.quick else 80 * LINE[corpus.level]
+def unlikely_share(model, ids):
+    """The share of ids[1:] to which the network gave less than 0.01."""
+    unlikely = losses_of(model, ids) > -math.log(0.01)
+    return unlikely.double().mean().item()
+
+
+def name_of_flags(args):
+    """The way to draw that the flags ask for, as they are written."""
+    name = f"--temperature {args.temperature:g}"
+    if args.top_k:
+        name += f" --top-k {args.top_k}"
+    if args.top_p < 1:
+        name += f" --top-p {args.top_p:g}"
+    return name
+
+
+AUTHOR = "the author"
+
+
+def show_text(model, corpus, args):
+    """Print a text drawn as the flags say.  Returns its ids, and characters a second."""
+    length = max(args.max_length, WRITTEN[corpus.level])
+    if args.quick:
+        length = max(args.max_length, length // 5)
     start = time.perf_counter()
-    ids = write_ids(model, corpus, args, max(length, args.max_length))
+    ids = write(model, corpus, args, length)
     seconds = time.perf_counter() - start
-    text = join(corpus.vocabulary.decode(ids), corpus.level)
-    print(f"\n{corpus.source.label}: written at --temperature {args.temperature:g}")
-    print(as_text(corpus, args, ids[: args.max_length]))
+    print(f"\n{corpus.source.label}: written at {name_of_flags(args)}")
+    print(as_text(corpus, ids[: args.max_length], args.prompt))
+    return ids, len(as_text(corpus, ids)) / seconds
 
-    # A piece of the author's, as long, that training did not see; for words, without
-    # its spaces and put together again, as ours is.
-    human = join(tokenize(corpus.texts[1][: len(text)], corpus.level), corpus.level)
-    ours, our_copy = quality(text, corpus)
-    authors, authors_copy = quality(human, corpus)
-    about = f"{corpus.source.label}: {len(text):,} characters written"
-    utils.print_table(about, {"this lesson": ours, "held-out": authors}, corner="text")
+
+def judge_texts(model, corpus, args, written):
+    """The figures of each text and of the author's: rows by way, as printed."""
+    # Texts of one length: else the longer could copy more, and say more twice.
+    length = min(len(ids) for ids in written.values())
+    prompt = prompt_ids(corpus, args.prompt)
+    rows = {}
+    copies = {}
+    for name, ids in written.items():
+        text = as_text(corpus, ids[:length])
+        row, copies[name] = quality(text, corpus)
+        read = torch.cat([prompt, torch.tensor(ids[:length])])
+        rows[name] = {"unlikely tokens": unlikely_share(model, read), **row}
+    # A piece of the author's that training did not see; for words, without its spaces
+    # and put together again, as ours is.
+    text = join(tokenize(corpus.texts[1], corpus.level)[:length], corpus.level)
+    row, copies[AUTHOR] = quality(text, corpus)
+    share = unlikely_share(model, corpus.ids[1][: length + 1])
+    rows[AUTHOR] = {"unlikely tokens": share, **row}
+    title = f"{corpus.source.label}: {length:,} {UNIT[corpus.level]} in each way"
+    utils.print_table(title, rows, corner="way to draw")
+    print("  unlikely tokens       share of those to which the network gave below 0.01")
+    print("  known words           share of the words that stand in the training text")
+    print("  distinct 3-word runs  1 if no three words in a row come twice")
+    print(
+        "  longest copy          characters that stand in the training text like this"
+    )
     print("The longest passages that stand in the training text, letter by letter:")
-    print(f"  this lesson  {our_copy[:70]!r}")
-    print(f"  held-out     {authors_copy[:70]!r}")
-    print("Reading it: held-out is the author's own text.  The nearer to its figures,")
-    print("the better: gibberish hardly says three words twice, a circle always does.")
-    if len(our_copy) <= len(authors_copy):
-        print("The longest copy is no longer than the author's own: no sign that it")
-        print("learned by heart.")
-    else:
-        print("The longest copy is longer than the author's own: look at it.  A set")
-        print("phrase may be so long; a whole sentence would be learnt by heart.")
-    if corpus.level == "word":
-        print("All its words exist: it can write no others.")
+    flags = name_of_flags(args)
+    for name in (flags, AUTHOR):
+        print(f"  {name:<{len(flags)}}  {copies[name][:70]!r}")
+    read_ways(rows, corpus)
+    read_copies(len(copies[flags]), len(copies[AUTHOR]))
     if corpus.source.name == "code":
-        print("Real code does not parse everywhere either: a blank line inside a long")
-        print("string, or before an else, cuts a block in two.")
-    speed = len(text) / seconds
-    print(f"It was written at {speed:,.0f} characters a second.")
-    return ours, authors, speed
+        read_blocks(rows[flags]["blocks that parse"])
+    return rows
 
 
-# --- After this lesson: a recurrent network without a loop -------------------------------
+def read_ways(rows, corpus):
+    """Which way to draw comes nearest to the author's text."""
+    author = rows[AUTHOR]
+    fair = {}  # the ways that do not go in circles
+    for name, row in rows.items():
+        few = row["distinct 3-word runs"] < 0.5 * author["distinct 3-word runs"]
+        if name != AUTHOR and not few:
+            fair[name] = row
+
+    def nearest(column):
+        gaps = {name: abs(row[column] - author[column]) for name, row in fair.items()}
+        return min(gaps, key=gaps.get, default="none")
+
+    say(
+        "Reading it: the last row is a piece of the author's own text, from the held-out "
+        "part.  The nearer to its figures, the better; small differences are luck, since "
+        "these are a few hundred words.  A way with few distinct 3-word runs says the "
+        "same again and again: it is out, whatever its other figures are."
+    )
+    print(f"By unlikely tokens, the nearest is: {nearest('unlikely tokens')}.")
+    if corpus.level == "word":
+        print("All words that it writes are known: it can write no others.")
+        return
+    print(f"By known words, the nearest is: {nearest('known words')}.")
+    told = []
+    for name in ("temperature 1.5", "temperature 1", AUTHOR):
+        row = rows[name]
+        told.append(
+            f"{name}: {row['unlikely tokens']:.1%} and {row['known words']:.0%}"
+        )
+    say(f"Unlikely tokens and known words: {', '.join(told)}.")
+    if rows["temperature 1"]["known words"] < author["known words"]:
+        say(
+            "The author surprises with words that exist.  Where the network does, the "
+            "word often does not, and what is odd is read on.  A lower temperature gives "
+            "away surprise for words that exist: that is the compromise."
+        )
+
+
+def read_copies(ours, authors):
+    """What the longest copy says, beside the author's."""
+    if ours <= authors:
+        say(
+            "The longest copy is no longer than the author's own: no sign that it "
+            "learned by heart."
+        )
+    else:
+        say(
+            "The longest copy is longer than the author's own: look at it.  A set phrase "
+            "may be so long; a whole sentence would be learnt by heart."
+        )
+
+
+def read_blocks(parsed):
+    """What the count of parsed blocks says."""
+    if parsed.endswith("of 0"):
+        say(
+            "A block of code begins at the margin, after a blank line.  The network "
+            "hardly came back to the margin, so there is no whole block to parse."
+        )
+    say(
+        "Real code does not parse everywhere either: a blank line inside a long string, "
+        "or before an else, cuts a block in two."
+    )
+
+
+# --- The answer ----------------------------------------------------------------------------
+
+
+def stretches_won(ours, theirs, length=1000):
+    """(In how many stretches of the text ours are the lower losses, of how many)."""
+    gains = [part.mean() > 0 for part in (theirs - ours).split(length)]
+    return int(sum(gains)), len(gains)
+
+
+def answer(ours, counted, rows, corpus, args):
+    """Can a network write?  By its surprise, and by its text."""
+    best = min(counted, key=lambda name: counted[name].mean())
+    nats = ours.mean().item()
+    theirs = counted[best].mean().item()
+    won, number = stretches_won(ours, counted[best])
+    print("\nCan a network write?")
+    say(
+        f"By its surprise: {nats:.4f} nats; the best that counting had here, the {best}, "
+        f"has {theirs:.4f}.  In {won:,} of {number:,} stretches of 1,000 "
+        f"{UNIT[corpus.level]} the network was the less surprised; if the two were equally "
+        "good, it would be in about half."
+    )
+    if corpus.level == "char":
+        share = rows[name_of_flags(args)]["known words"]
+        authors = rows[AUTHOR]["known words"]
+        say(
+            f"By its text: {share:.0%} of its words stand in the training text (the "
+            f"author's: {authors:.0%})."
+        )
+    if nats < theirs:
+        say(
+            "So it knows more of how such a text looks than whoever only counts.  It "
+            "means nothing by it: it was asked for the next token, and never for "
+            "something to say."
+        )
+    else:
+        print("So it has not learned enough here: more text, or more epochs.")
+
+
+def save_metrics(model, corpus, records, nats, speed, args):
+    """Write metrics.json.  nats: by name, our two first."""
+    rivals = dict(nats)
+    ours = rivals.pop(f"{args.cell} (this lesson)")
+    metrics = {"val_loss": ours}
+    metrics["val_loss_reset256"] = rivals.pop(f"{args.cell}, reset every 256")
+    in_units = units(ours, corpus.level)
+    metrics["val_perplexity"] = in_units["perplexity"]
+    if "bits_per_char" in in_units:
+        metrics["bits_per_char"] = in_units["bits_per_char"]
+    metrics["chars_per_second"] = speed
+    size = utils.count_parameters(model)
+    unit = UNIT[corpus.level]
+    utils.write_metrics(
+        args, corpus.source, metrics, rivals, size, records, len(corpus.ids[0]), unit
+    )
+
+
+# ====================================================================================
+# An outlook: a recurrent network without a loop
+# ====================================================================================
 #
-# The network has learned to write, and the story could end here.  But one thing about
-# recurrent networks has been in the way since lesson 01: the loop.  LSTM and GRU have to
-# go through a text step by step, since the gates of step t look at the state of step
-# t - 1, which has to be there first.  Feng et al. (2024) asked what happens if the gates
-# look at the input alone.  Of the GRU of lesson 06 remains
+# The title is answered, and the story could end here.  But one thing about recurrent
+# networks has been in the way since lesson 01: the loop.  LSTM and GRU have to go through
+# a text step by step, since the gates of step t look at the state of step t - 1, which
+# has to be there first.  Feng et al. (2024) asked what happens if the gates look at the
+# input alone.  Of the GRU of lesson 06 remains
 #
 #     renew_t     = sigmoid(W_r x_t)     how much to renew (1 - z_t of lesson 06)
 #     candidate_t = g(W_c x_t)           what to put there
@@ -1295,16 +1682,51 @@ def judge_writing(model, corpus, args):
 #     h_t / K_t = h_0 + new_1 / K_1 + ... + new_t / K_t
 #
 # That is a running sum.  It looks like a loop too, but it can be had in few rounds, in
-# each of which all places work at once:
-#
-#     numbers                                          1   2   3   4
-#     add to each its left neighbour                   1   3   5   7
-#     add to each what stands two places to the left   1   3   6  10
-#
-# Two rounds instead of three steps; for 1,024 numbers, ten rounds.  This is called a
-# scan.  K_t soon becomes too small for a computer's numbers, so all is done with
-# logarithms: products become sums, and torch.logcumsumexp(x) is log(cumsum(exp(x))),
-# computed without ever leaving the logarithms.
+# each of which all places work at once.  This is called a scan.
+
+
+def show_scan():
+    """The running sum by hand, on three steps; and a running sum in rounds."""
+    # In a loop as it is defined, and by the running sum of new / K, times K.
+    keep = [0.5, 0.8, 0.5]
+    new = [1.0, 0.2, 0.6]
+    h = 2.0
+    product = 1.0
+    total = h
+    print("\nAn outlook: minGRU, a recurrent network without a loop")
+    print("Three steps, h_0 = 2, in a loop and as K times a running sum:")
+    for t in range(3):
+        h = keep[t] * h + new[t]
+        product *= keep[t]
+        total += new[t] / product
+        print(f"  step {t + 1}: keep {keep[t]}, new {new[t]}", end="   ")
+        print(f"loop h = {h:.2f}", end="   ")
+        print(f"K = {product:.2f}, running sum {total:.2f},", end=" ")
+        print(f"K * sum = {product * total:.2f}")
+
+    print("A running sum in rounds, in which all places work at once:")
+    numbers = [1, 2, 3, 4]
+    print(f"  numbers                                   {numbers}")
+    for distance in (1, 2):
+        left = [0] * distance + numbers[:-distance]  # what stands so far to the left
+        numbers = [number + other for number, other in zip(numbers, left, strict=True)]
+        print(f"  to each, add what stands {distance} to the left   {numbers}")
+    print("  Two rounds instead of three steps; for 1,024 numbers, ten rounds.")
+
+    torch.manual_seed(10)
+    log_keep = F.logsigmoid(torch.randn(4, 64, 16))
+    log_new = F.logsigmoid(torch.randn(4, 64, 16))
+    log_start = torch.randn(4, 16)
+    at_once = scan(log_keep, log_new, log_start)
+    one_by_one = step_by_step(log_keep, log_new, log_start)
+    gap = (at_once - one_by_one).abs().max()
+    print("The functions scan and step_by_step, on 64 steps of random numbers, are")
+    print(f"{gap:.0e} apart.")
+
+
+# One difficulty is left: K_t soon becomes too small for a computer's numbers.  So all is
+# done with logarithms.  Products become sums, and torch.logcumsumexp(x) is
+# log(cumsum(exp(x))), computed without ever leaving the logarithms.
 
 
 def scan(log_keep, log_new, log_start):
@@ -1349,7 +1771,8 @@ class MinGRU(nn.Module):
         # W_r and W_c of a layer in one matrix.
         self.gates = nn.ModuleList(nn.Linear(n, 2 * hidden) for n in sizes)
         self.dropout = nn.Dropout(dropout)
-        self.all_states = scan  # or step_by_step
+        # How to get all states; show_speed puts step_by_step here.
+        self.all_states = scan
 
     def forward(self, x, state=None):
         """x (B, T, E), state (L, B, H) -> the last layer's states (B, T, H), new state."""
@@ -1359,11 +1782,10 @@ class MinGRU(nn.Module):
         for layer, gate in enumerate(self.gates):
             if layer > 0:
                 x = self.dropout(x)
-            renew, candidate = gate(x).chunk(
-                2, dim=-1
-            )  # (B, T, H) each, before sigmoid, g
-            log_keep = F.logsigmoid(-renew)  # 1 - sigmoid(a) = sigmoid(-a)
-            log_new = F.logsigmoid(renew) + log_g(candidate)
+            # Before sigmoid and g: (B, T, H) each.
+            renew_score, candidate_score = gate(x).chunk(2, dim=-1)
+            log_keep = F.logsigmoid(-renew_score)  # 1 - sigmoid(a) = sigmoid(-a)
+            log_new = F.logsigmoid(renew_score) + log_g(candidate_score)
             # .float(): sums over many steps are too much for --precision bf16.
             log_start = state[layer].float().log()
             x = self.all_states(log_keep.float(), log_new.float(), log_start)
@@ -1374,38 +1796,10 @@ class MinGRU(nn.Module):
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
 
 
-def show_scan():
-    """The scan on three steps by hand, and its distance from the loop."""
-    # In a loop as it is defined, and by the running sum of new / K, times K.
-    keep = [0.5, 0.8, 0.5]
-    new = [1.0, 0.2, 0.6]
-    h = 2.0
-    product = 1.0
-    total = h
-    print("\nAn outlook: minGRU, a recurrent network without a loop.")
-    print("Three steps, h_0 = 2:")
-    for t in range(3):
-        h = keep[t] * h + new[t]
-        product *= keep[t]
-        total += new[t] / product
-        print(f"  step {t + 1}: keep {keep[t]}, new {new[t]}", end="   ")
-        print(f"loop h = {h:.2f}", end="   ")
-        print(f"K = {product:.2f}, running sum {total:.2f},", end=" ")
-        print(f"K * sum = {product * total:.2f}")
-    torch.manual_seed(10)
-    log_keep = F.logsigmoid(torch.randn(4, 64, 16))
-    log_new = F.logsigmoid(torch.randn(4, 64, 16))
-    log_start = torch.randn(4, 16)
-    at_once = scan(log_keep, log_new, log_start)
-    one_by_one = step_by_step(log_keep, log_new, log_start)
-    gap = (at_once - one_by_one).abs().max()
-    print(f"  64 steps of random numbers, at once and in a loop: {gap:.0e} apart")
-
-
 # Does it pay?  What a scan saves is waiting, not work: it computes more than the loop,
 # logarithms and powers besides.  So it pays where many places can be worked at at once,
-# as on a GPU.  And nn.GRU is a third in the comparison.  Its loop is compiled, but its
-# gates look at the state, so each of its steps needs a product with a matrix, W_hh.
+# as on a GPU.  nn.GRU is a third in the comparison: its loop is compiled, but its gates
+# look at the state, so each of its steps needs a product with a matrix, W_hh.
 
 
 def seconds_of(layer, x):
@@ -1444,21 +1838,44 @@ def show_speed(args):
     title = "One layer of 64 units [sample: random numbers], forwards and back,"
     title += f" milliseconds, {args.device}"
     utils.print_table(title, rows, corner="length")
-    loop, at_once, gru = (times[-1] for times in seconds.values())
-    print(f"Reading it, at T = {lengths[-1]}: minGRU in its Python loop has", end=" ")
-    print(f"{gru / loop:.1f} times the")
-    print(f"speed of nn.GRU, and by the scan {loop / at_once:.1f} times the loop's.")
-    if at_once < loop:
-        print("Not to wait pays here.")
-    else:
-        print("Not to wait does not pay on this device: it works at too few places at")
-        print("once.  Feng et al. report 175 times a GRU's speed on a GPU, at T = 512.")
-    print("What is given up: a gate that cannot see the state cannot decide by what is")
-    print("remembered.")
+    last = {name: times[-1] for name, times in seconds.items()}
+    read_speed(lengths[-1], last)
     axes = ("T, steps", "seconds")
     utils.plot_lines(args, "scan", title, seconds, *axes, x=lengths, log=True)
     if not args.no_plots:
-        print("  (Look at the distances: on this axis, equal ones are equal ratios.)")
+        say(
+            "(The axis of seconds is logarithmic: lines that run at one distance differ "
+            "by one factor.)"
+        )
+
+
+def read_speed(length, seconds):
+    """What the times at one length say, scan against loop and loop against nn.GRU."""
+    loop = seconds["minGRU, Python loop"]
+    at_once = seconds["minGRU, scan"]
+    gru = seconds["nn.GRU"]
+    print(f"Reading it, at T = {length}:", end=" ")
+    print(f"the scan has {loop / at_once:.1f} times the speed of its own loop.")
+    if at_once < loop:
+        print("Not to wait pays here.")
+    else:
+        say(
+            "It is the slower one here: it computes more, and this device works at few "
+            "places at once.  (On a CPU a running sum is itself a loop, a compiled one; "
+            "there are no rounds.)  Feng and others report 175 times a GRU's speed on a GPU, "
+            "at T = 512."
+        )
+    meaning = "A Python loop costs time at each step."
+    if loop < gru:
+        meaning = (
+            "That has nothing to do with a scan: its step is a product and a sum, number "
+            "by number, where that of nn.GRU needs a product with a matrix, W_hh."
+        )
+    say(f"minGRU's loop has {gru / loop:.1f} times the speed of nn.GRU.  {meaning}")
+    say(
+        "What is given up: a gate that cannot see the state cannot decide by what is "
+        "remembered.  What that costs, --cell mingru shows: it trains such a network."
+    )
 
 
 # --- Where research went ------------------------------------------------------------------
@@ -1478,60 +1895,8 @@ def show_speed(args):
 #   byte-pair encoding makes (lesson 02).
 #
 #   Size.  A large language model is trained on the task of this lesson, the next token, and
-#   by this score; it writes by the loop of this lesson, with temperature and top-p.  It
+#   by this loss; it writes by the loop of this lesson, with temperature and top-p.  It
 #   has read very much more.  After that it is tuned further, to answer what it is asked.
-
-
-# --- The answer ----------------------------------------------------------------------------
-
-
-def stretches_won(ours, theirs, length=1000):
-    """(In how many stretches of the text ours are the lower losses, of how many)."""
-    gains = [part.mean() > 0 for part in (theirs - ours).split(length)]
-    return int(sum(gains)), len(gains)
-
-
-def answer(ours, counted, written, authors, corpus):
-    """Can a network write?  By the score, and by the text."""
-    unit = "characters" if corpus.level == "char" else "words"
-    best = min(counted, key=lambda name: counted[name].mean())
-    nats = ours.mean().item()
-    theirs = counted[best].mean().item()
-    won, number = stretches_won(ours, counted[best])
-    print("\nCan a network write?")
-    print(f"By the score: {nats:.4f} nats; the best that counting had here,", end=" ")
-    print(f"the {best}, has {theirs:.4f}.")
-    print(f"In {won:,} of {number:,} stretches of 1,000 {unit}", end=" ")
-    print("the network was the less surprised.")
-    if corpus.level == "char":
-        share = written["words in training"]
-        theirs_share = authors["words in training"]
-        print(f"By the text: {share:.0%} of its words stand in the training", end=" ")
-        print(f"text (the author's: {theirs_share:.0%}).")
-    if nats < theirs:
-        print("So it knows more of how such a text looks than whoever only counts.  It")
-        print("means nothing by it: it was asked for the next token, and never for")
-        print("something to say.")
-    else:
-        print("So it has not learned enough here: more text, or more epochs.")
-
-
-def save_metrics(model, corpus, records, nats, speed, args):
-    """Write metrics.json.  nats: by name, our two scores first."""
-    rivals = dict(nats)
-    ours = rivals.pop(f"{args.cell} (this lesson)")
-    metrics = {"val_loss": ours}
-    metrics["val_loss_reset256"] = rivals.pop(f"{args.cell}, reset every 256")
-    scores = units(ours, corpus.level)
-    metrics["val_perplexity"] = scores["perplexity"]
-    if "bits_per_char" in scores:
-        metrics["bits_per_char"] = scores["bits_per_char"]
-    metrics["chars_per_second"] = speed
-    size = utils.count_parameters(model)
-    unit = "characters" if corpus.level == "char" else "words"
-    utils.write_metrics(
-        args, corpus.source, metrics, rivals, size, records, len(corpus.ids[0]), unit
-    )
 
 
 # ====================================================================================
@@ -1592,6 +1957,7 @@ def plan_of_model(source, text, args):
         "dataset": source.name,
         "vocabulary": vocabulary.tokens,
         "level": args.level,
+        "sequence_length": args.sequence_length,
     }
     return config, feeds
 
@@ -1605,17 +1971,20 @@ def main(argv=None):
         model, config, feeds = utils.load(args, NextToken)
         args.level = feeds["level"]
         args.cell = config["cell"]
+        args.sequence_length = feeds.get("sequence_length", args.sequence_length)
         print(f"It was trained on {feeds['dataset']}")
     else:
         config, feeds = plan_of_model(source, text, args)
         model = new_model(config, args)
+    if source.name == "code" and not args.prompt:
+        args.prompt = "def "  # a function
     corpus = load_corpus(source, text, args.level, feeds["vocabulary"], args)
-    show_text(corpus, args)
+    show_data(corpus, args)
     if (prompt_ids(corpus, args.prompt) == 0).any():
         print(f"--prompt holds tokens that training never saw; read as {utils.UNK}")
     show_streams()
 
-    # 2. The model: how it is scored, and how it writes before it has learnt anything.
+    # 2. The model: its loss, and how it writes before it has learnt anything.
     show_units()
     if not args.eval_only:
         show_untrained(model, corpus, args)
@@ -1627,24 +1996,24 @@ def main(argv=None):
         show_without_detach()
         records = train_model(model, config, corpus, args, feeds)
 
-    # 4. Writing: the same six steps again, and how a token may be drawn.
-    show_writing(model, corpus, args, "after training")
-    print("Reading it: where one token has nearly all, the network is sure; where the")
-    print("likeliest has little, the die decides, and what it decides is read on.")
-    show_drawing()
-    show_ways(model, corpus, args)
-
-    # Judging: the rivals that count, the score, and the text itself.
-    show_bigram()
+    # 4. Evaluation.  How surprised is it?  Are its rivals, which count, less surprised?
+    show_plus_one()
     show_kneser_ney()
-    ours, counted, nats = show_scores(model, corpus, args)
-    written, authors, speed = judge_writing(model, corpus, args)
-    save_metrics(model, corpus, records, nats, speed, args)
+    ours, counted, nats = show_losses(model, corpus, args)
 
-    # After this lesson: a recurrent network without a loop.  And the answer.
+    # Writing: how a token may be drawn, what each way writes, and how good that is.
+    show_trained_steps(model, corpus, args)
+    show_drawing()
+    written = show_ways(model, corpus, args)
+    ids, speed = show_text(model, corpus, args)
+    written[name_of_flags(args)] = ids
+    rows = judge_texts(model, corpus, args, written)
+    save_metrics(model, corpus, records, nats, speed, args)
+    answer(ours, counted, rows, corpus, args)
+
+    # An outlook: a recurrent network without a loop.
     show_scan()
     show_speed(args)
-    answer(ours, counted, written, authors, corpus)
 
 
 if __name__ == "__main__":

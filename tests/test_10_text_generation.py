@@ -62,7 +62,7 @@ def test_carried_state_makes_windows_equal_one_long_text(cell):
     model = make_model(cell)
     ids = torch.randint(7, (1, 31))
     batches = list(lesson.Streams(ids[0], 1, 8))
-    measure = lesson.make_measure()
+    measure = lesson.Measure()
     losses = torch.cat([measure(model, batch)["loss"] for batch in batches])
     scores, _ = model(ids[:, :-1])
     expected = F.cross_entropy(scores[0], ids[0, 1:], reduction="none")
@@ -72,7 +72,7 @@ def test_carried_state_makes_windows_equal_one_long_text(cell):
 def test_a_new_pass_starts_from_nothing_and_no_gradient_crosses_a_window():
     model = make_model()
     batches = list(lesson.Streams(torch.randint(7, (41,)), 2, 5))
-    measure = lesson.make_measure()
+    measure = lesson.Measure()
     first = measure(model, batches[0])["loss"]
     measure(model, batches[1])["loss"].mean().backward()  # alone: no error
     torch.testing.assert_close(measure(model, batches[0])["loss"], first)
@@ -88,23 +88,23 @@ def test_steps_by_hand_equal_fit():
     ours = lesson.small_model(7)
     theirs = lesson.small_model(7)
     lesson.train_by_hand(ours, train, args)
-    utils.fit(theirs, lesson.make_measure(), train, train, args)
+    utils.fit(theirs, lesson.Measure(), train, train, args)
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_score_carries_or_resets():
+def test_mean_nats_carries_or_resets():
     model = make_model()
     ids = torch.randint(7, (600,))
     whole, _ = model(ids[None, :-1])
     expected = F.cross_entropy(whole[0].double(), ids[1:]).item()
-    assert lesson.score(model, ids) == pytest.approx(expected, rel=1e-5)
+    assert lesson.mean_nats(model, ids) == pytest.approx(expected, rel=1e-5)
     parts = []
     for start in range(0, 599, 50):
         scores, _ = model(ids[None, start : min(start + 50, 599)])
         wanted = ids[start + 1 : start + 51]
         parts.append(F.cross_entropy(scores[0].double(), wanted, reduction="sum"))
-    assert lesson.score(model, ids, reset=50) == pytest.approx(
+    assert lesson.mean_nats(model, ids, reset=50) == pytest.approx(
         (sum(parts) / 599).item(), rel=1e-5
     )
 
@@ -113,13 +113,13 @@ def test_a_short_text_is_learned_by_heart():
     model = make_model(tokens=5, hidden=32, embedding=16).train()
     ids = torch.tensor([0, 1, 2, 3, 4, 2, 1, 4, 0, 3, 3, 1, 0])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    measure = lesson.make_measure()
+    measure = lesson.Measure()
     for _ in range(120):
         for batch in lesson.Streams(ids, 1, 12):
             optimizer.zero_grad()
             measure(model, batch)["loss"].mean().backward()
             optimizer.step()
-    assert lesson.score(model, ids) < 0.05
+    assert lesson.mean_nats(model, ids) < 0.05
 
 
 # --- minGRU ------------------------------------------------------------------------------
@@ -236,25 +236,27 @@ def test_nothing_is_dropped_while_writing_and_scoring():
     prompt = torch.tensor([3, 4])
     ids = torch.randint(1, 9, (40,))
     written = lesson.generate(model, prompt, 40, seed=0)
-    nats = lesson.score(model, ids)
+    nats = lesson.mean_nats(model, ids)
     assert lesson.generate(model.train(), prompt, 40, seed=0) == written
-    assert lesson.score(model.train(), ids) == pytest.approx(nats, abs=1e-9)
+    assert lesson.mean_nats(model.train(), ids) == pytest.approx(nats, abs=1e-9)
 
 
 # --- counting ---------------------------------------------------------------------------------
 
 
-def test_bigram_by_a_loop():
-    train = torch.randint(5, (400,))
-    held_out = torch.randint(5, (60,))
-    pairs = Counter(zip(train[:-1].tolist(), train[1:].tolist(), strict=True))
-    firsts = Counter(train[:-1].tolist())
-    total = 0.0
-    for first, second in zip(
-        held_out[:-1].tolist(), held_out[1:].tolist(), strict=True
-    ):
-        total -= math.log((pairs[first, second] + 1) / (firsts[first] + 5))
-    found = lesson.bigram_nats(train, held_out, 5)
+@pytest.mark.parametrize("order", [2, 3])
+def test_plus_one_by_a_loop(order):
+    train = torch.randint(5, (400,)).tolist()
+    held_out = torch.randint(5, (60,)).tolist()
+    runs = Counter(tuple(train[i : i + order]) for i in range(400 - order + 1))
+    histories = Counter()
+    for run, count in runs.items():
+        histories[run[:-1]] += count
+    total = (order - 2) * math.log(5)  # the first places: no full history
+    for i in range(order - 1, 60):
+        run = tuple(held_out[i - order + 1 : i + 1])
+        total -= math.log((runs[run] + 1) / (histories[run[:-1]] + 5))
+    found = lesson.plus_one_nats(torch.tensor(train), torch.tensor(held_out), order, 5)
     assert found == pytest.approx(total / 59)
 
 
@@ -315,9 +317,12 @@ def test_runs_that_training_lacks():
 
 
 def test_circles_and_stretches():
-    assert lesson.circle_of("so the so the so the ") == "so the "
-    assert lesson.circle_of("abcaaa") == "a"
-    assert lesson.circle_of("abcdef") == ""
+    assert lesson.find_circle([7, 8, 9] + [1, 2, 3] * 20) == (3, 3)
+    assert lesson.find_circle([5] * 12) == (0, 1)
+    assert (
+        lesson.find_circle([1, 2, 3, 4, 5, 6, 7, 8, 9, 9]) is None
+    )  # once is no circle
+    assert lesson.find_circle(list(range(30))) is None
     ours = torch.tensor([1.0, 1.0, 3.0, 3.0, 1.0])
     assert lesson.stretches_won(ours, torch.full((5,), 2.0), length=2) == (2, 3)
 
