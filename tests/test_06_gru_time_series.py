@@ -125,27 +125,34 @@ def test_the_three_ways_sum_to_autograds_gradient(capsys):
     for line in lines:
         for name in ("kept", "through n", "through z", "sum", "PyTorch"):
             if line.startswith(f"  {name}"):
-                table[name] = [float(cell) for cell in line.split()[-2:]]
-    for column in (0, 1):
+                table[name] = [float(cell) for cell in line.split()[-3:]]
+    for column in (0, 1, 2):
         ways = [table[name][column] for name in ("kept", "through n", "through z")]
-        assert sum(ways) == pytest.approx(table["sum"][column], abs=0.0016)
+        assert sum(ways) == pytest.approx(table["sum"][column], abs=0.00016)
         assert table["PyTorch"][column] == table["sum"][column]
+    # The first column is a plain RNN: h = tanh(0.9 * 1 + 1.2 * 0.5 + 0.1).
+    new = math.tanh(1.6)
+    assert table["sum"][0] == pytest.approx((1 - new**2) * 1.2, abs=0.00006)
 
 
 def test_gates_of_against_a_loop():
-    """Mean z, and the product of the last four: unit by unit, window by window."""
+    """Every z and r, and the product of the last four z: unit by unit, by a loop."""
     torch.manual_seed(2)
     rnn = nn.GRU(1, 5, batch_first=True)
     x = torch.randn(6, 7, 1)
     z_all = []
+    r_all = []
     with torch.no_grad():
         h = torch.zeros(6, 5)
         for t in range(7):
-            h, _, z = lesson.gru_step(x[:, t], h, *rnn.parameters())
+            h, r, z = lesson.gru_step(x[:, t], h, *rnn.parameters())
             z_all.append(z)
-        means, left = lesson.gates_of(rnn, x, 4)
-    z_all = torch.stack(z_all)
-    torch.testing.assert_close(means, z_all.mean((0, 1)))
+            r_all.append(r)
+        found_z, found_r, left = lesson.gates_of(rnn, x, 4)
+    assert found_z.shape == (6, 7, 5)
+    for t in range(7):
+        torch.testing.assert_close(found_z[:, t], z_all[t])
+        torch.testing.assert_close(found_r[:, t], r_all[t])
     expected = (z_all[3] * z_all[4] * z_all[5] * z_all[6]).mean(0)
     torch.testing.assert_close(left, expected)
 
@@ -343,7 +350,7 @@ def test_pinball_is_least_at_its_level():
     """Of 1, 2, ... 100; and the two prices of one error."""
     truth = torch.arange(1.0, 101)
     grid = torch.arange(0.25, 101, 0.25)
-    for level in (lesson.LOW_LEVEL, lesson.HIGH_LEVEL):
+    for level in (lesson.BELOW_LOW, lesson.BELOW_HIGH):
         losses = [lesson.pinball(truth, edge, level).mean() for edge in grid]
         best = grid[torch.stack(losses).argmin()]
         assert (truth <= best).double().mean().item() == pytest.approx(level)
@@ -545,8 +552,48 @@ def test_coverage_is_of_the_next_step_in_the_test_part():
     band = np.zeros((count, 3, 3))
     band[:, 0, lesson.LOW] = -1e9
     band[:, 0, lesson.HIGH] = np.where(np.arange(count) % 4 == 0, -1e8, 1e9)
-    found = lesson.report_coverage(band, data)
+    found = lesson.report_coverage(band, band, data)
     assert found["test_coverage"] == 0.75
+
+
+def test_the_rival_band_against_a_loop():
+    """Its constant holds 80 % of validation; the costs are those of both edges."""
+    data = data_of(walk())
+    forecasts, choices = lesson.rivals_forecasts(data)
+    end = len(data.values)
+    truth = utils.values_ahead(data.values, data.val_end, end, 3)
+    forecasts["GRU"] = forecasts["persistence"]
+    found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", choices)
+    middle = forecasts["persistence"]
+    band = np.stack([middle - 1, middle, middle + 2], axis=2)
+    extra = lesson.report_band_rival(band, found, data)
+    linear = choices["linear on validation"][:, 0]
+    missed = np.abs(linear - data.values[data.train_end : data.val_end])
+    constant = np.sort(missed)[lesson.rank_of(len(missed)) - 1]
+
+    def cost(low, high, happened):
+        below = max(0.1 * (happened - low), -0.9 * (happened - low))
+        above = max(0.9 * (happened - high), -0.1 * (happened - high))
+        return below + above
+
+    ours = []
+    theirs = []
+    for row, happened in enumerate(data.values[data.val_end :]):
+        ours.append(cost(middle[row, 0] - 1, middle[row, 0] + 2, happened))
+        guess = forecasts["autoregression"][row, 0]
+        theirs.append(cost(guess - constant, guess + constant, happened))
+    assert extra["band_cost"] == pytest.approx(np.mean(ours))
+    assert extra["constant_band_cost"] == pytest.approx(np.mean(theirs))
+    expected = ttest_1samp(np.subtract(ours, theirs), 0).pvalue
+    assert extra["p_band"] == pytest.approx(expected)
+
+
+def test_directions_are_counted_where_the_series_moved():
+    """Up, down, still, up: one of the three moves is named rightly."""
+    last = np.zeros(4)
+    truth = np.array([1.0, -1.0, 0.0, 2.0])
+    guess = np.array([0.5, 1.0, 5.0, 0.0])
+    assert lesson.directions_right(guess, last, truth) == pytest.approx(1 / 3)
 
 
 def test_is_inside_counts_where_the_truth_is_known():
@@ -653,10 +700,26 @@ def test_noise_floor_is_that_of_the_test_part():
     """What is left of the sine's test part without the wave, shortened or not."""
     series, _ = utils.sine_series()
     clean = np.sin(2 * np.pi * np.arange(2000) / 50)
+    source = utils.Source("sine", None, real=False)
     for count in (800, 2000):
-        data = data_of(series.to_numpy()[:count])
+        data = data_of(series.to_numpy()[:count], source=source)
         left = (data.values - clean[:count])[data.val_end :]
         assert lesson.noise_floor(data) == pytest.approx(np.mean(left**2))
+
+
+def test_heating_follows_its_rule():
+    """Each move is 0.5 down where four steps ago it was above 20, else up, and noise."""
+    series, noise = lesson.heating_series()
+    values = series.to_numpy()
+    assert len(values) == len(noise) == 2000
+    for t in range(4, 2000):
+        move = -0.5 if values[t - 4] > 20 else 0.5
+        assert values[t] - values[t - 1] == pytest.approx(move + noise[t])
+    source = utils.Source("heating", None, real=False)
+    for count in (800, 2000):
+        data = data_of(values[:count], source=source)
+        floor = np.mean(noise[data.val_end : count] ** 2)
+        assert lesson.noise_floor(data) == pytest.approx(floor)
 
 
 @pytest.mark.parametrize("target", ["price", "return"])
