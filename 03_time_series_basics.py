@@ -17,8 +17,8 @@ What you will learn
     - to repair dates that are out of order, written twice, or missing
     - to split by time, to scale by the training part alone, and why
     - to cut a series into windows: T values to read, and one to answer with, h steps
-      later (the horizon); and to hand them out in batches
-    - to fit a line to the windows, and to bring its answers back to sunspots
+      later (the horizon)
+    - to fit a line to the windows: by a formula, and batch by batch as a network learns
     - four rules of one line that a network has to beat, and three measures of error
     - to see memory and a season in a series (autocorrelation)
     - four traps: a ruler that has seen the test, shuffled windows, a smoothed series,
@@ -31,24 +31,26 @@ Run it
     python 03_time_series_basics.py --dataset stock
     python 03_time_series_basics.py --dataset sine --horizon 12
 
-You should see  (sunspots [real], one thread, about 6 seconds in all)
+You should see  (sunspots [real], one thread, about 7 seconds in all)
     The line, fitted to 1,938 windows of 36 months, errs by 17.9855 sunspots (RMSE) on
-    the test years.  Then the same years by rules of one line:
+    the test years.  Trained batch by batch instead, it comes to 17.9875.  Beside it, on
+    the same years, rules of one line:
                          test RMSE   test MASE
       persistence          19.7322      1.2750     the last value again
       moving average       19.4889      1.2541     the mean of the last 2
       drift                19.7319      1.2749     on along a straight line
       seasonal naive       44.8352      2.9008     the value 127 months ago
-      autoregression       17.9852      1.1599     the line once more (see section 4)
+      fitted line          17.9855      1.1599     a weighted sum of the last 36
     RMSE is the typical size of an error; MASE is 1 for as good as persistence was in
     the training years.  The line's lead over persistence is more than luck (p = 0.001).
     Then the traps:
       scaled by everything    the same forecast seems 12.8 % better
-      shuffled windows        a look-up seems to err by 22.39; split by time, by 29.06
+      shuffled windows        a look-up into a random price seems to err 3.3 times less
+                              than persistence, which nobody can beat there
       smoothed series         an error of 1.6 that is honestly 10.0
-      prices                  good as prices, worthless as returns
+      prices                  R2 = 0.98 as prices, 0 as returns
 
-Try this  (guess first, then run; docs/exercises.md answers two of them)
+Try this  (guess first, then run; docs/exercises.md answers the first two)
     --horizon 60                 on the sunspots: which rule is the best then?
     --dataset sine --horizon 25  half a period: which one is the worst, and why?
     --sequence-length 6          which lines of the output change, and which cannot?
@@ -66,16 +68,38 @@ Try this  (guess first, then run; docs/exercises.md answers two of them)
 #     origin  the place of the last value that a forecast knows; its target is h later
 
 import sys
-import tempfile
-from pathlib import Path
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rnn_utils as utils
+
+
+def heading(text):
+    """Print the title of one part of the lesson."""
+    print(f"\n--- {text} ---")
+
+
+def say(text):
+    """Print a paragraph, its lines broken at 80 signs."""
+    text = " ".join(text.split())
+    print(textwrap.fill(text, 80, fix_sentence_endings=True))
+
+
+def as_row(numbers, form="g"):
+    """Numbers as one text, such as 1 2.5 3."""
+    return " ".join(f"{float(number):{form}}" for number in numbers)
+
+
+def same(gap):
+    """How far two ways of computing one thing differ, in words."""
+    return "the same" if abs(gap) < 1e-5 else f"not the same, but {gap:g} off"
+
 
 # ====================================================================================
 # 1. Data
@@ -101,29 +125,18 @@ import rnn_utils as utils
 # These ten rows have all the common faults: April before March, May twice, no row for
 # June, an empty cell in August.
 
-TEN_ROWS = """\
-date,value
-2001-01,10
-2001-02,14
-2001-04,13
-2001-03,12
-2001-05,15
-2001-05,16
-2001-07,18
-2001-08,
-2001-09,17
-2001-10,19
-"""
-
-
-def read_rows(text):
-    """Lines of a CSV file -> list of (date, value); an empty cell gives None."""
-    rows = []
-    for line in text.splitlines()[1:]:  # the first line is the header
-        date, cell = line.split(",")
-        value = float(cell) if cell else None
-        rows.append((date, value))
-    return rows
+TEN_ROWS = [
+    ("2001-01", 10.0),
+    ("2001-02", 14.0),
+    ("2001-04", 13.0),
+    ("2001-03", 12.0),
+    ("2001-05", 15.0),
+    ("2001-05", 16.0),
+    ("2001-07", 18.0),
+    ("2001-08", None),  # an empty cell
+    ("2001-09", 17.0),
+    ("2001-10", 19.0),
+]
 
 
 def sort_rows(rows):
@@ -177,14 +190,6 @@ def fill_gaps(rows):
     return filled
 
 
-# Two limits of this repair.  A long gap becomes a flat line, which is easy to forecast;
-# so look for long gaps before you believe a score.  And not each
-# missing date is a fault: markets are closed at weekends.  `utils.load_series` takes
-# the most common step between two dates as the step of the series.  If that is one day,
-# and Saturdays and Sundays are (nearly) all missing, it fills nothing: the step is then
-# one day of trading, and Monday follows Friday.
-
-
 def as_text(rows):
     """Rows as month:value, such as 01:10 02:-- where -- is an empty cell."""
     cells = []
@@ -194,52 +199,47 @@ def as_text(rows):
     return " ".join(cells)
 
 
-def repair_by_utils(text):
-    """The same rows through the two functions that make up `utils.load_series`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "ten_rows.csv"
-        path.write_text(text)
-        series = utils.read_series(path)
-    return utils.repair_series(series)
-
-
 def show_repair():
-    """Repair the ten rows in three steps, and compare with utils.load_series."""
-    rows = read_rows(TEN_ROWS)
-    in_order = sort_rows(rows)
+    """Repair the ten rows in three steps; the shared function does the same."""
+    in_order = sort_rows(TEN_ROWS)
     merged = merge_repeats(in_order)
     filled = fill_gaps(merged)
     print("Repair by hand: ten rows of a file, as month:value")
-    print(f"  in the file  {as_text(rows)}")
+    print(f"  in the file  {as_text(TEN_ROWS)}")
     print(f"  1. sorted    {as_text(in_order)}")
     print(f"  2. merged    {as_text(merged)}")
     print(f"  3. filled    {as_text(filled)}")
-    print("Sorted: March now stands before April.  Merged: of the two rows of May the")
-    print("last counts.  Filled: June (no row) and August (empty) take the value")
-    print("before.  Half way between May and July would be 17 for June; but in June")
-    print("nobody knew July.")
-    series, said = repair_by_utils(TEN_ROWS)
-    ours = np.array([value for _, value in filled])  # (10,)
-    gap = np.abs(series.to_numpy() - ours).max()
-    print(f"utils.load_series finds the same: largest difference {gap:g}.  It says:")
-    for sentence in said:
-        print(f"  - {sentence}")
+    dates = pd.DatetimeIndex([date for date, _ in TEN_ROWS])
+    values = [value for _, value in TEN_ROWS]
+    shared, _ = utils.repair_series(pd.Series(values, dates, dtype=float))
+    gap = np.abs(shared.to_numpy() - [value for _, value in filled]).max()
+    say(
+        f"""Sorted: March now stands before April.  Merged: of the two rows of May the
+        last counts.  Filled: June (no row) and August (empty) take the value before.
+        Half way between May and July would be 17 for June; but in June nobody knew
+        July.  utils.load_series, which reads the real series, finds {same(gap)}."""
+    )
 
+
+# Four limits of this repair.  A long gap becomes a flat line, which is easy to forecast:
+# better cut the series there, and make windows of each piece.  Not every missing date
+# is a fault: if the step is a day, and (nearly) all Saturdays and Sundays are missing,
+# as at a stock market, load_series fills nothing, and Monday follows Friday.  A value
+# that cannot be, such as -1 sunspots or 999 for "not measured", is an empty cell in
+# disguise: empty it by hand.  And one that is only very large (an outlier) stays.  It
+# may be true, and in the test years nobody takes it away for you.
 
 # What each data set is.
 ABOUT = {
-    "sunspots": """\
-Sunspots are dark, cooler patches on the sun.  They have been counted every
-month since 1749.  Their number rises and falls in about eleven years.""",
-    "stock": """\
-The S&P 500 is made of the prices of 500 large American companies: one value
-for each day of trading, none for weekends and holidays.""",
-    "sine": """\
-Made here: a sine wave of period 50, plus noise of variance 0.04.  So we know
-how good the best possible forecast is, which nobody knows of real data.""",
-    "simulated": """\
-Made here: a price whose daily changes are drawn at random.  There is nothing
-in it to be learned, and that is what it is for.""",
+    "sunspots": """Sunspots are dark, cooler patches on the sun.  They have been counted
+        every month since 1749.  Their number rises and falls in about eleven years.""",
+    "stock": """The S&P 500 is made of the prices of 500 large American companies: one
+        value for each day of trading, none for weekends and holidays.""",
+    "sine": """Made here: a sine wave of period 50, plus noise of variance 0.04.  So we
+        know how good the best possible forecast is, which nobody knows of real
+        data.""",
+    "simulated": """Made here: a price whose daily changes are drawn at random.  There
+        is nothing in it to be learned, and that is what it is for.""",
     "input": "Your own data.",
 }
 
@@ -252,7 +252,7 @@ def date_at(series, place):
 def report_series(series, repairs, source):
     """Print what was read, both ends of it, and what was repaired."""
     print(f"\nThe series, {source.label}: '{series.name}', {len(series):,} values")
-    print(ABOUT[source.name])
+    say(ABOUT[source.name])
     last = len(series) - 1
     for place in (0, 1, 2, last):
         if place == last:
@@ -276,26 +276,34 @@ def report_series(series, repairs, source):
 # The borders come before anything is learned from the data: whatever is learned (a
 # mean, a weight, a season) is learned from train.  Here it is learned once, and stays
 # as it is while the test years go by.  In use one would fit anew every year, with all
-# that is known by then, and score each year's forecasts; that is called walk-forward.
+# that is known by then, and score each year's forecasts: that is called walk-forward.
 
 
 def show_split():
-    """Where utils.split_by_time puts the borders among the numbers 1 to 10."""
+    """Where the borders lie among the numbers 1 to 10."""
     numbers = list(range(1, 11))
-    n1, n2 = utils.split_by_time(len(numbers))
+    n = len(numbers)
+    n1 = round(0.70 * n)  # round(7.0)
+    n2 = round(0.85 * n)  # round(8.5)
+    shared = utils.split_by_time(n)
     print("\nSplit by hand: the numbers 1 to 10")
-    print(f"  utils.split_by_time puts the borders at n1 = {n1} and n2 = {n2}")
+    print(f"  n1 = 0.70 * 10 = {0.70 * n:g}")
+    print(
+        f"  n2 = 0.85 * 10 = {0.85 * n:g}, rounded to {n2} (Python takes the even one)"
+    )
     print(f"  train  {numbers[:n1]}")
     print(f"  val    {numbers[n1:n2]}")
     print(f"  test   {numbers[n2:]}")
+    print(f"utils.split_by_time(10) says {shared[0]} and {shared[1]}.")
 
 
 # --- scale --------------------------------------------------------------------------
 #
-# A recurrent network squeezes its sums by tanh, which is nearly 1 for everything above
-# 3.  Its weights start small, and one learning rate serves them all.  So inputs should
-# be numbers around 0, about as large as 1.  We subtract the mean and divide by the
-# standard deviation (std), which is the typical distance from the mean:
+# A network learns well from numbers around 0, about as large as 1.  It squeezes its sums
+# by tanh, and tanh makes 1.000 of 20 sunspots, of 80 and of 150.  Its weights start
+# small, and one step size serves them all (section 3 shows what happens without).  So
+# we subtract the mean and divide by the standard deviation (std), which is the typical
+# distance from the mean:
 #
 #     std = square root of the mean of (value - mean)^2
 #     scaled = (value - mean) / std            value = scaled * std + mean
@@ -305,57 +313,51 @@ def show_split():
 # one less, and give a slightly larger number.)
 #
 # Mean and std are learned from data, like weights.  So they come from the training part
-# alone.  Whoever takes them from the whole series has looked at the test years; section
-# 4 measures by how much that flatters.
+# alone.  Whoever takes them from the whole series has looked at the test years: trap 1.
+
+
+def scale_by_train(values):
+    """The series (n,), scaled by its training part: scaled (n,), mean, std."""
+    n1, _ = utils.split_by_time(len(values))
+    mean = float(values[:n1].mean())
+    std = float(values[:n1].std()) or 1.0  # nothing is divided by 0
+    return (values - mean) / std, mean, std
 
 
 def show_scaling():
-    """Scale the numbers 1 to 10 by hand; show what tanh makes of large numbers."""
-    print("\nScaling by hand.  Why at all?  Of 20, 80 and 150 sunspots tanh makes")
-    counts = torch.tensor([20.0, 80.0, 150.0])  # (3,)
-    scaled = (counts - 45) / 38  # (3,), about the mean and std of the sunspots
-    print("  tanh(x)              ", as_row(torch.tanh(counts), "6.3f"))
-    print("  tanh((x - 45) / 38)  ", as_row(torch.tanh(scaled), "6.3f"))
-    print("Without scaling, few and many look the same to it.")
-
-    numbers = np.arange(1.0, 11.0)  # (10,)
-    train = numbers[:7]  # (7,)
-    mean = sum(train) / 7
-    squares = [(value - mean) ** 2 for value in train]
-    std = (sum(squares) / 7) ** 0.5
-    scaled = (numbers - mean) / std  # (10,)
-    back = 1.5 * std + mean
-    print("The numbers 1 to 10, scaled by their training part 1 to 7")
+    """Scale the numbers 1 to 10 by hand."""
+    squares = [(value - 4) ** 2 for value in (1, 2, 3, 4, 5, 6, 7)]
+    scaled, mean, std = scale_by_train(np.arange(1.0, 11.0))  # (10,)
+    print("\nScaling by hand: the numbers 1 to 10, by their training part 1 to 7")
     print(f"  mean of 1 to 7          {mean:g}")
     print(f"  squared distances       {as_row(squares)}")
     print(f"  std                     root of their mean, {std**2:g}, is {std:g}")
     print(f"  scaled                  {as_row(scaled)}")
-    print(f"  back: an answer of 1.5  1.5 * {std:g} + {mean:g} = {back:g}")
-    print("The values of val and test, 2 to 3, lie above all of train: the series")
-    print("climbs, and a network would be asked about numbers it has never met.")
-
-
-def as_row(numbers, form="g"):
-    """Numbers as one text, such as 1 2.5 3."""
-    return " ".join(f"{float(number):{form}}" for number in numbers)
+    print(f"  back: an answer of 1.5  1.5 * {std:g} + {mean:g} = {1.5 * std + mean:g}")
+    say(
+        """The scaled values of val and test, 2 2.5 3, lie above all of train: the
+        series climbs, and a network would be asked about numbers it has never met."""
+    )
 
 
 # What can be done about a climb?  Learn the changes instead of the values.  A series
 # whose mean and spread stay the same all along is called stationary.  A climbing series
-# is not, but its changes often are.  (Sunspots rise and fall and do not climb away, so
-# this lesson keeps their values.  Prices do climb away: lesson 06 offers to learn their
-# changes, with --target return.)
+# is not, but its changes often are.
+#
+# The sunspots are not quite stationary: the late cycles are higher.  But they come back
+# to 0 each time, so this lesson keeps their values.  A price need not come back; lesson
+# 06 offers to learn its changes, with --target return.
 
 
 def show_differences():
     """A climbing series as changes from step to step, and the way back."""
     climb = np.array([2.0, 3.0, 5.0, 6.0, 8.0, 9.0, 11.0, 12.0])  # (8,)
     changes = np.diff(climb)  # (7,): each value minus the one before
-    back = climb[0] + np.cumsum(changes)  # (7,): add the changes up again
     print("\nA climb by hand: take the changes")
     print(f"  values    {as_row(climb)}   the late ones are not like the early ones")
     print(f"  changes     {as_row(changes)}     late ones and early ones are alike")
-    print(f"  back      2 + 1 = 3, 3 + 2 = 5, ...: {as_row(back)}")
+    print("  back      a model that forecasts 1.5 for the next change has forecast")
+    print(f"            {climb[-1]:g} + 1.5 = {climb[-1] + 1.5:g} for the next value")
 
 
 # --- windows ------------------------------------------------------------------------
@@ -374,6 +376,9 @@ def show_differences():
 #
 # How many?  A window and its target cover T + h values, and there are n - (T + h) + 1
 # places where so many can be laid down: 10 - 5 + 1 = 6.
+#
+# On the real series T is 36 and h is 1.  Section 4 tries other lengths, on validation,
+# and other distances.
 
 
 def windows_by_loop(values, length, horizon):
@@ -397,17 +402,21 @@ def windows_by_loop(values, length, horizon):
 #
 # A recurrent network reads (B, T, F): batch, time, features.  A feature is a number
 # that belongs to one step.  We have one, so an axis of size 1 is added at the end.
-# (With two numbers a month, say sunspots and radio noise, F is 2.  All else stays.)
 #
-# One target or several?  Here each window has one, h steps ahead.  Lesson 06 asks for
-# all of the next h at once; then a target is a row of h values, and an example may only
-# be used where the whole row lies in one part.
+# How does one forecast several steps ahead?  There are three ways:
+#
+#   - one model for each distance h, each with windows of its own: this lesson
+#   - one model that answers the next h values at once.  Its target is a row of h values,
+#     and an example may only be used where the whole row lies in one part: lesson 06
+#   - one model for one step, whose forecast is fed back as if it were a known value.
+#     Then errors add up; lesson 06 compares
 
 
 def make_windows(values, length, horizon):
     """The same as windows_by_loop for a tensor (n,): inputs (N, T, 1), targets (N,).
 
-    Both are views of `values`: never write into them.
+    Both are views of `values`.  A value stands in memory once, whatever the number of
+    windows that hold it; so never write into a window.
     """
     inputs = values[: len(values) - horizon].unfold(0, length, 1)  # (N, T)
     targets = values[length + horizon - 1 :]  # (N,)
@@ -415,7 +424,7 @@ def make_windows(values, length, horizon):
 
 
 def show_windows():
-    """Cut the numbers 1 to 10 by the loop and by unfold; show what a view is."""
+    """Cut the numbers 1 to 10 by the loop and by unfold; then two columns."""
     print("\nWindows by hand: the numbers 1 to 10, T = 3, h = 2")
     numbers = [float(number) for number in range(1, 11)]
     loop_inputs, loop_targets = windows_by_loop(numbers, 3, 2)
@@ -428,16 +437,20 @@ def show_windows():
     inputs, targets = make_windows(values, 3, 2)  # (6, 3, 1), (6,)
     input_gap = (inputs[:, :, 0] - torch.tensor(loop_inputs)).abs().max()
     target_gap = (targets - torch.tensor(loop_targets)).abs().max()
-    print(f"The fast way gives inputs {tuple(inputs.shape)}, 6 windows of 3 steps with")
-    print(f"1 number each, and targets {tuple(targets.shape)}; largest difference from")
-    print(f"the loop {max(input_gap, target_gap):g}.")
+    say(
+        f"""The fast way finds {same(max(input_gap, target_gap))}: inputs
+        {tuple(inputs.shape)}, 6 windows of 3 steps with 1 number each, and targets
+        {tuple(targets.shape)}."""
+    )
 
-    # A view has no numbers of its own, so a change of one value is seen in each window
-    # that covers it.  Good for memory; a disaster for whoever writes into a window.
-    values[3] = 40.0
-    touched = int((inputs == 40).any(dim=1).sum())
-    print(f"Make the 4 of the series a 40, and {touched} windows show it at once: they")
-    print("are the same numbers in memory.  So never write into a window.")
+    # A second column is cut in the same way, and laid beside the first.
+    second, _ = make_windows(10 * values, 3, 2)  # (6, 3, 1)
+    both = torch.cat([inputs, second], dim=2)  # (6, 3, 2)
+    window = [[int(number) for number in step] for step in both[0]]
+    say(
+        f"""With a second column, say 10 20 30 ..., inputs are {tuple(both.shape)}: 2
+        numbers each step.  Window 0 is then {window}, and its target is still 5."""
+    )
 
 
 # --- each window to its part --------------------------------------------------------
@@ -493,25 +506,32 @@ def show_parts():
     by_slice = {}
     for part, windows in split_windows(10, 3, 2).items():
         by_slice[part] = list(range(6))[windows]
-    print(f"split_windows, by three slices, finds the same: {by_slice == by_rule}.")
-    print("Training on [4, 5, 6] -> 8 would show the 8, which validation asks for.  So")
-    print("this window belongs to val, although its inputs lie in train.")
+    found = "the same" if by_slice == by_rule else "something else"
+    say(
+        f"""split_windows, by three slices, finds {found}.  Training on [4, 5, 6] -> 8
+        would show the 8, which validation asks for.  So this window belongs to val,
+        although its inputs lie in train."""
+    )
 
 
 # Why not shuffle all windows and draw the test windows at random, as one does with
-# photographs?  Neighbours overlap.  Draw the second window as a test window:
+# photographs?  Neighbours overlap.  Draw the second window as a test window; these
+# three, among others, stay in train:
 #
 #     [2  3  4] -> 6    test
+#     [3  4  5] -> 7    train      almost the same question, almost the same answer
 #     [4  5  6] -> 8    train      the answer, 6, stands among its inputs
-#     [5  6  7] -> 9    train      and here
+#     [6  7  8] -> 10   train      and here
 #
-# Section 4 measures what that does to a score.
+# A line with 37 weights can hardly make use of that.  A network that is large enough to
+# learn windows by heart can.  Trap 2 measures it.
 
 
 def report_windows(series, length, horizon):
     """Print how many windows the series gives, and how many go to each part."""
     n = len(series)
-    inputs, places = make_windows(torch.arange(n), length, horizon)  # places of targets
+    # Windows of 0, 1, 2, ... instead of the values: so each number is a place.
+    _, places = make_windows(torch.arange(n), length, horizon)  # (N,)
     print(f"\nWindows of the series, T = {length}, h = {horizon}")
     print(f"  {n:,} - {length} - {horizon} + 1 = {len(places):,} of them")
     total = 0
@@ -519,14 +539,14 @@ def report_windows(series, length, horizon):
         of_part = places[windows]
         first = date_at(series, int(of_part[0]))
         last = date_at(series, int(of_part[-1]))
-        print(f"  {part:<5}  {len(of_part):>6,} windows, targets {first} to {last}")
+        most = series.iloc[of_part.numpy()].max()
+        print(
+            f"  {part:<5}  {len(of_part):>6,} windows, targets {first} to {last}, "
+            f"the largest {most:.5g}"
+        )
         total += len(of_part)
     print(f"Together {total:,} of {len(places):,}: none dropped, none counted twice.")
-    # A 32-bit number takes 4 bytes.
-    print(f"Copied they would take {4 * inputs.numel():,} bytes; views take none.")
-
-
-# --- an example, a batch ------------------------------------------------------------
+    print("Where test reaches higher than train, such values were never seen before.")
 
 
 def report_example(series, scaled, mean, std, length, horizon):
@@ -536,8 +556,9 @@ def report_example(series, scaled, mean, std, length, horizon):
     """
     print("\nOne example on its way from the file to the network: the first window")
     inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
-    steps = [step for step in (0, 1, 2) if step < length - 1]
-    for step in [*steps, length - 1]:
+    for step in sorted({0, min(1, length - 1), length - 1}):
+        if step == length - 1 > 2:
+            print("  ...")
         number = inputs[0, step, 0].item()
         print(f"  input, step {step:>4}   {on_its_way(series, step, number)}")
     number = targets[0].item()
@@ -558,13 +579,17 @@ def on_its_way(series, place, number):
 # (The later lessons use `utils.Batches`, which does the same faster.)
 
 
-def report_batches(inputs, targets):
-    """Go once through the training windows in batches of 64, as a training would."""
-    pairs = TensorDataset(inputs, targets)  # (N, T, 1), (N,)
-    order = torch.Generator().manual_seed(0)  # decides the order in which they come
-    loader = DataLoader(pairs, batch_size=64, shuffle=True, generator=order)
+def batches_of(inputs, targets, seed, size=64):
+    """A DataLoader over inputs (N, T, 1) and targets (N,), in batches of `size`."""
+    pairs = TensorDataset(inputs, targets)
+    order = torch.Generator().manual_seed(seed)  # decides the order in which they come
+    return DataLoader(pairs, batch_size=size, shuffle=True, generator=order)
+
+
+def report_batches(inputs, targets, seed):
+    """Go once through the training windows in batches, as section 3 will."""
     sizes = []
-    for batch, answers in loader:  # (B, T, 1), (B,)
+    for batch, answers in batches_of(inputs, targets, seed):  # (B, T, 1), (B,)
         if not sizes:
             print(f"The first batch: inputs {tuple(batch.shape)}, that is (B, T, 1);")
             print(f"targets {tuple(answers.shape)}, that is (B,).")
@@ -584,36 +609,26 @@ def report_batches(inputs, targets):
 #     weights            w1       w2       w3
 #     forecast    =   w1 * x1 + w2 * x2 + w3 * x3 + bias
 #
-# nn.Linear(T, 1) is just that.  Statisticians call it an autoregression: a line
-# (regression) through the series' own (auto) past.  How many values it reads is its
-# order.
-
-
-def line_forecast(inputs, weights, bias):
-    """inputs (N, T), weights (T,), one bias -> forecasts (N,)."""
-    return inputs @ weights + bias
+# nn.Linear(T, 1) is just that.  It reads (N, T), so the feature axis comes off again; a
+# recurrent network keeps it.  Statisticians call this model an autoregression: a line
+# (regression) through the series' own (auto) past.
 
 
 def show_line():
-    """Three choices of weights for the window 4 5 6; compare with nn.Linear."""
-    window = torch.tensor([[4.0, 5.0, 6.0]])  # (1, 3)
-    third = 1 / 3
+    """Three choices of weights for the window 4 5 6, by nn.Linear."""
     choices = [
         ("0 * 4 + 0 * 5 + 1 * 6", [0.0, 0.0, 1.0], "the last value again"),
-        ("1/3 * 4 + 1/3 * 5 + 1/3 * 6", [third, third, third], "the mean"),
+        ("1/3 * 4 + 1/3 * 5 + 1/3 * 6", [1 / 3, 1 / 3, 1 / 3], "the mean"),
         ("0 * 4 - 1 * 5 + 2 * 6", [0.0, -1.0, 2.0], "on as from 5 to 6"),
     ]
-    print("\nA line by hand: the window 4 5 6, bias 0, three choices of weights")
+    window = torch.tensor([[4.0, 5.0, 6.0]])  # (1, 3)
     layer = nn.Linear(3, 1, bias=False)
-    gap = 0.0
+    print("nn.Linear(3, 1) on the window 4 5 6, bias 0, three choices of weights")
     for working, chosen, meaning in choices:
-        weights = torch.tensor(chosen)  # (3,)
-        forecast = line_forecast(window, weights, 0.0)  # (1,)
-        layer.weight.data[0] = weights
-        gap = max(gap, (layer(window)[:, 0] - forecast).abs().max().item())
-        print(f"  {working:<28} = {forecast.item():g}   {meaning}")
-    print(f"nn.Linear: largest difference {gap:.0e}.  Which weights are the best for a")
-    print("series?  To find that out is called fitting, or training.")
+        layer.weight.data[0] = torch.tensor(chosen)
+        forecast = layer(window)[0, 0].item()
+        print(f"  {working:<28} = {forecast:g}   {meaning}")
+    print("Which weights are the best for a series?  To find out is called fitting.")
 
 
 # ====================================================================================
@@ -621,9 +636,9 @@ def show_line():
 # ====================================================================================
 #
 # The best weights are those with the smallest sum of squared errors on the training
-# examples.  For a network one has to search for them, step by step (lesson 04).  For a
-# line there is a formula, called least squares.  With T = 1 the examples are points in
-# a plane, x the value and y the next one, and a pencil is enough:
+# examples.  For a network one has to search for them, step by step.  For a line there
+# is also a formula, called least squares.  With T = 1 the examples are points in a
+# plane, x the value and y the next one, and a pencil is enough:
 #
 #     weight = sum of (x - mean x)(y - mean y)  /  sum of (x - mean x)^2
 #     bias = mean y - weight * mean x
@@ -631,7 +646,6 @@ def show_line():
 # With more values to read the computer solves for all weights at once: the same idea.
 
 TOY = [1.0, 2.0, 5.0, 4.0, 5.0, 6.0, 3.0, 6.0, 9.0]
-TOY_LATER = [5.0, 7.0, 11.0]  # what came after it; no forecast may read it
 
 
 def line_by_hand(pairs):
@@ -649,12 +663,8 @@ def fit_line(inputs, targets):
     """Least squares for any T: inputs (N, T), targets (N,) -> weights (T,), bias.
 
     A column of ones is put beside the inputs: what it is multiplied by is the bias.
-    In 64-bit numbers, since neighbours in a window are so alike that many digits of
-    the sums cancel.
     """
-    inputs = inputs.cpu().double()
-    targets = targets.cpu().double()
-    ones = torch.ones(len(inputs), 1, dtype=torch.double)  # (N, 1)
+    ones = torch.ones(len(inputs), 1, dtype=inputs.dtype)  # (N, 1)
     columns = torch.cat([inputs, ones], dim=1)  # (N, T + 1)
     found = torch.linalg.lstsq(columns, targets.unsqueeze(1)).solution  # (T + 1, 1)
     return found[:-1, 0], found[-1, 0]
@@ -662,7 +672,7 @@ def fit_line(inputs, targets):
 
 def show_fit():
     """Fit a line to the toy by hand, by lstsq and by utils; then one that reads two."""
-    values = torch.tensor(TOY)  # (9,)
+    values = torch.tensor(TOY, dtype=torch.double)  # (9,)
     inputs, targets = make_windows(values, 1, 1)  # (8, 1, 1), (8,)
     pairs = list(zip(inputs[:, 0, 0].tolist(), targets.tolist(), strict=True))
     weight, bias = line_by_hand(pairs)
@@ -677,21 +687,21 @@ def show_fit():
     print(f"  weight           12 / 24 = {weight:g}")
     print(f"  bias             5 - 0.5 * 4 = {bias:g}")
     print(f"  after the 9      0.5 * 9 + 3 = {forecast:g}")
-    weights, start = fit_line(inputs[:, :, 0], targets)
-    gap = max(abs(weights[0].item() - weight), abs(start.item() - bias))
-    print(f"torch.linalg.lstsq finds the same: largest difference {gap:.0e}.")
-    # utils.autoregression leaves out the first value: lesson 06 keeps one more value in
-    # front of its windows.  A 0 in front lets both learn from the same eight pairs.
-    whole = np.array([0.0, *TOY, *TOY_LATER])
-    n1 = 1 + len(TOY)
-    shared, _ = utils.autoregression(whole, n1=n1, n2=n1 + 2, longest=1, horizon=1)
-    print(f"utils.autoregression: difference {abs(shared[0, 0] - forecast):.0e}.")
+    weights, constant = fit_line(inputs[:, :, 0], targets)
+    gap = max(abs(weights[0].item() - weight), abs(constant.item() - bias))
+    print(f"torch.linalg.lstsq finds {same(gap)}.")
+    # Lesson 06 calls this line utils.autoregression.  That one skips the first value of
+    # a series, hence the 0 in front; and it wants three values of validation behind
+    # (here zeros), by which it would choose how many values to read, if there were a
+    # choice.
+    whole = np.array([0.0, *TOY, 0.0, 0.0, 0.0])  # (13,)
+    shared, _ = utils.autoregression(whole, n1=10, n2=13, longest=1, horizon=1)
+    print(f"utils.autoregression of lesson 06: {same(shared[0, 0] - forecast)}.")
 
     fibonacci = torch.tensor([1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0])  # (7,)
     inputs, targets = make_windows(fibonacci, 2, 1)  # (5, 2, 1), (5,)
     weights, bias = fit_line(inputs[:, :, 0], targets)
-    newest = torch.tensor([[13.0, 21.0]], dtype=torch.double)
-    after = line_forecast(newest, weights, bias).item()
+    after = torch.tensor([13.0, 21.0]) @ weights + bias
     print("A line that reads two values, T = 2: the windows of 1 2 3 5 8 13 21")
     print("  [1 2] > 3   [2 3] > 5   [3 5] > 8   [5 8] > 13   [8 13] > 21")
     print(f"  weights {weights[0]:.3f} and {weights[1]:.3f}, bias {abs(bias):.3f}")
@@ -712,28 +722,32 @@ def rmse(errors):
 # sunspots again.
 
 
-def line_on_series(scaled, mean, std, length, horizon):
-    """Fit the line on train: weights (T,), part -> forecasts in the series' units."""
+def line_on_series(values, length, horizon):
+    """Fit the line on train: weights (T,), part -> forecasts in the series' units.
+
+    values: an array (n,), in 64-bit numbers, as the formula needs many digits.
+    """
+    scaled, mean, std = scale_by_train(values)  # (n,)
+    scaled = torch.from_numpy(scaled)
     inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
     inputs = inputs[:, :, 0]  # (N, T)
-    parts = split_windows(len(scaled), length, horizon)
+    parts = split_windows(len(values), length, horizon)
     weights, bias = fit_line(inputs[parts["train"]], targets[parts["train"]])
     made = {}
     for part, windows in parts.items():
-        asked = inputs[windows].cpu().double()  # (M, T)
-        answers = line_forecast(asked, weights, bias)  # (M,), scaled
+        answers = inputs[windows] @ weights + bias  # (M,), scaled
         made[part] = answers.numpy() * std + mean  # (M,), back in units
     return weights, made
 
 
-def report_line(series, scaled, mean, std, length, horizon):
-    """Fit the line on the series; print errors, weights, and forecasts beside truths.
+def report_line(series, length, horizon):
+    """Print errors of the line, its weights, and forecasts beside truths.
 
     Returns part -> RMSE.
     """
     values = series.to_numpy()
     n1, n2 = utils.split_by_time(len(values))
-    weights, made = line_on_series(scaled, mean, std, length, horizon)
+    weights, made = line_on_series(values, length, horizon)
     truths = {
         "train": values[length + horizon - 1 : n1],
         "val": values[n1:n2],
@@ -744,34 +758,131 @@ def report_line(series, scaled, mean, std, length, horizon):
     for part, truth in truths.items():
         errors[part] = rmse(made[part] - truth)
         print(f"  {part:<5}  {len(truth):>6,} windows   {errors[part]:.4f}")
-    newest = weights.flip(0)[:5]  # the last value of the window comes first
-    print(f"Its weights, the one of the last value first: {as_row(newest, '.2f')} ...")
-    print("Some of its forecasts of the test years:")
-    print("  date         last known      truth   forecast      error")
-    near = float(np.abs(np.diff(values[:n1])).mean())
-    evenly = np.linspace(0, len(truths["test"]) - 1, 9).astype(int)
-    for row in evenly:
-        target = n2 + row
-        error = made["test"][row] - values[target]
-        mark = "✔" if abs(error) <= near else "✘"
-        known = values[target - horizon]
-        truth = values[target]
-        numbers = f"{known:10.4g} {truth:10.4g} {truth + error:10.4g} {error:10.3g}"
-        print(f"  {date_at(series, target)}   {numbers}  {mark}")
-    share = np.mean(np.abs(made["test"] - truths["test"]) <= near)
-    print(f"✔: off by at most {near:.3g}, the mean change of one step in train.")
-    print(f"Of all {len(truths['test']):,} forecasts {share:.0%} are so near.")
+    newest = weights.flip(0)[:5]  # the weight of the last value comes first
+    print(f"Its weights, that of the last value first: {as_row(newest, '.2f')} ...")
+    if 0.3 < newest[0] < 0.7 and newest[1:].min() > 0:
+        say(
+            f"""They say: trust the last value by {newest[0]:.0%}, and spread the rest
+            over those before it.  One value alone is noisy."""
+        )
 
-    examples = len(values) - length - horizon + 1
-    print("\nThe title's question, answered:")
-    train = len(truths["train"])
-    test = len(truths["test"])
-    print(f"  {len(values):,} values, scaled by the first {n1:,} of them")
-    print(f"  -> {examples:,} windows, of which {train:,} are training examples")
-    print(f"  -> {length + 1} numbers learned from these: the weights and the bias")
-    print(f"  -> an RMSE of {errors['test']:.4g} on the last {test:,} values.")
-    print("Is that good?  And may one believe it?  The rest of the lesson asks that.")
+    print("Some of its forecasts of the test part:")
+    print("  date         last known      truth   forecast      error")
+    for place in np.linspace(n2, len(values) - 1, 7).astype(int):
+        known = values[place - horizon]
+        truth = values[place]
+        forecast = made["test"][place - n2]
+        numbers = f"{known:10.4g} {truth:10.4g} {forecast:10.4g}"
+        print(f"  {date_at(series, place)}   {numbers} {forecast - truth:10.3g}")
     return errors
+
+
+# --- batch by batch -----------------------------------------------------------------
+#
+# A network has no formula.  It starts somewhere, looks at one batch of examples, and
+# moves each weight a small step in the direction that makes the error on this batch
+# smaller.  Then comes the next batch.  PyTorch finds the direction: `loss.backward()`
+# leaves in `weight.grad` how the loss grows with that weight, so the step goes against
+# it.  (How it does that is the matter of lesson 04.)
+#
+# A line can learn in that way, too.  So here one sees the examples at work, and knows
+# where the search must end: at least squares.
+
+
+def train_by_batches(inputs, targets, epochs, step_size, seed):
+    """Search for the line's weights: inputs (N, T, 1), targets (N,) -> nn.Linear."""
+    loader = batches_of(inputs, targets, seed)
+    layer = nn.Linear(inputs.shape[1], 1, device=inputs.device)
+    nn.init.zeros_(layer.weight)  # a line may start at 0; a network may not (lesson 04)
+    nn.init.zeros_(layer.bias)
+    for _ in range(epochs):
+        for batch, answers in loader:  # (B, T, 1), (B,)
+            forecasts = layer(batch[:, :, 0])[:, 0]  # (B,)
+            loss = ((forecasts - answers) ** 2).mean()
+            layer.zero_grad()  # or the new gradient would be added to the old one
+            loss.backward()
+            with torch.no_grad():  # the step itself is not to be learned from
+                for weight in layer.parameters():
+                    weight -= step_size * weight.grad
+    return layer
+
+
+def show_search():
+    """Search for the line of the toy: it comes to the weight 0.5 and the bias 3."""
+    scaled, mean, std = scale_by_train(np.array(TOY))  # (9,)
+    values = torch.tensor(scaled, dtype=torch.float32)
+    inputs, targets = make_windows(values, 1, 1)  # (8, 1, 1), (8,)
+    print("\nThe same toy line, searched for step by step (all 8 examples a batch)")
+    print("  steps   weight    bias   after the 9")
+    for steps in (0, 1, 5, 20, 200):
+        layer = train_by_batches(inputs, targets, steps, 0.2, seed=0)
+        weight = layer.weight.item()
+        # Scaled, the line is y' = weight * x' + bias'.  In the units of the toy its bias
+        # is another: put x' = (x - mean) / std and y' = (y - mean) / std.
+        bias = layer.bias.item() * std + mean - weight * mean
+        after = weight * TOY[-1] + bias
+        print(f"  {steps:>5}   {weight:6.3f}  {bias:6.3f}   {after:6.3f}")
+    print("It ends where the formula stands at once: 0.5, 3 and 7.5.")
+
+
+def search_on_series(scaled, mean, std, length, horizon, epochs, args):
+    """The same as line_on_series, batch by batch: part -> forecasts in units."""
+    series = torch.tensor(scaled, dtype=torch.float32, device=args.device)  # (n,)
+    inputs, targets = make_windows(series, length, horizon)  # (N, T, 1), (N,)
+    parts = split_windows(len(series), length, horizon)
+    train = parts["train"]
+    # The more values are added up, the farther a step moves the sum: so smaller steps.
+    step_size = 0.36 / length  # 0.01 for T = 36
+    layer = train_by_batches(
+        inputs[train], targets[train], epochs, step_size, args.seed
+    )
+    made = {}
+    for part, windows in parts.items():
+        with torch.no_grad():
+            answers = layer(inputs[windows][:, :, 0])[:, 0]  # (M,), scaled
+        made[part] = answers.cpu().numpy().astype(float) * std + mean  # (M,)
+    return made
+
+
+def report_search(values, length, horizon, errors, args):
+    """Print the errors of the line that learned by batches, and least squares'.
+
+    errors: part -> RMSE of least squares.  Returns the row of the longest training.
+    """
+    n1, n2 = utils.split_by_time(len(values))
+    truths = {"train": values[length + horizon - 1 : n1], "test": values[n2:]}
+    most = max(2, min(30, 60_000 // len(truths["train"])))  # fewer for a long series
+    by_train = scale_by_train(values)
+    not_scaled = (values, 0.0, 1.0)
+    last = f"{most} epochs"
+    runs = {"1 epoch": (1, by_train), last: (most, by_train)}
+    runs[f"{last}, not scaled"] = (most, not_scaled)
+    rows = {}
+    for name, (epochs, series) in runs.items():
+        made = search_on_series(*series, length, horizon, epochs, args)
+        rows[name] = {
+            f"{part} RMSE": rmse(made[part] - truth) for part, truth in truths.items()
+        }
+    rows["least squares"] = {f"{part} RMSE": errors[part] for part in truths}
+    utils.print_table("The line of the series, batch by batch", rows, corner="after")
+    more = rows[last]["train RMSE"] - errors["train"]
+    text = "Reading it: on train nothing can go below least squares.  "
+    if more < 0.05 * errors["train"]:
+        text += f"""{last} come within {more / errors["train"]:.1%} of it: two ways, one
+        line.  (On test either may be ahead by a little.)"""
+    else:
+        text += "The search has not arrived there yet; more epochs go on with it."
+    if not np.isfinite(rows[f"{last}, not scaled"]["train RMSE"]):
+        text += """  nan is "not a number": without scaling the same step size is far
+        too large.  Each step overshoots, the next overshoots more, until the numbers
+        are too large to be written.  That is why one scales."""
+    say(text)
+    say(
+        f"""That answers the title: of {len(values):,} values came {len(truths["train"]):,}
+        training examples, and of these {length + 1} numbers, the weights and the bias.
+        Is an RMSE of {errors["test"]:.4g} on test good?  And may one believe it?"""
+    )
+    return rows[last]
 
 
 # ====================================================================================
@@ -779,15 +890,15 @@ def report_line(series, scaled, mean, std, length, horizon):
 # ====================================================================================
 #
 # The title is answered; here is a good place for a pause.  Is the line good?  To say
-# so takes a measure of error, and somebody to beat.
-#
+# so takes a measure of error, somebody to beat, and a test of luck.  Then come the four
+# traps.  In a hurry, read show_scores, show_baselines and the traps.
+
 # --- measures -----------------------------------------------------------------------
 #
 # An error is forecast minus truth.  Hundreds of errors become one number in three ways:
 #
-#   RMSE  root mean squared error: square them, take the mean, take the root.  One large
-#         error weighs more than several small ones.  In the series' own units.
-#   MAE   mean absolute error: drop the signs, take the mean.  In the same units.
+#   RMSE  as above.  One large error weighs more than several small ones.
+#   MAE   mean absolute error: drop the signs, take the mean.
 #   MASE  mean absolute scaled error: MAE divided by how much the training values change
 #         from one to the next, on average.  That change is the error of whoever says
 #         the last value again.  MASE has no units, so that series can be compared.  1
@@ -819,15 +930,17 @@ def show_scores():
     """RMSE, MAE and MASE of three errors; compare with utils.forecast_scores."""
     errors = [1.0, -2.0, 6.0]
     found = scores_by_hand(errors, train=[10.0, 13.0, 9.0, 14.0])
-    print("\nThree measures by hand: the errors 1, -2 and 6")
+    print("Three measures by hand: the errors 1, -2 and 6")
     print(f"  RMSE   root of (1 + 4 + 36) / 3   = {found['RMSE']:.2f}")
     print(f"  MAE    (1 + 2 + 6) / 3            = {found['MAE']:.2f}")
     print("  MASE   the training values 10 13 9 14 change by 3, 4, 5: 4 on average")
     print(f"         3 / 4                      = {found['MASE']:.2f}")
-    print("RMSE is above MAE, because one large error stands out.")
     shared = utils.forecast_scores(np.array(errors), naive_mae=4.0)
     gap = max(abs(shared[name] - found[name]) for name in found)
-    print(f"utils.forecast_scores: largest difference {gap:.0e}.")
+    say(
+        f"""RMSE is above MAE, because one large error stands out.
+        utils.forecast_scores finds {same(gap)}."""
+    )
 
 
 # --- rules of one line --------------------------------------------------------------
@@ -883,24 +996,17 @@ def show_baselines():
         "persistence": persistence_by_hand(TOY, origin),
         "seasonal naive": seasonal_naive_by_hand(TOY, origin, 1, season=3),
         "moving average": moving_average_by_hand(TOY, origin, width=3),
-        "drift": drift_by_hand(TOY, origin, 1, train=TOY),
     }
-    workings = {
-        "persistence": "the last value",
-        "seasonal naive": "place 9 - 3 = 6",
-        "moving average": "(3 + 6 + 9) / 3",
-        "drift": "9 + 1 * (9 - 1) / 8",
-    }
+    drift = drift_by_hand(TOY, origin, 1, train=TOY)
     print(f"\nFour baselines by hand: what comes after {as_row(TOY)}?")
-    for name, working in workings.items():
-        print(f"  {name:<16} {working:<20} = {by_hand[name]:g}")
+    print(f"  persistence      the last value         = {by_hand['persistence']:g}")
+    print(f"  seasonal naive   place 9 - 3 = 6        = {by_hand['seasonal naive']:g}")
+    print(f"  moving average   (3 + 6 + 9) / 3        = {by_hand['moving average']:g}")
+    print(f"  drift            9 + 1 * (9 - 1) / 8    = {drift:g}")
     farther = seasonal_naive_by_hand(TOY, origin, 5, season=3)
-    print(f"Then {TOY_LATER[0]:g} came.  On one value luck decides.")
-    print("Five steps ahead is place 13; one season before it, place 10, is not known")
-    print(f"yet.  So the rule goes back one season more, to place 7: {farther:g}.")
 
     # The shared functions take arrays, many origins, and several steps ahead.
-    values = np.array(TOY + TOY_LATER)  # (12,)
+    values = np.array(TOY)  # (9,)
     origins = np.array([origin])  # (1,)
     shared = {
         "persistence": utils.persistence(values, origins, steps=[1]),
@@ -908,8 +1014,11 @@ def show_baselines():
         "moving average": utils.moving_average(values, origins, steps=[1], width=3),
     }
     gaps = [abs(shared[name][0, 0] - by_hand[name]) for name in shared]
-    print(f"The shared functions in rnn_utils: largest difference {max(gaps):.0e}.")
-    print("(Drift has none: it is persistence plus h times one number, the slope.)")
+    say(
+        f"""Five steps ahead is place 13; one season before it, place 10, is not known
+        yet.  So seasonal naive goes back one season more, to place 7: {farther:g}.  The
+        shared functions of the first three find {same(max(gaps))}."""
+    )
 
 
 # --- the season: autocorrelation ----------------------------------------------------
@@ -930,8 +1039,9 @@ def show_baselines():
 #
 # utils.find_season takes the highest peak after r_k first fell below 0, where high met
 # low.  The season must fit three times into train, and the peak must not be chance.  Of
-# pure noise, r_k at one given lag lies within 1.96 / sqrt(n1) of 0 in 95 cases of 100;
-# but the highest of hundreds of lags is often above that.  So 4 / sqrt(n1) is asked.
+# pure noise, r_k at one given lag lies within 1.96 / sqrt(n1) of 0 in 95 cases of 100:
+# for the 1,974 training months, within 0.044.  But the highest of hundreds of lags is
+# often above that.  So 4 / sqrt(n1) is asked, here 0.090.
 
 
 def autocorrelation_by_hand(values, lag):
@@ -956,9 +1066,8 @@ def show_autocorrelation():
     print("  computed, lags 0 to 5:  ", "  ".join(f"{r:g}" for r in found))
     shared = utils.autocorrelation(np.array(wave), 5)  # (6,)
     gap = np.abs(shared - found).max()
-    print(f"utils.autocorrelation: largest difference {gap:.0e}.")
     season = utils.find_season(np.array(wave))
-    print(f"utils.find_season says {season}.")
+    print(f"utils.autocorrelation finds {same(gap)}; utils.find_season says {season}.")
 
 
 class Fitted(NamedTuple):
@@ -971,7 +1080,7 @@ class Fitted(NamedTuple):
 
 
 def fit_on(train, length, horizon):
-    """All of it from the training values (n1,) alone.
+    """Season, width, slope and the unit of MASE, from the training values (n1,) alone.
 
     utils.best_width tries 2, 3, ... T values, and keeps the width with the smallest
     RMSE h steps ahead on train.  (Width 1 would be persistence.)
@@ -984,85 +1093,39 @@ def fit_on(train, length, horizon):
     )
 
 
-def report_autocorrelation(train, fitted, source):
+def report_autocorrelation(train, season, source):
     """Print r_k of train at some lags as bars, and how to read them."""
-    season = fitted.season
-    most = min(len(train) // 3, int(1.3 * (season or 40)))
-    r = utils.autocorrelation(train, most)  # (most + 1,)
-    lags = {1, 2, 3, 6, 12}
-    lags |= set(np.linspace(1, most, 8).astype(int).tolist())
+    most = len(train) // 3
+    lags = {1, 2, 3, 6, 12, 24, 48, 96}
     if season:
-        lags = {lag for lag in lags if abs(lag - season) > 2}
         lags |= {season // 2, season}
+    lags = sorted(lag for lag in lags if lag <= most)
+    r = utils.autocorrelation(train, most)  # (most + 1,)
     print("\nAutocorrelation of the training values")
-    for lag in sorted(lags - {0}):
-        if lag > most:
-            continue
+    for lag in lags:
         bar = "#" * round(20 * abs(r[lag]))
         left = bar if r[lag] < 0 else ""
         right = bar if r[lag] > 0 else ""
-        print(f"  lag {lag:>4}   {r[lag]:6.2f}   {left:>20}|{right}")
-    print("Reading it: far from 0, a value tells much about the one k steps later.")
-    print("High at lag 1 is memory: the next value is like this one.  A fall below 0")
-    print("and a second peak is a season.  A slow fall without one is a climb, or the")
-    print("wandering of a price.")
-    if season is None:
-        print("Found: no season.")
-    else:
-        print(f"Found: a season of {season} steps.")
+        shown = round(r[lag], 2) + 0.0  # + 0.0 makes a plain zero of -0.00
+        print(f"  lag {lag:>4}   {shown:6.2f}   {left:>20}|{right}")
+    say(
+        """Reading it: far from 0, a value tells much about the one k steps later.  High
+        at lag 1 is memory: the next value is like this one.  A fall below 0 and a
+        second peak is a season.  A slow fall without one is a climb, or the wandering
+        of a price."""
+    )
+    print(f"Found: {'no season' if season is None else f'a season of {season} steps'}.")
     if season and source.name == "sunspots":
         print(f"{season} months are {season / 12:.1f} years: the sun's cycle.")
-    # The second curve of the picture.
-    change = utils.autocorrelation(np.diff(train), 1)[1]
-    meaning = "on average, a step goes on in the same direction"
-    if change < 0:
-        meaning = "on average, a part of a step is undone by the next"
-    if abs(change) < 1.96 / np.sqrt(len(train)):
-        meaning = "so little that it may be chance"
-    print(f"The changes from step to step have r_1 = {change:.2f}:")
-    print(f"{meaning}.")
-
-
-def plot_autocorrelation(args, source, train, season):
-    """Autocorrelation of train and of its changes, lags 0, 1, 2, ..."""
-    most = min(len(train) // 3, int(2.5 * (season or 40)))
-    # The same height at every lag: pure noise has no lag that is better than another.
-    noise = np.full(most + 1, 1.96 / np.sqrt(len(train)))
-    lines = {
-        "the series": utils.autocorrelation(train, most),
-        "its changes from step to step": utils.autocorrelation(np.diff(train), most),
-    }
-    title = f"Autocorrelation of {source.label}, training values"
-    utils.plot_lines(
-        args,
-        "autocorrelation",
-        title,
-        lines,
-        xlabel="lag k (steps)",
-        ylabel="r_k",
-        band=[-noise, noise],
-    )
-    if not args.no_plots:
-        print("  Reading it: the grey band holds 95 % of pure noise.  A curve inside")
-        print("  it tells nothing that chance could not tell.")
 
 
 # --- the comparison -----------------------------------------------------------------
-#
-# The table has one more row, "autoregression": the line of section 3 once more, as
-# lesson 06 uses it.  The only difference is that it may read fewer than T values.  How
-# many is chosen on validation.
 
 
 def all_forecasts(values, length, horizon, fitted):
-    """Every baseline on val and test: targets (M,), name -> forecasts (M,), the order.
-
-    values (n,).  The order is how many values the autoregression reads one step ahead.
-    The first origin is the last training value, as in lesson 06.  So for h > 1 the
-    first h - 1 values of val are no targets here, though they are in split_windows.
-    """
-    n1, n2 = utils.split_by_time(len(values))
-    targets = np.arange(n1 + horizon - 1, len(values))  # (M,) places
+    """The four rules and the line, on val and test: targets (M,), name -> (M,)."""
+    n1, _ = utils.split_by_time(len(values))
+    targets = np.arange(n1, len(values))  # (M,) places: all of val, all of test
     origins = targets - horizon  # (M,)
     steps = [horizon]  # the shared functions answer for several steps; we want one
     made = {}
@@ -1073,75 +1136,9 @@ def all_forecasts(values, length, horizon, fitted):
     if fitted.season:
         seasonal = utils.seasonal_naive(values, origins, steps, fitted.season)  # (M, 1)
         made["seasonal naive"] = seasonal[:, 0]
-    # Row 0 is the forecast from the last training value, row 1 from the value after it.
-    # Column h - 1 is the one h steps ahead.  Each distance has a line of its own.
-    lines, order = utils.autoregression(values, n1, n2, length, horizon)  # (n - n1, h)
-    made["autoregression"] = lines[: len(targets), horizon - 1]
-    return targets, made, order
-
-
-# Who has won?  A smaller RMSE on hundreds of forecasts may still be luck, as a fair
-# coin shows heads 12 times of 20 now and then.  For each target take the difference of
-# the two squared errors, ours minus theirs.  If both forecasts are equally good, these
-# differences lie around 0.  So look how far from 0 their mean is.  And divide it by how
-# far it would stray by chance: their spread (std) over the root of their number.
-#
-#     t = mean / (std / sqrt(M))
-#
-# The p-value says how often two *equally good* forecasts would give a t at least so far
-# from 0.  With hundreds of errors, t beyond 2 or -2 has p below 0.05, and one stops
-# believing in luck.  (This is a t test; on forecasts it is the test of Diebold and
-# Mariano, 1995.  It takes the differences as independent.)
-#
-# For h > 1 neighbouring forecasts share most of their fate, as if one coin were counted
-# several times.  So h neighbours are averaged to one difference.  Lesson 06 has a way
-# that uses all of them.
-
-
-def differences_of(errors, others, horizon):
-    """Differences of squared errors (M,), averaged over h neighbours: (M // h,)."""
-    differences = errors**2 - others**2  # (M,)
-    count = len(differences) // horizon
-    return differences[: count * horizon].reshape(count, horizon).mean(axis=1)
-
-
-def by_chance(errors, others, horizon):
-    """The p-value of a difference in squared errors; both (M,), of the same targets."""
-    from scipy.stats import ttest_1samp
-
-    differences = differences_of(errors, others, horizon)  # (M // h,)
-    if len(differences) < 2:
-        return 1.0  # too few to tell
-    largest = np.abs(differences).max()
-    if differences.max() - differences.min() <= 1e-9 * largest:
-        # No spread, nothing to test: all are 0, or one is always better by as much.
-        return 1.0 if largest < 1e-12 else 0.0
-    return float(ttest_1samp(differences, 0.0).pvalue)
-
-
-def show_chance():
-    """Is it luck?  Worked on four errors of two forecasts."""
-    ours = np.array([1.0, -2.0, 1.0, 2.0])  # (4,)
-    theirs = np.array([2.0, 3.0, -1.0, 2.0])  # (4,)
-    differences = differences_of(ours, theirs, 1)  # (4,)
-    std = differences.std(ddof=1)  # ddof=1: divided by M - 1, as a t test wants it
-    t = differences.mean() / (std / 2)
-    print("\nLuck by hand: our errors 1 -2 1 2, theirs 2 3 -1 2")
-    print(f"  squares, ours minus theirs   {as_row(differences)}")
-    print(f"  mean -2, std {std:.2f}, root of M = 4 is 2")
-    print(f"  t = -2 / ({std:.2f} / 2) = {t:.2f}")
-    p = by_chance(ours, theirs, 1)
-    print(f"  {as_text_p(p)}: on four errors, so much is no surprise")
-
-
-def as_text_p(p):
-    """p as a text; what is smaller than a thousandth says just that."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def ahead(horizon):
-    """1 step ahead, 2 steps ahead."""
-    return "1 step ahead" if horizon == 1 else f"{horizon} steps ahead"
+    _, line = line_on_series(values, length, horizon)
+    made["fitted line"] = np.concatenate([line["val"], line["test"]])
+    return targets, made
 
 
 def score_all(values, targets, made, fitted):
@@ -1163,7 +1160,7 @@ def score_all(values, targets, made, fitted):
 
 
 def best_and_rival(rows):
-    """The best baseline, and the one to measure it by: persistence, or the next best.
+    """The best one, and the one to measure it by: persistence, or the next best.
 
     By validation: a choice made on test would flatter the test score.
     """
@@ -1173,42 +1170,98 @@ def best_and_rival(rows):
     return best, rival
 
 
-def report_baselines(rows, order, line_errors, source, length, horizon):
+def ahead(horizon):
+    """1 step ahead, 2 steps ahead."""
+    return "1 step ahead" if horizon == 1 else f"{horizon} steps ahead"
+
+
+def report_comparison(rows, fitted, train, source, length, horizon):
     """Print the table, with a sentence for what may puzzle in it."""
-    utils.print_table(f"Baselines on {source.label}, {ahead(horizon)}", rows)
-    print(f"Reading it: the line of section 3 has {line_errors['test']:.4f} on test.")
-    if horizon == 1:
-        print(f"The autoregression is such a line, of {order} values (up to {length}).")
-    print("How many it reads was chosen on validation, so its val RMSE flatters it.")
-    average = rows["moving average"]
-    last = rows["persistence"]
-    if horizon > 1:
-        print("MASE compares with persistence one step ahead, whatever h is.")
-    elif last["test MASE"] > 1.05:
-        mase = last["test MASE"]
-        print(f"Persistence has MASE {mase:.2f} here, and 1 in train: the test span is")
-        print("rougher.  So compare within the column, not with 1.")
-    better_on_val = average["val RMSE"] < last["val RMSE"]
-    better_on_test = average["test RMSE"] < last["test RMSE"]
-    if better_on_val != better_on_test:
-        print("Persistence and moving average change places between val and test.  A")
-        print("lead on one span may be lost on the next: so do not choose on test.")
+    utils.print_table(f"All rivals on {source.label}, {ahead(horizon)}", rows)
+    print("Reading it, row by row:")
+    if length > 1:
+        say(
+            f"""- The moving average takes the last {fitted.width} values: of 2 to
+            {length}, that many erred least on train."""
+        )
+    added = horizon * fitted.slope
+    if abs(added) < 0.05 * fitted.naive_mae:
+        say(
+            f"""- Drift adds {added:.2g} to persistence, next to nothing: from one step
+            to the next a value changes by {fitted.naive_mae:.3g} on average."""
+        )
+    if fitted.season:
+        r = utils.autocorrelation(train, max(fitted.season, horizon))
+        text = f"""- Seasonal naive relies on values {fitted.season} steps apart, whose
+        r_k is {r[fitted.season]:.2f}; persistence on values {ahead(horizon)}, whose r_k
+        is {r[horizon]:.2f}."""
+        if source.name == "sunspots" and r[fitted.season] < r[horizon]:
+            text += """  The cycles are real, but unequal in length and height, so one
+            season ago was often another phase."""
+        say(text)
+    mase = rows["persistence"]["test MASE"]
+    if horizon == 1 and mase > 1.05:
+        say(
+            f"""- Persistence has MASE {mase:.2f}, and by definition 1 in train: the test
+            part is rougher.  So compare within the column, not with 1."""
+        )
 
 
-def report_season(rows, train, fitted, horizon):
-    """Why the season's rule wins or loses: r_k of values h and a season apart."""
-    if not fitted.season:
-        return
-    r = utils.autocorrelation(train, max(fitted.season, horizon))
-    near = r[horizon]
-    far = r[fitted.season]
-    lost = rows["seasonal naive"]["test RMSE"] > rows["persistence"]["test RMSE"]
-    if lost and near > far:
-        print("The season is real, yet its rule loses to persistence.  r_k of values a")
-        print(f"season apart is {far:.2f}, of values {horizon} apart {near:.2f}.")
-    if not lost and near < far:
-        print("The season's rule beats persistence.  r_k of values a season apart is")
-        print(f"{far:.2f}, of values {horizon} apart {near:.2f}.")
+# --- luck ---------------------------------------------------------------------------
+#
+# Who has won?  A smaller RMSE on hundreds of forecasts may still be luck, as a fair
+# coin shows heads 12 times of 20 now and then.  For each target take the difference of
+# the two squared errors, ours minus theirs.  If both forecasts are equally good, these
+# lie around 0.  So look how far their mean is from 0, in units of how far it would stray
+# by chance: their spread (std) over the root of their number.
+#
+#     t = mean / (std / sqrt(M))
+#
+# The p-value says how often two *equally good* forecasts would give a t at least so far
+# from 0.  With hundreds of errors, t beyond 2 or -2 has p below 0.05, and one stops
+# believing in luck.  (A t test; on forecasts, that of Diebold and Mariano, 1995.)
+#
+# It takes the differences as independent.  For h > 1 neighbouring forecasts share most
+# of their fate, as if one coin were counted several times.  So h neighbours are averaged
+# to one difference.  Lesson 06 has a way that uses all of them.
+
+
+def luck(errors, others, horizon):
+    """t and p of the difference in squared errors; both (M,), of the same targets."""
+    from scipy import stats
+
+    differences = errors**2 - others**2  # (M,)
+    count = len(differences) // horizon
+    differences = differences[: count * horizon]
+    differences = differences.reshape(count, horizon).mean(axis=1)  # (M // h,)
+    if count < 2:
+        return 0.0, 1.0  # too few to tell
+    mean = differences.mean()
+    std = differences.std(ddof=1)  # the std of a t test divides by M - 1
+    by_chance = std / count**0.5
+    by_chance = max(by_chance, 1e-9 * abs(mean), 1e-30)  # nothing is divided by 0
+    t = mean / by_chance
+    p = 2 * stats.t.sf(abs(t), count - 1)  # beyond t on either side
+    return float(t), float(p)
+
+
+def as_text_p(p):
+    """p as a text; what is smaller than a thousandth says just that."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def show_luck():
+    """Is it luck?  Worked on four errors of two forecasts."""
+    ours = np.array([1.0, -2.0, 1.0, 2.0])  # (4,)
+    theirs = np.array([2.0, 3.0, -1.0, 2.0])  # (4,)
+    t, p = luck(ours, theirs, horizon=1)
+    print("\nLuck by hand: our errors 1 -2 1 2, theirs 2 3 -1 2")
+    print(f"  squares, ours minus theirs   {as_row(ours**2 - theirs**2)}")
+    print("  mean                         -8 / 4 = -2")
+    print("  distances from it, squared   1 9 4 4, together 18")
+    print("  std (here by M - 1)          root of 18 / 3 = 2.45")
+    print(f"  t                            -2 / (2.45 / root of 4) = {t:.2f}")
+    print(f"  {as_text_p(p)}: on four errors, so much is no surprise")
 
 
 def report_luck(rows, made, targets, values, horizon):
@@ -1217,100 +1270,107 @@ def report_luck(rows, made, targets, values, horizon):
     _, n2 = utils.split_by_time(len(values))
     in_test = targets >= n2  # (M,)
     truth = values[targets[in_test]]
-    ours = made[best][in_test] - truth
-    theirs = made[rival][in_test] - truth
-    p = by_chance(ours, theirs, horizon)
+    t, p = luck(made[best][in_test] - truth, made[rival][in_test] - truth, horizon)
     change = rows[best]["test RMSE"] / (rows[rival]["test RMSE"] or 1.0) - 1
-    print(f"Best on validation: {best}.  On the {len(truth):,} values of test its")
-    print(f"RMSE is {change:+.1%} against {rival}.  Luck?", end=" ")
-    differences = differences_of(ours, theirs, horizon)
-    if len(differences) > 1 and differences.std() > 0:
-        mean = differences.mean()
-        std = differences.std(ddof=1)
-        root = len(differences) ** 0.5
-        print(f"t = {mean:.4g} / ({std:.4g} / {root:.4g})")
-        print(f"= {mean / (std / root):.2f};", end=" ")
-    print(f"{as_text_p(p)}: {'more than luck' if p < 0.05 else 'it may be luck'}.")
+    side = "above" if change > 0 else "below"
+    verdict = "more than luck" if p < 0.05 else "it may be luck"
+    say(
+        f"""Best on validation: {best}.  On the {len(truth):,} values of test its RMSE
+        is {abs(change):.1%} {side} that of {rival}.  t = {t:.2f}, {as_text_p(p)}:
+        {verdict}."""
+    )
     return p
 
 
-def plot_forecasts(args, source, series, targets, made, best):
-    """The last 60 values of test: truth, persistence, and the best of the baselines."""
-    recent = targets[-60:]
-    lines = {"truth": series.to_numpy()[recent]}
-    for name in ("persistence", best):
-        lines[name] = made[name][-60:]
-    title = f"{source.label}: the end of the test span, {ahead(args.horizon)}"
-    dates = series.index[recent]
-    dashed = ["persistence"]
-    utils.plot_lines(
-        args, "forecasts", title, lines, "date", "value", x=dates, dashed=dashed
-    )
-    if not args.no_plots:
-        late = ahead(args.horizon).removesuffix(" ahead")
-        print(f"  Reading it: persistence is the truth once more, {late} too late.")
-
-
+# --- how long, how far --------------------------------------------------------------
+#
 # How long should a window be?  Longer ones show more, but each value more is one weight
 # more to learn from the same examples, and a line with many weights begins to fit the
 # noise.  So it is tried out, on validation.
+#
+# And how far ahead?  That is what you want to know, so it is not tried but asked for.
+# But whoever asks for more should expect less.  Each distance takes windows of its own,
+# and a line of its own.
 
 
-def report_lengths(scaled, mean, std, values, longest, horizon):
+def enough_windows(n1, length, horizon):
+    """Whether n1 training values hold windows enough to settle `length` weights."""
+    return n1 - length - horizon + 1 >= 4 * length
+
+
+def report_lengths(values, longest, horizon):
     """Print RMSE on validation of lines that read 1, 3, 9 ... and up to 4 T values."""
     n1, n2 = utils.split_by_time(len(values))
-    lengths = {1, 3, 9, 27, longest, 2 * longest, 4 * longest}
     errors = {}
-    for length in sorted(lengths):
-        examples = n1 - length - horizon + 1
-        if examples < 4 * length:
-            continue  # too few examples to settle so many weights
-        _, made = line_on_series(scaled, mean, std, length, horizon)
-        errors[length] = rmse(made["val"] - values[n1:n2])
+    for length in sorted({1, 3, 9, 27, longest, 2 * longest, 4 * longest}):
+        if enough_windows(n1, length, horizon):
+            _, made = line_on_series(values, length, horizon)
+            errors[length] = rmse(made["val"] - values[n1:n2])
+    if not errors:
+        return
     print("\nHow long should a window be?  RMSE on validation of lines that read")
     for length, error in errors.items():
         print(f"  {length:>5} values   {error:#.4g}")
     best = min(errors, key=errors.get)
-    print(f"Reading it: the smallest stands at {best}.  Look at the whole column: it")
-    print("may stall, and then fall again.")
-    if best == max(errors):
-        print("It is the longest that was tried, so a longer one may be better still.")
+    near = [length for length in errors if errors[length] <= 1.01 * errors[best]]
+    most = max(errors)
+    text = f"Reading it: the smallest stands at {best}.  "
+    if len(near) > 1:
+        text += f"""At most 1 % above it: {as_row(near)}; any of these would do.  """
+    if best == most:
+        text += "It is the longest that was tried, so a longer one may be better still."
+    else:
+        text += f"""A window of {most} shows the most, and pays for it: {most + 1} numbers
+        have to be learned, from {n1 - most - horizon + 1:,} examples."""
+    say(text)
+
+
+def report_distances(values, length, fitted, source):
+    """Print RMSE on validation of three forecasters, several steps ahead."""
+    n1, _ = utils.split_by_time(len(values))
+    rows = {}
+    for horizon in (1, 3, 12, 60):
+        if not enough_windows(n1, length, horizon):
+            continue
+        targets, made = all_forecasts(values, length, horizon, fitted)
+        scores = score_all(values, targets, made, fitted)
+        rows[ahead(horizon)] = {
+            name: scores[name]["val RMSE"]
+            for name in ("persistence", "seasonal naive", "fitted line")
+            if name in scores
+        }
+    if not rows:
+        return
+    utils.print_table(f"How far ahead?  {source.label}, RMSE on validation", rows, "")
+    text = """Reading it: a row is a question, and each has a line of its own, fitted on
+    windows with that h."""
+    line = [row["fitted line"] for row in rows.values()]
+    if line == sorted(line):
+        text += "  Whoever asks for more steps gets a larger error."
+    if fitted.season and fitted.season > 60:
+        text += "  Seasonal naive reads the same old value in every row, so it stays."
+    say(text)
 
 
 def report_noise(noise, test_rmse):
     """For the sine: print the error that no forecast can avoid; returns its square."""
     floor = float(np.mean(noise**2))
     print("\nHow good could any forecast be?  The noise has variance 0.04; in the test")
-    print(f"span its mean square is {floor:.4f}.  The past knows nothing of it, so but")
+    print(f"part its mean square is {floor:.4f}.  The past knows nothing of it, so but")
     print("for luck nobody does better than the sine without noise:")
-    print(f"  RMSE {floor**0.5:.4f}; the best baseline has {test_rmse:.4f}.")
+    print(f"  RMSE {floor**0.5:.4f}; the best on validation has {test_rmse:.4f}.")
     print("An error well below the first would mean that answers have leaked in.")
     return floor
 
 
-# May one believe such a number?  Four common mistakes make it look better than it is.
+# A second place for a pause.  May one believe such a number?  Four common mistakes make
+# it look better than it is.
 #
 # --- trap 1: a ruler that has seen the test -----------------------------------------
 #
 # Many programs scale the whole series first and split afterwards.  Then mean and std
-# have seen the test years.  Say the numbers 1 to 10 are dollars, and a forecast is
-# wrong by 2 of them.  In scaled units, is that a large error?
-
-
-def show_ruler():
-    """One error of 2, in units of two different standard deviations."""
-    numbers = np.arange(1.0, 11.0)  # (10,)
-    train_std = numbers[:7].std()
-    whole_std = numbers.std()
-    honest = 2 / train_std
-    flattering = 2 / whole_std
-    better = 1 - flattering / honest
-    print("\nTrap 1, scaling by everything.  The numbers 1 to 10 are dollars.  An")
-    print("error of 2 is, in units of")
-    print(f"  the std of train, 1 to 7         2 / {train_std:.2f} = {honest:.2f}")
-    print(f"  the std of everything, 1 to 10   2 / {whole_std:.2f} = {flattering:.2f}")
-    print(f"The second looks {better:.0%} better, and is the same error in dollars.")
-    print("Only the ruler grew, because it has seen 8, 9 and 10.")
+# have seen the test years.  If these are rougher than train, the std comes out larger:
+# a longer ruler.  And an error that is measured with a longer ruler looks smaller.
 
 
 def report_scaling(values, horizon, source):
@@ -1323,26 +1383,50 @@ def report_scaling(values, horizon, source):
     last_known = values[n2 - horizon : len(values) - horizon]  # (M,)
     error = rmse(last_known - test)
     rows = {}
-    for name, span in (("train alone", values[:n1]), ("everything", values)):
-        std = float(span.std())
+    for name, part in (("train alone", values[:n1]), ("everything", values)):
+        std = float(part.std())
         rows[name] = {"std": std, "RMSE": error, "RMSE / std": error / std}
     title = f"{source.label}: persistence in test"
     utils.print_table(title, rows, corner="scaled by")
     lie = 0.0  # without an error there is none to change
     if error:
         lie = rows["everything"]["RMSE / std"] / rows["train alone"]["RMSE / std"] - 1
-    print("Reading it: the forecasts are the same, and so is their error.  In scaled")
-    print(f"units it seems to change by {lie:+.1%}.")
+    say(
+        f"""Reading it: the forecasts are the same, and so is their error.  In scaled
+        units, in which many report it, it seems to change by {lie:+.1%}.  (Where train is
+        the rougher part, the mistake makes it look larger.)  In the series' own units
+        persistence and a line gain nothing.  A network may: the numbers that it reads
+        have then seen the test part."""
+    )
     return lie
 
 
 # --- trap 2: shuffled windows -------------------------------------------------------
 #
-# Test windows drawn at random have neighbours in train.  Does that help to cheat?  We
-# need somebody who learns by heart: look up the training window that is most like the
-# asked one, and repeat its target.  (If the series has climbed since, no training
-# window is like the asked ones, and the rule fails.  That is the honest result, and
-# shuffling hides it.)
+# Test windows drawn at random have neighbours in train.  How much can one cheat with
+# that?  To see it clearly, take a series in which nothing can be learned: a price whose
+# daily changes are drawn by lot (`utils.simulated_prices`).  Nobody knows whether it
+# will go up or down.  So nobody can do much better than to say today's price again.
+# Whoever seems to, has seen the answers.
+#
+# Three forecasters are asked for the price 12 days ahead: persistence, the fitted line,
+# and one who learns by heart.  That one looks up the training window that is most like
+# the asked one, and repeats its target.  In shuffled windows it finds a neighbour:
+#
+#     asked    [day 100 ... day 135] . . . . . . . . . . . day 147
+#     found      [day 101 ... day 136] . . . . . . . . . . . day 148     its target is one
+#                                                                        day from ours
+#
+# So it has to guess one day's change where everybody else has to guess twelve.
+
+
+def most_similar(asked, inputs):
+    """For each asked window, (M, T), which of inputs (N, T) is most similar: (M,)."""
+    found = []
+    for window in asked:
+        distances = ((inputs - window) ** 2).sum(dim=1)  # (N,)
+        found.append(distances.argmin())
+    return torch.stack(found)  # (M,)
 
 
 def leaked_share(n, length, horizon, train, test):
@@ -1356,91 +1440,58 @@ def leaked_share(n, length, horizon, train, test):
     return torch.isin(targets[test], seen).double().mean().item()
 
 
-def most_similar(asked, inputs, forbidden):
-    """For each asked window, (M, T), which of inputs (N, T) is most similar: (M,).
+def three_forecasters(inputs, targets, train, test):
+    """Fit on the windows `train`, ask for `test`: name -> RMSE.  inputs (N, T)."""
+    asked = inputs[test]  # (M, T)
+    weights, bias = fit_line(inputs[train], targets[train])
+    found = most_similar(asked, inputs[train])  # (M,)
+    answers = {
+        "persistence": asked[:, -1],
+        "fitted line": asked @ weights + bias,
+        "look-up": targets[train][found],
+    }
+    return {
+        name: rmse((answer - targets[test]).numpy()) for name, answer in answers.items()
+    }
 
-    forbidden (M, N): True where this window may not be taken for that one.
-    """
-    found = []
-    for row, window in enumerate(asked):
-        distances = ((inputs - window) ** 2).sum(dim=1)  # (N,)
-        distances[forbidden[row]] = float("inf")
-        found.append(distances.argmin())
-    return torch.stack(found)  # (M,)
 
-
-def report_shuffled(values, length, horizon, seed=0):
-    """Look answers up in windows split by time, and in shuffled ones: name -> RMSE.
-
-    values: a tensor (n,).
-    """
-    draw = torch.Generator().manual_seed(seed)
-    inputs, targets = make_windows(values, length, horizon)  # (N, T, 1), (N,)
+def report_shuffled(values, length, horizon):
+    """Split the windows of values (n,) by time, and at random: split -> its row."""
+    inputs, targets = make_windows(torch.tensor(values), length, horizon)
     inputs = inputs[:, :, 0]  # (N, T)
     parts = split_windows(len(values), length, horizon)
-    numbers = torch.arange(len(targets))  # of all windows
-    train = numbers[parts["train"]]
-    test = numbers[parts["test"]]
-    print("\nTrap 2, shuffled windows.  How many of the test targets stand in some")
-    print("training window as well?")
-    mixed = torch.randperm(len(targets), generator=draw)
-    drawn = mixed[: len(test)]
-    rest = mixed[len(test) :]
-    by_time = leaked_share(len(values), length, horizon, train, test)
-    at_random = leaked_share(len(values), length, horizon, rest, drawn)
-    print(f"  split by time                      {by_time:6.1%}")
-    print(f"  test windows drawn at random       {at_random:6.1%}")
+    order = torch.arange(len(targets))  # the numbers of all windows
+    draw = torch.Generator().manual_seed(0)
+    shuffled = order[torch.randperm(len(order), generator=draw)]
+    # The same slices of both: so many windows for train, so many for test.
+    rows = {}
+    for name, numbers in (("by time", order), ("at random", shuffled)):
+        train = numbers[parts["train"]]
+        test = numbers[parts["test"]]
+        rows[name] = three_forecasters(inputs, targets, train, test)
+        share = leaked_share(len(values), length, horizon, train, test)
+        rows[name]["targets seen in train"] = f"{share:.0%}"
+    title = f"A random price, {ahead(horizon)}: RMSE on test windows"
+    utils.print_table(title, rows, corner="windows split")
+    return rows
 
-    # Half of the windows of the test span are asked, 200 at most, each time the same.
-    most = min(200, len(test) // 2)
-    test = test[torch.randperm(len(test), generator=draw)[:most]].sort().values
-    # As many training windows as before, but drawn from all others, late ones too.
-    others = numbers[~torch.isin(numbers, test)]
-    shuffled = others[torch.randperm(len(others), generator=draw)[: len(train)]]
-    # The target of window i lies h places after its last value.  So window i holds a
-    # value from after the origin of the asked window q if i > q - h: (M, N).
-    future = shuffled > (test - horizon).unsqueeze(1)
-    nothing = torch.zeros(most, len(train), dtype=torch.bool)  # (M, N)
-    by_time = most_similar(inputs[test], inputs[train], forbidden=nothing)  # (M,)
-    mixed = most_similar(inputs[test], inputs[shuffled], forbidden=nothing)
-    past = most_similar(inputs[test], inputs[shuffled], forbidden=future)
-    answers = {
-        "by time": targets[train[by_time]],
-        "shuffled": targets[shuffled[mixed]],
-        "past": targets[shuffled[past]],
-        "persistence": inputs[test][:, -1],
-    }
-    errors = {}
-    for name, answer in answers.items():
-        errors[name] = (answer - targets[test]).double().numpy()  # (M,)
-    rmses = {name: rmse(error) for name, error in errors.items()}
-    print("Look up the most similar training window, and repeat its target: RMSE")
-    print(f"on {most} test windows")
-    print(f"  in windows split by time       {rmses['by time']:#10.4g}")
-    print(f"  in shuffled windows            {rmses['shuffled']:#10.4g}")
-    print(f"  in those of them that are past {rmses['past']:#10.4g}")
-    print(f"  persistence, to compare        {rmses['persistence']:#10.4g}")
-    p = by_chance(errors["by time"], errors["shuffled"], horizon)
-    if p < 0.05:
-        peeked = future[torch.arange(most), mixed].double().mean().item()
-        again = by_chance(errors["past"], errors["shuffled"], horizon)
-        print(
-            f"{as_text_p(p)}, not luck: shuffling reports a smaller error, for the same"
-        )
-        print("rule with as many windows to look into.  Two things help it.")
-        print("  - Windows newer than train.  Those of the third line were past when")
-        print("    the forecast was made; but what is learned from train lacks them.")
-        print(
-            f"  - Values from after the origin: {peeked:.0%} of the finds hold some, and"
-        )
-        print("    nobody has these.  They make the third line into the second")
-        print(
-            f"    ({as_text_p(again)}{'' if again < 0.05 else ': that part may be luck'})."
-        )
-        print("It is not 0, since the rule repeats the target of a similar window.")
-    else:
-        print(f"{as_text_p(p)}: here the difference may be luck.")
-    return rmses
+
+def report_leak():
+    """Measure trap 2, where nothing can be learned.  Returns the table's rows."""
+    rows = report_shuffled(utils.simulated_prices().to_numpy(), 36, 12)
+    ratio = rows["at random"]["persistence"] / rows["at random"]["look-up"]
+    # The series and the draw are fixed, so the following holds in every run.
+    say(
+        f"""Reading it: the last column says how many test targets stand in some training
+        window, as input or as target.  By time, none, and the line is about as good as
+        persistence, which is all that one can be.  The look-up is worse: that an old
+        window looks alike says nothing about what comes.  At random, nearly all, and
+        the error of persistence is {ratio:.1f} times that of the look-up.  It forecasts
+        what nobody can forecast.  That is the leak: nothing of it will be left tomorrow, when the
+        neighbours of the asked window are not known yet.  The line gains nothing: with
+        37 numbers it cannot learn so many windows by heart.  A large network can."""
+    )
+    return rows
 
 
 # --- trap 3: smoothed series --------------------------------------------------------
@@ -1458,20 +1509,8 @@ def report_shuffled(values, length, horizon, seed=0):
 #
 # What would an honest forecast of s4 be, made on day 3?  On day 3 the raw values are
 # known up to y3.  So the newest smoothed value one can have is s2.  From s2 to s4 is a
-# forecast two steps ahead, not one.
-#
-# Raw and smoothed values differ in size, so a score without units is wanted.  R2 (R
-# squared) is 1 minus the squared errors as a share of the squared distances from the
-# mean of the true values.  1 is perfect; 0 is no better than always saying that mean
-# (which nobody can know beforehand); below 0 is worse.
-
-
-def r_squared(truth, forecast):
-    """R2 = 1 - sum of (truth - forecast)^2 / sum of (truth - mean)^2."""
-    spread = ((truth - truth.mean()) ** 2).sum()
-    if spread == 0:
-        return 0.0  # nothing changes, so there is nothing to explain
-    return float(1 - ((truth - forecast) ** 2).sum() / spread)
+# forecast two steps ahead, not one.  (One might also use the raw values up to y3.  They
+# are left out here, so that both forecasts read the same kind of number.)
 
 
 def centred_mean(values, half):
@@ -1485,39 +1524,16 @@ def show_smoothing():
     raw = np.array([2.0, 7.0, 6.0, 11.0, 10.0, 15.0])  # (6,)
     smooth = centred_mean(raw, 1)  # (4,)
     tomorrow = 3 * smooth[1] - raw[1] - raw[2]
-    print("\nTrap 3, smoothing, by hand: a centred mean of 3")
+    print("Smoothing by hand: a centred mean of 3")
     print(f"  raw       {as_row(raw, '3g')}")
     print(f"  smoothed      {as_row(smooth, '3.0f')}")
     print("Today is the 6.  Its smoothed value is (7 + 6 + 11) / 3 = 8, and whoever is")
     print(f"told that 8 can compute tomorrow: 3 * 8 - 7 - 6 = {tomorrow:.0f}.")
 
 
-def ask(values, length, step):
-    """Forecast the test span `step` steps ahead: (row of scores, errors (M,)).
-
-    values (n,).  The errors are those of the autoregression.
-    """
-    n1, n2 = utils.split_by_time(len(values))
-    targets = np.arange(n2, len(values))  # (M,)
-    origins = targets - step  # (M,)
-    truth = values[targets]
-    copied = values[origins]
-    lines, _ = utils.autoregression(values, n1, n2, length, step)  # (n - n1, step)
-    first_origin = n1 - 1  # that of the first row
-    forecast = lines[origins - first_origin, step - 1]  # (M,)
-    row = {
-        "persistence RMSE": rmse(copied - truth),
-        "autoregression RMSE": rmse(forecast - truth),
-        "autoregression R2": r_squared(truth, forecast),
-    }
-    return row, forecast - truth
-
-
-def report_smoothing(args, series, source):
+def report_smoothing(series, source, length, horizon):
     """Forecast the series raw, smoothed, and smoothed but honestly: name -> row."""
     values = series.to_numpy()
-    length = args.sequence_length
-    horizon = args.horizon
     # Six neighbours on each side, as is usual for sunspots; fewer in a short series.
     half = min(6, (length + horizon) // 3, len(values) // 50)
     if half < 1:
@@ -1526,19 +1542,33 @@ def report_smoothing(args, series, source):
     smooth = centred_mean(values, half)  # (n - 2 half,)
     # The smoothed value of a date is known `half` steps later.  So at any origin the
     # newest one lies `half` steps back, and the target h + half steps ahead of it.
-    raw, _ = ask(values, length, horizon)
-    careless, careless_errors = ask(smooth, length, horizon)
-    honest, honest_errors = ask(smooth, length, horizon + half)
-    rows = {"raw": raw, "smoothed": careless, "smoothed, honest": honest}
-    width = 2 * half + 1
-    title = f"{source.label}, raw, and smoothed by a centred mean of {width}: test"
-    utils.print_table(title, rows, corner="series")
-    print("Reading it: smoothed is what a careless report would say.  honest forecasts")
-    print(f"the same values from smoothed ones that were known: {half} steps older.")
-    if careless["autoregression RMSE"]:
-        ratio = honest["autoregression RMSE"] / careless["autoregression RMSE"]
-        p = as_text_p(by_chance(careless_errors, honest_errors, horizon + half))
-        print(f"The honest error is {ratio:.1f} times the careless one ({p}).")
+    asked = {
+        "raw": (values, horizon),
+        "smoothed": (smooth, horizon),
+        "smoothed, honest": (smooth, horizon + half),
+    }
+    rows = {}
+    for name, (numbers, step) in asked.items():
+        _, n2 = utils.split_by_time(len(numbers))
+        truth = numbers[n2:]  # (M,)
+        last_known = numbers[n2 - step : len(numbers) - step]  # (M,)
+        _, made = line_on_series(numbers, length, step)
+        rows[name] = {
+            "persistence RMSE": rmse(last_known - truth),
+            "line RMSE": rmse(made["test"] - truth),
+        }
+    title = f"{source.label}, raw, and smoothed by a centred mean of {2 * half + 1}"
+    utils.print_table(f"{title}: test", rows, corner="series")
+    careless = rows["smoothed"]["line RMSE"]
+    honest = rows["smoothed, honest"]["line RMSE"]
+    text = f"""Reading it: smoothed is what a careless report would say.  honest forecasts
+    the same values from smoothed ones that were known: {half} steps older.  """
+    if careless:
+        text += f"Its error is {honest / careless:.1f} times the careless one.  "
+    if honest < rows["raw"]["line RMSE"]:
+        text += f"""That it is still below raw is no trick: the target is a mean of
+        {2 * half + 1} values, and a mean is easier to hit than one value."""
+    say(text)
     return rows
 
 
@@ -1550,146 +1580,90 @@ def report_smoothing(args, series, source):
 # one wants to know is the change.  As a share of the price before, it is the return:
 #
 #     return = truth / price before - 1       100 -> 110 is a return of 10 %
+#
+# Prices and returns differ in size, so a score without units is wanted.  R2 (R squared)
+# is 1 minus the squared errors as a share of the squared distances from the mean of the
+# true values.  1 is perfect; 0 is no better than always saying that mean (which nobody
+# can know beforehand); below 0 is worse.
 
 
-def agreement(truth, forecast, of):
-    """R2, and the correlation, which a forecast that never changes does not have.
+def r_squared(truth, forecast):
+    """R2 = 1 - sum of (truth - forecast)^2 / sum of (truth - mean)^2."""
+    distances = ((truth - truth.mean()) ** 2).sum()
+    if distances == 0:
+        return 0.0  # nothing changes, so there is nothing to explain
+    return float(1 - ((truth - forecast) ** 2).sum() / distances)
 
-    The correlation asks only whether both go up and down together, from -1 over 0 to 1;
-    it forgives any shift and any scale.
+
+def show_r_squared():
+    """R2 of three forecasts."""
+    r2 = r_squared(np.array([2.0, 4.0, 6.0]), np.array([3.0, 4.0, 5.0]))
+    print("R2 by hand: the truth is 2 4 6, forecast as 3 4 5")
+    print("  squared errors                     1 + 0 + 1 = 2")
+    print("  squared distances from the mean 4  4 + 0 + 4 = 8")
+    print(f"  R2                                 1 - 2 / 8 = {r2:g}")
+
+
+def report_prices(prices, source):
+    """Print how good forecasts of a price look as prices, and how good as returns.
+
+    One day ahead, T = 36.  prices (n,).  Returns the table's rows.
     """
-    found = {f"R2 of {of}": r_squared(truth, forecast)}
-    if np.std(forecast) > 1e-9 * np.std(truth):  # else it is rounding
-        found[f"corr of {of}"] = float(np.corrcoef(truth, forecast)[0, 1])
-    return found
-
-
-UPS_AND_DOWNS = "++++-+++++-++++----+-----+----"  # of a price: 10 up, or 10 down
-
-
-def show_returns():
-    """A price that goes 10 up or down a day, by persistence: as prices, as returns."""
-    prices = [100.0]
-    for sign in UPS_AND_DOWNS:
-        prices.append(prices[-1] + (10 if sign == "+" else -10))
-    prices = np.array(prices)  # (31,)
-    before = prices[:-1]  # (30,)
-    truth = prices[1:]  # (30,)
-    forecast = before  # persistence: tomorrow is like today
-    true_returns = truth / before - 1  # (30,)
-    said_returns = forecast / before - 1  # (30,), all 0
-    print("\nTrap 4, prices, by hand: 100, then 10 up or down a day, by persistence")
-    print(f"  {UPS_AND_DOWNS}")
-    for day in (3, 4, 5):
-        numbers = f"{before[day]:g}, then {truth[day]:g}, forecast {forecast[day]:g}"
-        returns = f"return {true_returns[day]:5.1%}, forecast {said_returns[day]:.1%}"
-        print(f"  {numbers}:   {returns}")
-    squares = ((truth - forecast) ** 2).sum()
-    spread = ((truth - truth.mean()) ** 2).sum()
-    print(f"  as prices    sum of squared errors: 30 * 10^2 = {squares:g}")
-    print(f"               of squared distances from the mean: {spread:g}")
-    r2 = r_squared(truth, forecast)
-    print(f"               R2 = 1 - {squares:g} / {spread:g} = {r2:.2f}")
-    r2 = r_squared(true_returns, said_returns)
-    print(f"  as returns   R2 = {r2:.3f}: no better than a constant")
-    print("It never said up or down, and as prices it looks good.")
-
-
-def report_prices(prices, source, length, horizon):
-    """Print how good two forecasts of a price look as prices, and how good as returns.
-
-    prices: a pandas.Series.  Returns price before (M,), truth (M,), name -> forecast
-    (M,), the table's rows.
-    """
-    values = prices.to_numpy()
-    n1, n2 = utils.split_by_time(len(values))
-    targets = np.arange(n2, len(values))  # (M,)
-    origins = targets - horizon  # (M,)
-    before = values[origins]
-    truth = values[targets]
-    width = utils.best_width(values[:n1], length, horizon)
-    average = utils.moving_average(values, origins, [horizon], width)[:, 0]  # (M,)
-    forecasts = {"moving average": average, "persistence": before}
+    _, n2 = utils.split_by_time(len(prices))
+    before = prices[n2 - 1 : -1]  # (M,)
+    truth = prices[n2:]  # (M,)
+    _, made = line_on_series(prices, 36, 1)
+    forecasts = {"persistence": before, "fitted line": made["test"]}
     true_returns = truth / before - 1  # (M,)
+    print(f"\nFour days of the test part of {source.label}")
+    print("  day before   price   return   line: price   line: return")
+    for row in range(4):
+        forecast = made["test"][row]
+        known = before[row]
+        print(
+            f"  {known:10.2f} {truth[row]:7.2f} {true_returns[row]:8.2%} "
+            f"{forecast:13.2f} {forecast / known - 1:14.2%}"
+        )
     rows = {}
     for name, forecast in forecasts.items():
-        rows[name] = agreement(truth, forecast, "price")
-        rows[name] |= agreement(true_returns, forecast / before - 1, "return")
-    if source.name == "stock":
-        # A few wild weeks can make a correlation.  So once more without them.
-        calm = prices.index[targets] < "2020-02-20"  # (M,), True before the crash
-        name = "moving average before the crash"
-        calm_returns = average[calm] / before[calm] - 1
-        rows[name] = agreement(truth[calm], average[calm], "price")
-        rows[name] |= agreement(true_returns[calm], calm_returns, "return")
-    utils.print_table(f"Test span of {source.label}, {ahead(horizon)}", rows)
-    print("Reading it: compare the left half with the right one.  persistence says")
-    print("a return of 0 each time; an R2 of about 0 or less is no better than a")
-    print("constant.  corr, correlation, is 1 if forecast and truth go up and down")
-    print("together, and 0 if they have nothing to do with each other; a forecast")
-    print("that never changes has none (-).")
-    print(f"The moving average takes the last {width} prices (chosen on train).")
-    if width == 2:
-        print("So it says that half of the last change will be undone.")
-    if source.name == "stock":
-        corr = rows["moving average"]["corr of return"]
-        crash = int((~calm).sum())
-        print(f"Its correlation {corr:.2f} comes from the last {crash} days, the crash")
-        print("from 20 February 2020 on: see what is left without them.")
-    return before, truth, forecasts, rows
+        rows[name] = {
+            "R2 of price": r_squared(truth, forecast),
+            "R2 of return": r_squared(true_returns, forecast / before - 1),
+        }
+    utils.print_table("The whole test part", rows)
+    say(
+        """Reading it: compare the left column with the right one.  Persistence forecasts
+        a return of 0 each time, which is a constant; so its R2 of return cannot be above
+        0.  A model of prices has something to say only if its own R2 of return is
+        clearly above 0."""
+    )
+    return rows
 
 
-# --- pictures -----------------------------------------------------------------------
+# --- a picture ----------------------------------------------------------------------
 #
 # Drawing only; skip it at a first reading.
 
 
-def plot_split(args, source, series):
-    """The three parts in three colours."""
-    if args.no_plots:
-        return
-    n1, n2 = utils.split_by_time(len(series))
-    figure, axes = utils.pyplot().subplots(figsize=(8, 3.4))
-    for name, start, end in (
-        ("train", 0, n1),
-        ("val", n1, n2),
-        ("test", n2, len(series)),
-    ):
-        part = series.iloc[start:end]
-        axes.plot(part.index, part, linewidth=0.8, label=f"{name} ({end - start:,})")
-    axes.set_title(f"Split by time: {source.label}", **utils.PLAIN)
-    axes.set_ylabel(series.name, **utils.PLAIN)  # a name may hold dollar signs
-    axes.set_xlabel("date")
-    axes.legend(fontsize=8)
-    utils.save_picture(figure, args, "split")
-    print("  Reading it: is test like train?  If it reaches higher, such values were")
-    print("  never seen in training.")
-
-
-def plot_prices(args, source, before, truth, forecasts):
-    """The same forecasts against the truth, as prices and as returns."""
-    if args.no_plots:
-        return
-    figure, (left, right) = utils.pyplot().subplots(1, 2, figsize=(9.5, 4.4))
-    true_returns = 100 * (truth / before - 1)
-    for name, forecast in forecasts.items():
-        returns = 100 * (forecast / before - 1)
-        left.plot(truth, forecast, ".", markersize=3, label=name)
-        right.plot(true_returns, returns, ".", markersize=3, label=name)
-    # A perfect forecast equals the truth: a line of slope 1 through any such point.
-    left.axline((truth[0], truth[0]), slope=1, color="grey", label="perfect forecast")
-    right.axline((0, 0), slope=1, color="grey", label="perfect forecast")
-    left.set(xlabel="true price", ylabel="forecast price")
-    right.set(xlabel="true return (%)", ylabel="forecast return (%)")
-    left.legend(fontsize=8)
-    right.legend(fontsize=8)
-    figure.suptitle(f"{source.label}: the same forecasts of the test span, seen twice")
-    utils.save_picture(figure, args, "prices_and_returns")
-    if r_squared(truth, forecasts["persistence"]) > 0.9:
-        print("  Reading it: on the left the dots lie near the line of perfection;")
-        print("  on the right the same forecasts do not follow it.")
-    else:
-        print("  Reading it: a good forecast follows the line of perfect forecasts.")
+def plot_forecasts(args, source, series, targets, made, best):
+    """The last 60 values of test: truth, persistence, and the best forecast."""
+    recent = targets[-60:]
+    lines = {"truth": series.to_numpy()[recent]}
+    for name in ("persistence", best):
+        lines[name] = made[name][-60:]
+    utils.plot_lines(
+        args,
+        "forecasts",
+        f"{source.label}: the end of the test part, {ahead(args.horizon)}",
+        lines,
+        xlabel="date",
+        ylabel="value",
+        x=series.index[recent],
+        dashed=["persistence"],
+    )
+    if not args.no_plots:
+        late = ahead(args.horizon).removesuffix(" ahead")
+        print(f"  Reading it: persistence is the truth once more, {late} too late.")
 
 
 # ====================================================================================
@@ -1697,40 +1671,52 @@ def plot_prices(args, source, before, truth, forecasts):
 # ====================================================================================
 
 
-def report_answer(series, line_errors, rows, p, lie, looked_up, smoothed, args):
+def report_answer(series, line_errors, rows, p, lie, leak, smoothed, priced, args):
     """Print the answer to the lesson's title, with the figures of this run."""
     best, rival = best_and_rival(rows)
+    n1, _ = utils.split_by_time(len(series))
     length = args.sequence_length
-    # Windows are numbered from 0, so where a part stops is how many came before.
-    parts = split_windows(len(series), length, args.horizon)
-    train = parts["train"].stop
+    train = n1 - length - args.horizon + 1
     test_rmse = rows[best]["test RMSE"]
     test_mase = rows[best]["test MASE"]
     verdict = "not surely better than"
     if p < 0.05:
         worse = test_rmse > rows[rival]["test RMSE"]
         verdict = "but on test worse than" if worse else "better than"
-    print("\nHow does a series become training examples?")
-    print("  1. Repair the dates: one value for each, in order; a gap takes the value")
-    print("     before it, never one that comes later.")
-    print("  2. Set two borders in time.  Scale by the mean and std of train alone.")
-    print(f"  3. Cut windows of {length} values, with a target {ahead(args.horizon)}.")
-    print(f"     The target decides the part: {train:,} windows are training examples.")
-    error = line_errors["test"]
-    print(f"  4. Fit.  A line learned from them errs by {error:.4g} on test.")
-    print("  5. Compare with rules of one line.  Best of the baselines on validation:")
-    print(f"     {best}, {verdict} {rival} ({as_text_p(p)}),")
-    print(f"     RMSE {test_rmse:.4g} and MASE {test_mase:.2f} on test.")
-    print("  6. Mistrust what looks too good.  RMSE with the mistake, and without it:")
-    print(f"     scaled by everything     {lie:+.1%} for the very same forecasts")
-    flattered = looked_up["shuffled"]
-    honest = looked_up["by time"]
-    print(f"     shuffled windows         {flattered:#.4g}, honestly {honest:#.4g}")
+    heading("How does a series become training examples?")
+    for sentence in (
+        """1. Repair the dates: one value for each, in order; a gap takes the value before
+        it, never one that comes later.""",
+        "2. Set two borders in time.  Scale by the mean and std of train alone.",
+        f"""3. Cut windows, T = {length}, with targets {ahead(args.horizon)}.  The target
+        decides the part: {train:,} windows are training examples.""",
+        f"4. Fit.  A line learned from them errs by {line_errors['test']:.4g} on test.",
+        f"""5. Compare with rules of one line.  Best on validation: {best}, {verdict}
+        {rival} ({as_text_p(p)}), RMSE {test_rmse:.4g} and MASE {test_mase:.2f} on
+        test.""",
+        "6. Mistrust what looks too good:",
+    ):
+        say(sentence)
+    print("                           with the mistake    without")
+    print(
+        f"  scaled by everything     {lie:>+16.1%}          0    for the same forecasts"
+    )
+    flattered = leak["at random"]["look-up"]
+    honest = leak["by time"]["look-up"]
+    print(
+        f"  shuffled windows         {flattered:16.4g} {honest:10.4g}    RMSE of a look-up"
+    )
     if smoothed:
-        careless = smoothed["smoothed"]["autoregression RMSE"]
-        honest = smoothed["smoothed, honest"]["autoregression RMSE"]
-        print(f"     a smoothed series        {careless:#.4g}, honestly {honest:#.4g}")
-    print("     a price                  judge it by its returns")
+        flattered = smoothed["smoothed"]["line RMSE"]
+        honest = smoothed["smoothed, honest"]["line RMSE"]
+        print(
+            f"  a smoothed series        {flattered:16.4g} {honest:10.4g}    RMSE of the line"
+        )
+    flattered = priced["R2 of price"]
+    honest = priced["R2 of return"]
+    print(
+        f"  prices, not returns      {flattered:16.4f} {honest:10.4f}    R2 of persistence"
+    )
 
 
 def make_flags():
@@ -1755,56 +1741,56 @@ def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__, small=True)
     length = args.sequence_length
     horizon = args.horizon
-
-    # 1. Data: repair, split, scale, windows, each to its part.
     offline = {"sine": None, "simulated": None}  # made here, so they have no file
     source = utils.choose_dataset(args, real=["sunspots", "stock"], offline=offline)
     series, repairs = utils.load_series(args, source)
     series = utils.capped(args, series, 1000)  # under --quick, the first 1000 values
     values = series.to_numpy()  # (n,)
     utils.check_series(values, length, horizon)  # long enough for windows and parts?
+
+    heading("1. Data: repair, split, scale")
     show_repair()
     report_series(series, repairs, source)
     show_split()
-    n1, n2 = utils.split_by_time(len(values))
     show_scaling()
-    mean = float(values[:n1].mean())  # of train, nothing else
-    std = float(values[:n1].std())
-    raw = torch.tensor(values, dtype=torch.float32, device=args.device)  # (n,)
-    scaled = (raw - mean) / std  # (n,)
+    scaled, mean, std = scale_by_train(values)  # (n,)
     show_differences()
+
+    heading("1. Data: windows, each to its part")
     show_windows()
     show_parts()
     report_windows(series, length, horizon)
-    plot_split(args, source, series)
-    report_example(series, scaled, mean, std, length, horizon)
-    inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
+    tensor = torch.tensor(scaled, dtype=torch.float32, device=args.device)  # (n,)
+    report_example(series, tensor, mean, std, length, horizon)
+    inputs, targets = make_windows(tensor, length, horizon)  # (N, T, 1), (N,)
     train = split_windows(len(values), length, horizon)["train"]
-    report_batches(inputs[train], targets[train])
+    report_batches(inputs[train], targets[train], args.seed)
 
-    # 2. Model: a line.
+    heading("2. Model: a line")
     show_line()
 
-    # 3. Training: its weights, by hand, and from the training windows.
+    heading("3. Training: by a formula, and batch by batch")
     show_fit()
-    line_errors = report_line(series, scaled, mean, std, length, horizon)
+    line_errors = report_line(series, length, horizon)
+    show_search()
+    searched = report_search(values, length, horizon, line_errors, args)
 
-    # 4. Evaluation: is that good?  Measures, four rules to beat, the season, luck.
+    heading("4. Evaluation: is the line good?")
+    n1, n2 = utils.split_by_time(len(values))
     show_scores()
     show_baselines()
     show_autocorrelation()
     fitted = fit_on(values[:n1], length, horizon)
-    report_autocorrelation(values[:n1], fitted, source)
-    plot_autocorrelation(args, source, values[:n1], fitted.season)
-    targets, made, order = all_forecasts(values, length, horizon, fitted)
+    report_autocorrelation(values[:n1], fitted.season, source)
+    targets, made = all_forecasts(values, length, horizon, fitted)
     rows = score_all(values, targets, made, fitted)
-    report_baselines(rows, order, line_errors, source, length, horizon)
-    report_season(rows, values[:n1], fitted, horizon)
-    show_chance()
+    report_comparison(rows, fitted, values[:n1], source, length, horizon)
+    show_luck()
     p = report_luck(rows, made, targets, values, horizon)
     best, _ = best_and_rival(rows)
     plot_forecasts(args, source, series, targets, made, best)
-    report_lengths(scaled, mean, std, values, length, horizon)
+    report_lengths(values, length, horizon)
+    report_distances(values, length, fitted, source)
     metrics = {
         "val_rmse": rows[best]["val RMSE"],
         "test_rmse": rows[best]["test RMSE"],
@@ -1813,35 +1799,42 @@ def main(argv=None):
         "p_of_lead": p,
         "line_test_rmse": line_errors["test"],
     }
+    if np.isfinite(searched["test RMSE"]):
+        metrics["line_by_batches_test_rmse"] = searched["test RMSE"]
     if source.name == "sine":
         noise = utils.sine_series()[1].to_numpy()[n2 : len(values)]
         metrics["test_noise_variance"] = report_noise(noise, metrics["test_rmse"])
 
-    #    May one believe it?  Four traps.
-    show_ruler()
+    heading("4. Trap 1: a ruler that has seen the test")
     lie = report_scaling(values, horizon, source)
-    looked_up = report_shuffled(raw.cpu(), length, horizon, args.seed)
+
+    heading("4. Trap 2: shuffled windows")
+    leak = report_leak()
+
+    heading("4. Trap 3: a smoothed series")
     show_smoothing()
-    smoothed = report_smoothing(args, series, source)
-    show_returns()
-    prices = series
+    smoothed = report_smoothing(series, source, length, horizon)
+
+    heading("4. Trap 4: prices against returns")
+    show_r_squared()
+    prices = values
     market = source
     if source.name != "stock" or series.name == "volume":  # this part needs prices
-        prices = utils.simulated_prices(max(2500, len(series)))
+        prices = utils.simulated_prices().to_numpy()
         market = utils.Source("simulated", None, False)
-        print("\nNow a longer price, made here: its changes are drawn at random, and")
-        print("nothing in it can be learned.  (For a real one: --dataset stock.)")
-    before, truth, forecasts, _ = report_prices(prices, market, length, horizon)
-    plot_prices(args, market, before, truth, forecasts)
+        say(
+            """The random price of trap 2 again, one day ahead.  (For a real one: --dataset
+            stock.)"""
+        )
+    priced = report_prices(prices, market)["persistence"]
 
-    # The answer.
-    report_answer(series, line_errors, rows, p, lie, looked_up, smoothed, args)
+    report_answer(series, line_errors, rows, p, lie, leak, smoothed, priced, args)
     metrics["scaling_lie"] = lie
-    metrics["look_up_rmse"] = looked_up["by time"]
-    metrics["look_up_shuffled_rmse"] = looked_up["shuffled"]
+    metrics["look_up_rmse"] = leak["by time"]["look-up"]
+    metrics["look_up_shuffled_rmse"] = leak["at random"]["look-up"]
     for name, row in smoothed.items():
         key = name.replace(", ", "_")  # raw, smoothed, smoothed_honest
-        metrics[f"{key}_autoregression_rmse"] = row["autoregression RMSE"]
+        metrics[f"{key}_line_rmse"] = row["line RMSE"]
     baselines = {name: row["test RMSE"] for name, row in rows.items()}
     utils.write_metrics(args, source, metrics, baselines)
 
