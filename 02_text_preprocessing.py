@@ -241,7 +241,8 @@ def load_documents(args):
 #     bpe             frequent parts of words      G|ood| m|or|row|,| |K|ate
 #
 # The first three are fixed rules, and quickly told.  The fourth, byte-pair encoding, is
-# learnt from text; its pieces above are those of 500 merges on Shakespeare.
+# learnt from text; its pieces above are those of 500 merges on Shakespeare.  (A space is
+# joined to the letter behind it only where a merge does so: " m" yes, " K" no.)
 #
 # Should the text be cleaned first?  Older programs threw out frequent words such as
 # the, is, not (they are called stop words) and cut endings off (stemming).  A network
@@ -859,9 +860,9 @@ def show_embedding_lookup():
 # 3. Training
 # ====================================================================================
 #
-# No network is trained in this lesson, but what a network would start from is: the
-# merges of step 1 were learnt from text already.  Here are two more things to learn: the
-# rows of an embedding (one step of it), and which words have the same neighbours.
+# No network is trained in this lesson, but three things are learnt from text.  The
+# merges of byte-pair encoding came in step 1.  Here are the other two: the rows of an
+# embedding (one step of it), and which words have the same neighbours.
 #
 # --- The embedding: which rows does one step of training change? ---------------------
 #
@@ -879,8 +880,8 @@ def show_embedding_lookup():
 #     Row 0 is padding and must not learn.  padding_idx=0 tells nn.Embedding so: the row
 #     begins as zeros, and its gradient is always 0.
 #
-# (Adam, the way of stepping in later lessons, goes on moving a row a little for some
-# steps after it was last looked up.)
+# (Later lessons make their steps by another rule, called Adam.  It goes on moving a row
+# a little for some steps after the row was last looked up.)
 
 
 def one_step(table, ids, learning_rate):
@@ -1151,8 +1152,11 @@ def print_merges(merges, train_texts, held_texts, source):
         for word in in_order[rank - 1 : rank]:
             pieces = " ".join(visible(encoder.cut(" " + word)))
             table[f"{rank:,}"] = {"word": word, "tokens": pieces}
-    title = f"Words from frequent to rare after all {len(merges):,} merges"
-    utils.print_table(title, table, corner="rank")
+    if table:
+        title = f"Words from frequent to rare after all {len(merges):,} merges"
+        utils.print_table(title, table, corner="rank")
+    line = "Good morrow, Kate"
+    print(f"  {line}: {' '.join(visible(encoder.cut(line)))}")
 
 
 def frequent_words(texts):
@@ -1160,7 +1164,8 @@ def frequent_words(texts):
     counts = Counter()
     for text in texts:
         counts.update(words(text))
-    lower = [word for word in counts if word.islower()]
+    # Not islower(): Hindi has no capitals, so none of its letters are small ones.
+    lower = [word for word in counts if word[0].isalpha() and word == word.lower()]
     return sorted(lower, key=lambda word: (-counts[word], word))
 
 
@@ -1341,12 +1346,12 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
     say(
         "Read it downwards: what a larger vocabulary adds.  Where the next step adds "
         "too little held-out for its price in weights, stop.  The last line is that of "
-        "this run."
+        "this run; its number is V without the special tokens."
     )
     if args.tokenizer == "bpe":
         say(
-            "Beside these tokens, the run's vocabulary has the pieces that never stood "
-            "alone in training, and all single bytes, so nothing is unknown to it."
+            "(And without the pieces and bytes that never stood alone in training: they "
+            "have an id all the same, so nothing is unknown.)"
         )
     else:
         say(about_unknown(train_tokens, held_tokens, vocabulary, args))
