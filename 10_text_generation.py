@@ -52,6 +52,9 @@ You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle c
     guessed English letter by letter came to between 0.6 and 1.3 bits, where this network
     has 2.07 (Shannon, 1951; other texts, and 27 letters only).
 
+    [real] says that the text is the real one; without a network the lesson goes on with
+    another, Python's own library, and says [sample].
+
     --level word: perplexity 49.7 a word; that of the 4-gram is 67.9.  Do not compare
     them with those above: a word is several characters.
 
@@ -958,12 +961,15 @@ def show_kneser_ney():
     for i, letter in enumerate(TOY_LETTERS):
         gap = max(gap, abs(p[letter] - model.probability(history, chr(i))))
     print(f"  the class KneserNey, used below, says the same: {gap:.0e} apart")
-    never = sum(p[letter] for letter in TOY_LETTERS if counts[letter] == 0)
+    unseen = [letter for letter in TOY_LETTERS if counts[letter] == 0]
+    never = sum(p[letter] for letter in unseen)
+    plus_one = len(unseen) / (total + size)  # the same by adding 1, as above
     say(
         f"Reading it: what never followed a gets {never:.3f} in all, taken from a_ and "
-        f"aq.  Of that, e gets twice what u gets ({p['e']:.3f}, {p['u']:.3f}), although "
-        "u is the more frequent: u came after q alone (it is this text's Francisco).  "
-        "z, never seen, gets least."
+        f"aq; adding 1 gave it {plus_one:.3f}.  And it is not shared evenly: e gets twice "
+        f"what u gets ({p['e']:.3f}, {p['u']:.3f}), although u is the more frequent, for "
+        "u came after q alone: it is this text's Francisco.  Least goes to z, which was "
+        "never seen."
     )
 
 
@@ -1388,13 +1394,15 @@ def show_circle(model, corpus, args, ids):
         if len(one_round) == size:
             chances.append((number, one_round.mean().item()))
     text = as_text(corpus, ids[begin : begin + size])
+    note = ""
+    if corpus.level == "char" and size > 1:
+        note = " (it may begin inside a word)"
     told = ", ".join(f"in round {number} {chance:.3f}" for number, chance in chances)
     say(
-        f"Reading it: greedy writing goes in a circle, and each round is {text!r} (it may "
-        "begin inside a word).  The network gave to the tokens of a round, on average, "
-        f"the probability {told}."
+        f"Reading it: greedy writing goes in a circle, and each round is {text!r}{note}.  "
+        f"The mean probability that the network gave to its tokens was {told}."
     )
-    if chances[-1][1] > chances[0][1] + 0.01:
+    if chances[-1][1] > 1.05 * chances[0][1]:
         print("What was said again became likelier by it, so nothing leads out.")
     else:
         say(
@@ -1547,7 +1555,7 @@ def read_ways(rows, corpus):
     say(
         "Reading it: the last row is a piece of the author's own text, from the held-out "
         "part.  The nearer to its figures, the better; small differences are luck, since "
-        "these are a few hundred words.  A way with few distinct 3-word runs says the "
+        "the texts are short.  A way with few distinct 3-word runs says the "
         "same again and again: it is out, whatever its other figures are."
     )
     print(f"By unlikely tokens, the nearest is: {nearest('unlikely tokens')}.")
