@@ -2,10 +2,10 @@
 
 So far a network answered with one label, with a few numbers, or with one tag under each
 word.  To translate, it has to *write*: an answer of any length, whose words do not stand
-under those of the question.  The plainest idea that works takes two networks.  The
-first, the encoder, reads the question and keeps what it has understood in its state.
-The second, the decoder, starts from that state and writes the answer, word by word,
-until it writes "the end".
+under those of the question.  "It is raining" has three words, "il pleut" has two.  The
+plainest idea that works takes two networks.  The first, the encoder, reads the question
+and keeps what it has understood in its state.  The second, the decoder, starts from that
+state and writes the answer, word by word, until it writes "the end".
 
 What you will learn
     - encoder and decoder, and what exactly is handed over between them
@@ -13,19 +13,20 @@ What you will learn
     - how it writes: a loop of ten lines, each word chosen by the words before it
     - why the best first word can lead to the worse sentence, and what beam search does
     - how a translation is scored (BLEU), counted by hand
-    - where one state is too small for what it must hold: lesson 09 mends that
+    - what goes wrong in long answers, and how to find out why: lesson 09 mends it
 
 You need lessons 01 (padding, packing), 02 (vocabulary, <unk>), 04 (state, softmax,
 cross-entropy, `fit`, McNemar's test) and 05 (LSTM, dropout).
 
 Run it
     python 08_seq2seq_basic.py                        reverse digits: 3 1 4 -> 4 1 3
-    python 08_seq2seq_basic.py --predict 31415
+    python 08_seq2seq_basic.py --save-model           the same, and keep the network
+    python 08_seq2seq_basic.py --eval-only --predict 31415    take it, train nothing
     python 08_seq2seq_basic.py --task translate --predict "a man in a red shirt"
     python 08_seq2seq_basic.py --input pairs.tsv      your own pairs, a tab between them
 
-You should see  (reverse [sample]: digits made up here; seed 0, one thread, a minute or
-two in all; another seed, or two threads, gives slightly other figures)
+You should see  (reverse [sample]: digits made up here; seed 0, one thread, one to two
+minutes in all; another seed, or two threads, gives slightly other figures)
       model          exact_match   token_accuracy     log_p
       lstm, greedy        0.9964           0.9985   -0.0018
       lstm, beam 5        0.9974           0.9988   -0.0018
@@ -43,26 +44,37 @@ two in all; another seed, or two threads, gives slightly other figures)
       digits           8        9       10       11       13       16
       H = 128     1.0000   1.0000   0.9771   0.9250   0.6200   0.0250
       H = 32      0.9959   0.9207   0.7680   0.5450   0.1500   0.0050
-    The smaller state is too small already for 9 and 10 digits, which it was trained on.
-    Nearly all answers up to there have the right number of digits: what goes wrong are
-    the digits, not the ending.
+        20 epochs 0.9959   0.9724   0.8856   0.7450   0.2900   0.0100
+    The smaller network fails already at 9 and 10 digits, which it was trained on.  But
+    it is not the state alone: trained for twice as long (20 epochs, the last row), the
+    same 64 numbers hold more.  What counts is what training learns to put in and to read
+    out.  (One seed.  Two other seeds of H = 128 reversed 0.9990 and 0.9974 of the test
+    part, greedily, on two threads.)
 
-    --task translate  (multi30k [real], two threads, eight minutes): BLEU 17.5 greedy,
-    17.9 by beam search; a dictionary, word for word, has 17.4.  Without the download it
+    --task translate  (multi30k [real], two threads, eight minutes).  BLEU, a score from
+    0 to 100 (section 4), is 17.5 by greedy and 17.9 by beam search.  A dictionary, word
+    for word, has 17.4.  So on real sentences this network is hardly better than a word
+    list.  Its sentences are good French about something else: one state did not hold
+    what the English said.  Lesson 09 starts from here.  Without the download the task
     takes sentences made by a few patterns out of 197 French words (sample [sample], under
     a minute): 35.4, 36.2 and 18.1.  The two data sets cannot be compared.
 
 Try this  (guess first, then run; docs/exercises.md has measured answers to some)
-    --hidden-size 32            how many digits fit into 64 numbers, h and c?
-    --max-length 16             and how many into the default's state?
+    --hidden-size 64            the table above has 128 and 32: what lies between?
+    --max-length 16             are 16 digits too many, or only unpractised?
+    --cell rnn                  a state without the LSTM's memory c
+    --num-layers 2              two states are handed over, one of each layer
     --reverse-source            reversing is then copying: easier or harder?
     --teacher-forcing 0.5       half of the batches feed the decoder its own words
+    --eval-only --beam-size 20  (after --save-model) does a wider search find more?
     --task translate --reverse-source   the trick of Sutskever et al. (2014)
 """
 
 # Sizes
-#     B  batch (pairs)        T  time (words of the batch's longest row)
-#     E  embedding            H  hidden state          L  layers
+#     B  batch (pairs)        L  layers
+#     Ts words of the batch's longest source; Tt of its longest target, <eos> counted.
+#        The two need not agree: that is what this lesson is about.
+#     E  embedding            H  hidden state
 #     V  vocabulary           N  pairs of one part     M  real words: padding is none
 #     K  beam size            R  rows of a search: K for each source
 
@@ -97,7 +109,7 @@ TEST = 2  # the place of the test part in data.parts
 #
 #   reverse     The source is some digits, the target the same digits backwards.  We
 #               make them up, so there is no end of them, every answer is simply right
-#               or wrong, and a minute is enough.  Easy?  The first digit to be written
+#               or wrong, and two minutes are enough.  Easy?  The first digit to be written
 #               is the last that was read, and the last to be written the first that was
 #               read: everything has to be in the state when the reading ends.
 #   translate   English captions of photographs and their French translations
@@ -134,7 +146,8 @@ def make_digits(args):
         raise utils.UserError("--max-length is 4 to 100 with --task reverse")
     count = 2_000 if args.quick else 44_000
     generator = torch.Generator().manual_seed(8)  # not --seed: the data stay the same
-    # Every length is as likely as every other.
+    # Every length is as likely as every other.  (Then repeats are dropped: that leaves
+    # few sources of 3 and 4 digits.)
     lengths = torch.randint(
         SHORTEST, args.max_length + 1, (count,), generator=generator
     )
@@ -150,6 +163,7 @@ def make_digits(args):
             val.append((source, target))
         else:
             train.append((source, target))
+    # Under --quick so many of each part are kept.
     return [
         utils.capped(args, train, 960),
         utils.capped(args, val, 60),
@@ -180,11 +194,13 @@ class Pairs(NamedTuple):
 
 
 # From texts to tensors.  The steps are those of lessons 01 and 02: split into words, look
-# up their ids, fill rows up with <pad>.  A batch is a dict of five tensors:
+# up their ids, fill rows up with <pad>.  The words of a text, of either side, are made by
+# `utils.split_pair`: in lower case, "l'homme" as two words, l' and homme.
+# `utils.join_words` makes a text of words again.  A batch is a dict of five tensors:
 #
-#     source         (B, T)   ids of the source's words, filled up with 0
+#     source         (B, Ts)  ids of the source's words, filled up with 0
 #     source_length  (B,)     how many of them are real
-#     target         (B, T)   ids of the target's words, then <eos>, filled up with 0
+#     target         (B, Tt)  ids of the target's words, then <eos>, filled up with 0
 #     target_length  (B,)     how many of them are real, <eos> counted
 #     index          (B,)     the place of each pair in its part
 
@@ -218,29 +234,44 @@ def load_data(source, parts, word_lists, args):
 
 
 def shift(target):
-    """What the decoder is given at each step, (B, T): <bos>, then all but the last.
+    """What the decoder is given at each step, (B, Tt): <bos>, then all but the last.
 
     target 4 1 3 <eos> -> given <bos> 4 1 3
     """
-    all_but_last = target[:, :-1]  # (B, T - 1)
+    all_but_last = target[:, :-1]  # (B, Tt - 1)
     # (1, 0): one column more on the left, none on the right.
-    return F.pad(all_but_last, (1, 0), value=BOS)  # (B, T)
+    return F.pad(all_but_last, (1, 0), value=BOS)  # (B, Tt)
+
+
+def clearest(pairs):
+    """The shortest of the first 1,000 pairs whose source repeats no word.
+
+    In 3 3 5 a shift by one would be hard to see.
+    """
+
+    def badness(pair):
+        words = utils.split_pair(pair[0])
+        repeats = len(words) - len(set(words))
+        return repeats, len(words)
+
+    return min(pairs[:1000], key=badness)
 
 
 def show_one_pair(data, args):
     """Print one training pair on its way to the tensors, and the shift by one."""
-    source, target = min(data.parts[0], key=lambda pair: len(pair[0]))
-    longer = max(data.parts[0][:50], key=lambda pair: len(pair[0]))
-    pairs = [(source, target), longer]
-    tensors = utils.encode_pairs(pairs, data.vocabularies, args.max_length)
-    ids = tensors["target"][:1, : tensors["target_length"][0]]  # (1, T)
+    short = clearest(data.parts[0])
+    long = max(data.parts[0][:50], key=lambda pair: len(pair[0]))
+    tensors = utils.encode_pairs([short, long], data.vocabularies, args.max_length)
+    ids = tensors["target"][
+        :1, : tensors["target_length"][0]
+    ]  # (1, Tt of the short one)
     target_words = data.vocabularies[1]
-    print(
-        "\nOne pair on its way to the network (and, beside it in the batch, a longer):"
-    )
-    print(f"  source        {source}")
-    print(f"  as ids        {tensors['source'][0].tolist()}, filled up with 0, <pad>")
-    print(f"  its length    {tensors['source_length'][0]}")
+    print("\nOne pair on its way to the network, in a batch with a longer one:")
+    print(f"  source        {short[0]}")
+    print(f"  the longer    {long[0]}")
+    print("  as ids, filled up with 0, <pad>, to the longer one's length:")
+    for row, length in zip(tensors["source"], tensors["source_length"], strict=True):
+        print(f"    {row.tolist()}, length {length}")
     print("  (An id is a place in the vocabulary: four special words, then the others")
     print("  by how often training has them.)")
     print(
@@ -267,16 +298,26 @@ def show_one_pair(data, args):
 #       ^        ^        ^               ^        ^        ^        ^
 #       3        1        4             <bos>      4        1        3
 #
+# 0: before the first word the encoder's state is all zeros.  Above each box of the decoder
+# stand a linear layer and a softmax, which make probabilities of its output.  When it
+# writes, each word above is given to it one step later, below the next box.
+#
 # Both are recurrent networks of the kind that you know, each with weights of its own.
 # The encoder has an output at every step too, but nobody asks for it: only its last
 # state counts.  That state is the decoder's first one.  Nothing else is handed over.  So
 # whatever the decoder is to know of the source must be in it: H numbers of h, and for an
-# LSTM H more of its memory c, for three digits and for thirty words alike.
+# LSTM H more of its memory c, for three digits and for thirty words alike.  Books call it
+# the context vector, or the bottleneck.
+#
+# The decoder can only take a state of its own shape.  So both have the same H and the
+# same number of layers, and layer k of the decoder gets the state of layer k of the
+# encoder.  (An encoder that reads in two directions, as in lesson 07, has two states a
+# layer.  They must be made into one first: lesson 09 does that.)
 #
 # Who teaches the encoder?  There is no right answer for a state.  But the loss of the
 # words that the decoder writes depends on the state, so the gradient runs back through
 # the decoder, over the bridge, and on into the encoder (back-propagation through time,
-# lesson 04).  The two are trained as one.
+# lesson 04).  The two are trained as one.  Section 3 shows the gradient arrive.
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -310,13 +351,16 @@ class Seq2Seq(nn.Module):
         self.output = nn.Linear(hidden, target_words)
 
     def encode(self, source, lengths):
-        """source (B, T), lengths (B,) on the CPU -> the state after each last word."""
+        """source (B, Ts), lengths (B,) -> the state after each last word.
+
+        lengths stay on the CPU, also with a GPU: `pack_padded_sequence` asks for that.
+        """
         if self.reverse_source:
             # The first words of both sentences come close together, and the gradient
             # between them has a short way to go.  That is how Sutskever et al. explain
             # that it helped them.
             source = utils.reverse_padded(source, lengths)
-        x = self.dropout(self.embed_source(source))  # (B, T, E)
+        x = self.dropout(self.embed_source(source))  # (B, Ts, E)
         # Without packing, the state of a short source would be the one after its
         # padding.  Packed (lesson 01), the layer stops at each source's last word.
         packed = pack_padded_sequence(
@@ -326,20 +370,20 @@ class Seq2Seq(nn.Module):
         return state
 
     def decode(self, words, state):
-        """words (B, T) and the state before them -> scores (B, T, V), the new state.
+        """words (B, Tt) and the state before them -> scores (B, Tt, V), the new state.
 
         The scores at step t are for the word that comes after words[:, t].  Softmax
         makes probabilities of them.
         """
-        x = self.dropout(self.embed_target(words))  # (B, T, E)
-        y, state = self.decoder(x, state)  # y: (B, T, H)
+        x = self.dropout(self.embed_target(words))  # (B, Tt, E)
+        y, state = self.decoder(x, state)  # y: (B, Tt, H)
         return self.output(self.dropout(y)), state
 
     # The decoder is given the word before.  Which one: the true word, or the one that it
     # would have written itself?  Here are both ways; section 3 says when each is used.
 
     def teacher_forced(self, state, target):
-        """Scores (B, T, V) of target (B, T), the true words given before each one.
+        """Scores (B, Tt, V) of target (B, Tt), the true words given before each one.
 
         All that is given is known beforehand, so one call computes every step.
         """
@@ -357,13 +401,13 @@ class Seq2Seq(nn.Module):
         for _ in range(steps):
             scores, state = self.decode(word, state)  # (B, 1, V)
             found.append(scores)
-            # The choice is a jump, so no gradient goes through it; but through the state
-            # it goes back as ever.
+            # argmax jumps from one word to the next, so no gradient goes through the
+            # choice.  Through the state it goes back as ever.
             word = scores.argmax(-1)  # (B, 1)
         return torch.cat(found, dim=1)
 
     def forward(self, source, lengths, target, forced=True):
-        """Scores (B, T, V) for every word of target (B, T), which ends in <eos>."""
+        """Scores (B, Tt, V) for every word of target (B, Tt), which ends in <eos>."""
         state = self.encode(source, lengths)
         if forced:
             return self.teacher_forced(state, target)
@@ -379,7 +423,7 @@ def new_model(source, parts, args):
     config = {
         "source_words": len(source_words),
         "target_words": len(target_words),
-        "embedding": EMBEDDINGS[args.task],
+        "embedding": EMBEDDINGS[args.task],  # section 5
         "cell": args.cell,
         "hidden": args.hidden_size,
         "layers": args.num_layers,
@@ -452,7 +496,8 @@ def show_state_handed_over():
 #
 #     p(4 1 3 <eos>) = p(4) * p(1 after 4) * p(3 after 4 1) * p(<eos> after 4 1 3)
 #
-# Every factor is also given the source, 3 1 4, through the state.
+# Every factor is also given the source, 3 1 4, through the state.  (A model that writes
+# each word by the words before it is called autoregressive.)
 #
 # A product of many probabilities becomes too small for a computer's numbers, so one adds
 # their logarithms instead.  That sum, divided by the number of words, is the mean log
@@ -487,8 +532,9 @@ def show_chain_rule():
 # all that follows.  It is also fast: all that is given is known beforehand, so one call of
 # the layer computes all steps.
 #
-# It has a price.  When it writes, the network is given its own words, and after a
-# mistake it is in a place where it never was in training.  Section 4 measures that.
+# It may have a price.  When it writes, the network is given its own words, and after a
+# mistake it is in a place where it never was in training.  That is called exposure bias.
+# Section 4 measures what it costs.
 #
 # `--teacher-forcing 0.5` lets half of the batches run free, so that the network meets its
 # own mistakes in training (Bengio et al., 2015, call it scheduled sampling; they toss a
@@ -498,7 +544,7 @@ def show_chain_rule():
 
 
 def print_given(name, given, scores):
-    """A line: the words given (B, T) and those found likeliest by scores, of row 0."""
+    """A line: the words given (B, Tt) and those found likeliest by scores, of row 0."""
     words = "  ".join(str(word) for word in given[0].tolist())
     likeliest = "  ".join(str(word) for word in scores[0].argmax(-1).tolist())
     print(f"  given {name:<14} {words}   finds likeliest  {likeliest}")
@@ -526,7 +572,34 @@ def show_two_ways_to_feed():
         steps.append(scores)
     gap = (at_once - torch.cat(steps, dim=1)).abs().max()
     print("True words in one call of the layer, and word by word in a loop:")
-    print(f"  scores {tuple(at_once.shape)}, {gap:.0e} apart: the same, and faster.")
+    print(
+        f"  scores {tuple(at_once.shape)}, {gap:.0e} apart: the same, by one call for four."
+    )
+
+
+# And the encoder?  It is taught by what the decoder gets wrong.  Take the loss of one word
+# only, the last that should be written, and ask how it would change with the embedding of
+# the first word that was read.  Between the two lies every step of both networks.
+
+
+def show_who_teaches_the_encoder():
+    """Print the gradient of the last word's loss in the first source word's embedding."""
+    model, source, lengths = toy_model()
+    target = torch.tensor([[4, 5, 6, EOS]])  # (1, 4)
+    scores = model(source[:1], lengths[:1], target)  # (1, 4, 8)
+    loss = F.cross_entropy(scores[:, 3], target[:, 3])  # of <eos> alone
+    loss.backward()
+    gradients = model.embed_source.weight.grad  # (9, 4): a row for each source word
+    print(
+        "\nThe source 4 5 6 7, the target 4 5 6 3.  The gradient of the last 3's loss, in"
+    )
+    print("the embeddings of the words that were read (norms):")
+    for word in (4, 5, 6, 7, 8):
+        print(f"  {word}   {gradients[word].norm():.1e}")
+    print(
+        "Reading it: all four are taught by the other end, 4 over the longest way.  8 was"
+    )
+    print("not read.  (The norm is the gradient's length, as in lesson 04.)")
 
 
 # The loss counts real words alone.  A target that is filled up with <pad> would else
@@ -546,10 +619,9 @@ def make_measure(forcing):
             forced = torch.rand(()).item() < forcing
         scores = model(
             batch["source"], batch["source_length"], batch["target"], forced
-        )  # (B, T, V)
-        real = batch["target"] != PAD  # (B, T), True or False
-        # In 32-bit numbers, whatever --precision computed them in.
-        scores = scores[real].float()  # (M, V)
+        )  # (B, Tt, V)
+        real = batch["target"] != PAD  # (B, Tt), True or False
+        scores = scores[real].float()  # (M, V), in 32 bits, also under --precision bf16
         target = batch["target"][real]  # (M,)
         return {
             "loss": F.cross_entropy(scores, target, reduction="none"),  # (M,)
@@ -588,7 +660,7 @@ def train_model(config, data, args, word_lists):
 
 @torch.no_grad()
 def write_greedily(model, source, lengths, limit):
-    """The answer to one source (1, T): a list of (given, chosen, probability).
+    """The answer to one source (1, Ts): a list of (given, chosen, probability).
 
     limit: most words, <eos> included.
     """
@@ -609,18 +681,17 @@ def write_greedily(model, source, lengths, limit):
 
 
 def encode_text(text, data, args):
-    """One source as a batch of one row: ids (1, T) and lengths (1,)."""
+    """One source as a batch of one row: ids (1, Ts) and lengths (1,)."""
     words = utils.split_pair(text)[: args.max_length]
     source, lengths = utils.pad([data.vocabularies[0].encode(words)])
     return source.to(args.device), lengths
 
 
 def show_writing(model, data, args):
-    """Print how the trained network writes one answer; against the shared search."""
-    text, truth = min(data.parts[TEST], key=lambda pair: len(pair[0]))
+    """Print how the trained network writes one answer, word by word."""
+    text, truth = clearest(data.parts[TEST])
     source, lengths = encode_text(text, data, args)
-    limit = args.max_length + 1
-    steps = write_greedily(model, source, lengths, limit)
+    steps = write_greedily(model, source, lengths, args.max_length + 1)
     words = data.vocabularies[1].tokens
     print(f'\nThe trained network writes.  The source, from the test part: "{text}"')
     print(f"  {'given':<14} {'chosen':<14} its probability")
@@ -630,14 +701,95 @@ def show_writing(model, data, args):
         print(f"  ... and {len(steps) - 12} more")
     print(f'The reference, the answer in the file: "{truth}".')
     log_p = sum(math.log(chance) for _, _, chance in steps) / len(steps)
-    with torch.no_grad():
-        state = rows_first(model.encode(source, lengths))
-    limits = torch.tensor([limit], device=args.device)
-    shared_ids, shared_log_p = utils.beam_search(make_advance(model), state, limits)[0]
-    same = shared_ids == [chosen for _, chosen, _ in steps if chosen != EOS]
     print(f"log_p, the mean of the logarithms of these probabilities: {log_p:.4f}")
-    print(f"utils.beam_search, which comes next, with K = 1: the same words: {same};")
-    print(f"log_p {abs(shared_log_p - log_p):.0e} apart.")
+
+
+# Digits backwards are as many as before.  Can the same loop write an answer that is longer
+# or shorter than the source?  Yes: nothing in it counts the words of the source.  The
+# answer ends where the network writes <eos>.
+#
+# To see it we train a small network on twelve sentences, made up here.  Look at "a potato":
+# two words, and its answer has four, une pomme de terre, an apple of earth.  And "red" comes
+# before the apple, "rouge" after it.  So few sentences are learned by heart in a second.
+
+TOY_PAIRS = [
+    ("it is raining", "il pleut"),
+    ("it is not raining", "il ne pleut pas"),
+    ("i sleep", "je dors"),
+    ("i do not sleep", "je ne dors pas"),
+    ("he sleeps", "il dort"),
+    ("he does not sleep", "il ne dort pas"),
+    ("i am tired", "je suis fatigué"),
+    ("i am not tired", "je ne suis pas fatigué"),
+    ("a potato", "une pomme de terre"),
+    ("a red apple", "une pomme rouge"),
+    ("he is eating a red apple", "il mange une pomme rouge"),
+    ("i am eating a potato", "je mange une pomme de terre"),
+]
+# Two sentences that it has not seen, of words that it knows.
+TOY_NEW = [
+    ("he is eating a potato", "il mange une pomme de terre"),
+    ("i am eating a red apple", "je mange une pomme rouge"),
+]
+
+
+def show_translating():
+    """Train a small network on twelve sentences; print what it writes to them and to new."""
+    vocabularies = utils.pair_vocabularies(TOY_PAIRS, min_freq=1)
+    batch = utils.encode_pairs(TOY_PAIRS, vocabularies, 10)  # source (12, Ts), ...
+    torch.manual_seed(0)
+    sizes = [len(vocabulary) for vocabulary in vocabularies]
+    model = Seq2Seq(*sizes, embedding=32, cell="lstm", hidden=32)
+    # The loop of lesson 04, at its barest.  All twelve pairs are one batch.
+    measure = make_measure(1.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(120):
+        loss = measure(model, batch)["loss"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+
+    def write(text):
+        words = text.split()
+        source, lengths = utils.pad([vocabularies[0].encode(words)])  # (1, Ts)
+        steps = write_greedily(model, source, lengths, limit=10)
+        answer = [chosen for _, chosen, _ in steps if chosen != EOS]
+        said = " ".join(vocabularies[1].decode(answer))
+        print(f"  {len(words)} words  {text:<26}", end="")
+        print(f"{len(answer)} words  {said}", end="")
+        return said
+
+    print(
+        f"\nTwelve sentences, a network with H = 32, loss {loss.item():.3f} at the end."
+    )
+    print("The source, and what the network writes, greedily:")
+    right = 0
+    for text, truth in TOY_PAIRS:
+        right += write(text) == truth
+        print()
+    print(
+        f"Right: {right} of {len(TOY_PAIRS)}.  The number of words may change, and their"
+    )
+    print(
+        "order.  But these it may know by heart.  Two sentences that it has not seen:"
+    )
+    new_right = 0
+    for text, truth in TOY_NEW:
+        is_right = write(text) == truth
+        new_right += is_right
+        print("  ✔" if is_right else f"  ✘  (reference: {truth})")
+    if new_right == len(TOY_NEW):
+        print("Reading it: it put together what it knew.  Two sentences prove little.")
+    else:
+        print(
+            "Reading it: in the twelve, il mange is always followed by une pomme rouge,"
+        )
+        print(
+            "and je mange by une pomme de terre.  A network that learns by heart goes"
+        )
+        print("on as it has learned, whatever the source says.")
+    print("Scores are therefore taken on a test part.")
 
 
 # Is the answer that greedy search finds the likeliest of all?  To know, one would have
@@ -661,8 +813,22 @@ def show_writing(model, data, args):
 #
 # Best by what?  The probability is a product, and each further word makes it smaller: so
 # short answers would win.  Therefore beginnings are compared by log_p, the mean log
-# probability of their words, <eos> counted.  With this, one no longer looks for the
-# likeliest answer, but for the one that is likeliest per word.
+# probability of their words, <eos> counted (length normalisation; others divide by some
+# power of the length).  With this, one no longer looks for the likeliest answer, but for
+# the one that is likeliest per word.
+#
+# Which K?  Each step computes K beginnings instead of one, so the work grows with K.  The
+# gain soon ends.  The network of the default run, on 1,200 sources of 11 to 16
+# digits, longer than in training (seconds of one thread):
+#
+#     K                            1        2        5       20
+#     answers right           0.4767   0.4900   0.4900   0.4900
+#     mean log_p             -0.0586  -0.0566  -0.0564  -0.0564
+#     seconds                    0.3      0.4      0.7      2.4
+#
+# Two beginnings find all that there is to find here.  From K = 2 to 5 log_p still rises, but
+# the share of right answers does not: an answer that the network holds for likelier need
+# not be a better one.  5 is a usual choice, and the default.
 
 TREE_WORDS = ["<pad>", "<unk>", "<bos>", "<eos>", "the", "a", "cat", "dog", "bird"]
 TREE = {  # after which word comes which, with what probability: made up
@@ -813,7 +979,7 @@ def write_answers(model, data, texts, beam_size, args, limit=None):
         # A batch has rows from all over the data: put each answer in its own place.
         for place, (ids, log_p) in zip(batch["index"].tolist(), found, strict=True):
             words = data.vocabularies[1].decode(ids)
-            # Plain text again: "n'est" in one piece, the first letter a capital.
+            # Plain text again: n' and est become "n'est", the first letter a capital.
             answers[place] = utils.join_words(words)
             log_ps[place] = log_p
     return answers, log_ps
@@ -849,9 +1015,36 @@ def choose_source(model, data, args, beam_size, longest):
 def first_difference(words, others):
     """The first place at which two lists differ: 1 2 3 and 1 4 3 -> 1."""
     place = 0
-    while words[place : place + 1] == others[place : place + 1] and place < len(words):
+    for word, other in zip(words, others, strict=False):  # to the end of the shorter
+        if word != other:
+            break
         place += 1
     return place
+
+
+def last_change(history, final):
+    """The step from which on the first of the kept is the beginning of `final`.
+
+    history: the K best after each step, as lists of ids.  final: the ids of the answer.
+    Steps count from 1.
+    """
+    step = len(history)
+    while step > 1:
+        first = history[step - 2][0]  # the best one after the step before
+        if first != final[: len(first)]:
+            break
+        step -= 1
+    return step
+
+
+def print_kept(step, kept, greedy, words):
+    """The K best beginnings after one step, each with log_p; greedy's is marked."""
+    print(f"  step {step}")
+    for beginning in kept:
+        is_greedy = beginning.words == greedy[: len(beginning.words)]
+        mark = "   <- greedy" if is_greedy else ""
+        shown = " ".join(words.decode(beginning.words))
+        print(f"    {beginning.log_p:>8.3f}  {shown}{mark}")
 
 
 @torch.no_grad()
@@ -880,38 +1073,50 @@ def show_beam_on_one_source(model, data, args):
         advance_one, state, longest + 1, beam_size, show=history.append
     )
 
+    words = data.vocabularies[1]
     print(f'\nBeam search, K = {beam_size}, on one test source: "{text}".')
     print(f'The reference is "{truth}".  After each step the three best')
     print("beginnings, each with its log_p.  Marked is the one that greedy search has.")
-    parted = first_difference(best.words, greedy)
     differ = best.words != greedy
-    if differ and parted:
-        print(f"  (up to step {parted} both searches agree: left out)")
-    for step, kept in enumerate(history, start=1):
-        if differ and step <= parted:
-            continue
-        print(f"  step {step}")
-        for beginning in kept:
-            is_greedy = beginning.words == greedy[: len(beginning.words)]
-            mark = "   <- greedy" if is_greedy else ""
-            shown = " ".join(data.vocabularies[1].decode(beginning.words))
-            print(f"    {beginning.log_p:>8.3f}  {shown}{mark}")
+    if differ:
+        first_step = first_difference(best.words, greedy) + 1
+        turned = last_change([[b.words for b in kept] for kept in history], best.words)
+    else:
+        first_step = 1
+        turned = min(4, len(history))  # so many steps are enough to see it
+    turned = max(turned, first_step)
+    if first_step > 1:
+        print(f"  (up to step {first_step - 1} both searches agree: left out)")
+    for step in range(first_step, turned + 1):
+        print_kept(step, history[step - 1], greedy, words)
+    if turned < len(history):
+        if turned < len(history) - 1:
+            print("  ... the one in first place stays there, to the last step:")
+        print_kept(len(history), history[-1], greedy, words)
     print("Reading it: log_p is a mean, so it rises when a sure word is added.")
     if differ:
         print(
             f"Beam search ends with log_p {best.log_p:.3f}, greedy search with", end=" "
         )
         print(f"{greedy_log_p:.3f}.")
-        print("(A beginning that is no longer marked anywhere was dropped: others were")
-        print("better at that step.)")
+        kept_to_the_end = any(b.words == greedy for b in history[-1])
+        if not kept_to_the_end:
+            print(
+                "Greedy search's beginning was dropped: others were better at that step."
+            )
+        goal = utils.split_pair(truth)[:longest]
+        for name, ids in (("beam search", best.words), ("greedy search", greedy)):
+            said = words.decode([i for i in ids if i != EOS])
+            print(f"The answer of {name} is the reference: {said == goal}")
     else:
         print("Beam search writes what greedy search writes: here K = 1 is enough.")
         if tried:
             print(f"(So it is for all {tried:,} test sources of at most 10 words.)")
     limits = torch.tensor([longest + 1], device=args.device)
-    _, shared_log_p = utils.beam_search(advance_rows, state, limits, beam_size)[0]
-    print("The shared search, in tensors, finds an answer whose log_p is", end=" ")
-    print(f"{abs(shared_log_p - best.log_p):.0e}\naway from this one's.")
+    print("The shared search, in tensors, against the ones by hand:")
+    for size, log_p in ((1, greedy_log_p), (beam_size, best.log_p)):
+        _, shared_log_p = utils.beam_search(advance_rows, state, limits, size)[0]
+        print(f"  K = {size}: log_p {abs(shared_log_p - log_p):.0e} apart")
 
 
 # --- How good it is ---------------------------------------------------------------------
@@ -924,9 +1129,10 @@ def show_beam_on_one_source(model, data, args):
 #
 # How good is a translation?  There are many right ones, and one reference to compare
 # with.  BLEU (Papineni et al., 2002) counts how many runs of 1, 2, 3 and 4 words of the
-# answer stand in the reference too.  Each run of the reference may be used once only:
-# "the the the" is not right three times.  That gives four shares.  Their geometric mean
-# is taken: multiply them, then take the fourth root.  It is low if one of them is low.
+# answer stand in the reference too.  (Books call a run of n words an n-gram.)  Each run of
+# the reference may be used once only: "the the the" is not right three times.  That gives
+# four shares, the modified n-gram precisions.  Their geometric mean is taken: multiply
+# them, then take the fourth root.  It is low if one of them is low.
 #
 # Short answers would have an easy life: an answer of one sure word is right in all its
 # runs.  So if the answers are shorter than the references, the result is multiplied by a
@@ -937,9 +1143,14 @@ def show_beam_on_one_source(model, data, args):
 # of all sentences are added up first, and divided after.
 #
 # 100 means: word for word the reference.  A good translation in other words is far below.
-# So BLEU is for comparing systems on the same test set.  On that of Multi30k, leaving the
-# English as it is has 0.7, a dictionary 17.4, and lesson 09's network, which is this
-# one with attention and a few more changes, 54.7.
+# So BLEU is for comparing systems on the same test set.  On that of Multi30k:
+#
+#     leaving the English as it is                                          0.7
+#     a dictionary, word for word                                          17.4
+#     this lesson's network, greedy                                        17.5
+#     lesson 09's, without attention: it reads in two directions, and is
+#       given its one summary of the source again at every word            32.5
+#     lesson 09's, with attention                                          54.7
 
 
 def runs(words, length):
@@ -999,7 +1210,7 @@ def show_bleu():
         product = 1.0
         for k in range(4):
             product *= matches[k] / totals[k]
-        # The answers have fewer words than the references: a little too short.
+        # Below 1 if the answers have fewer words than the references, else 1.
         brevity = min(1.0, math.exp(1 - reference_words / answer_words))
         bleu = 100 * brevity * product**0.25
         answers = [answer for _, answer in pairs[:number]]
@@ -1017,21 +1228,28 @@ def show_bleu():
     print("product would be 0.  Added to the first it lowers the score, as it should.")
 
 
+def right_places(said, wanted):
+    """(Words that are right in their place, places of the longer text)."""
+    words = utils.split_pair(said)
+    goal = utils.split_pair(wanted)
+    right = 0
+    for word, other in zip(words, goal, strict=False):  # to the end of the shorter
+        if word == other:
+            right += 1
+    return right, max(len(words), len(goal))
+
+
 def grade(task, answers, truth):
     """Answers and true targets, N texts each -> {measure: value}."""
     exact = 0
     right = 0
     places = 0
     for said, wanted in zip(answers, truth, strict=True):
-        words = utils.split_pair(said)
-        goal = utils.split_pair(wanted)
-        if words == goal:
+        found_right, all_places = right_places(said, wanted)
+        if found_right == all_places:
             exact += 1
-        # Word by word, each in its place.
-        for a, b in zip(words, goal, strict=False):
-            if a == b:
-                right += 1
-        places += max(len(words), len(goal))
+        right += found_right
+        places += all_places
     found = {"exact_match": exact / len(truth)}
     if task == "translate":
         return {"bleu": utils.bleu_scores(answers, truth)["bleu"], **found}
@@ -1043,13 +1261,8 @@ def grade(task, answers, truth):
 # is always right.  "chance" is told how many digits there are, and draws each.
 #
 # For translations there is a serious rival, "dictionary".  It writes one French word for
-# each English one, in the English order, and knows no grammar.  Where does it get its
-# words from?  Nobody tells it which word of a sentence belongs to which.  But "man" has
-# "homme" in nearly all of its French sentences.  It has "un" in most of them too; but "un"
-# is also there where no "man" is, so something else must explain it.  So it begins with
-# all links alike.  Then, several times, each French word is shared out among the English
-# words of its sentence, by how strong their links are, and the shares are added up to new
-# links (IBM model 1, Brown et al., 1993).  In the end it takes each word's strongest link.
+# each English one, in the English order, and knows no grammar.  How it finds its words is
+# told at the end of this section.
 
 
 def baselines(task, train, test):
@@ -1063,6 +1276,10 @@ def baselines(task, train, test):
     luck = sum(0.1 ** len(text.split()) for text in truth) / len(truth)
     chance = {"exact_match": luck, "token_accuracy": 0.1}
     return {"copy": (asked, grade(task, asked, truth)), "chance": (None, chance)}
+
+
+# The next four functions are bookkeeping: which examples to show, the table, metrics.json.
+# Skip them in a first reading.
 
 
 def spread(places, count):
@@ -1114,10 +1331,10 @@ def searches(args):
 
 
 def report(model, records, data, args):
-    """Answers to the test sources, the table and metrics.json.
+    """Answer the test sources, by each search and each rival; write metrics.json.
 
-    Returns (found, others, rows): the answers of each search, those of the rivals, and
-    the table.  Bookkeeping: nothing new.
+    Returns (found, others, rows, forced): the answers of each search, those of the
+    rivals, the table, and loss and accuracy with the true words given.
     """
     asked = [source for source, _ in data.parts[TEST]]
     truth = [target for _, target in data.parts[TEST]]
@@ -1138,21 +1355,12 @@ def report(model, records, data, args):
             metrics[f"test_bleu_13a{ending}"] = cased
     forced = utils.evaluate(model, make_measure(1.0), data.test, args)
     # e^700 is about the largest number that a computer's floats can hold.
-    metrics["test_perplexity"] = math.exp(min(forced["loss"], 700))
+    forced["perplexity"] = math.exp(min(forced["loss"], 700))
+    metrics["test_perplexity"] = forced["perplexity"]
     metrics["test_forced_accuracy"] = forced["accuracy"]
     others = baselines(args.task, data.parts[0], data.parts[TEST])
     for name, (_, grades) in others.items():
         rows[name] = grades
-    show_answers(data, found, others)
-    utils.print_table(f"{data.source.label}: test, {len(asked):,} pairs", rows)
-    print("log_p: the mean log probability of the words that it wrote.")
-    explain_accuracies(
-        rows[f"{args.cell}, greedy"],
-        forced["loss"],
-        forced["accuracy"],
-        data.test.lengths["target_length"].tolist(),
-    )
-    explain_searches(found, truth, args)
     main_measure = "bleu" if args.task == "translate" else "exact_match"
     known = {name: grades[main_measure] for name, (_, grades) in others.items()}
     words = int(data.train.lengths["target_length"].sum())
@@ -1160,7 +1368,7 @@ def report(model, records, data, args):
     utils.write_metrics(
         args, data.source, metrics, known, size, records, words, "target words"
     )
-    return found, others, rows
+    return found, others, rows, forced
 
 
 # Two shares of right words, or of right answers, have come up: `accuracy`, of words whose
@@ -1168,14 +1376,16 @@ def report(model, records, data, args):
 # for a whole answer needs all of its words right.
 
 
-def explain_accuracies(grades, loss, accuracy, lengths):
+def explain_accuracies(data, greedy, forced, args):
     """Print how words right, true words given, go together with whole answers right.
 
-    grades: of the greedy answers.  lengths (N,): words of the true answers.
+    greedy: N answers.  forced: loss, accuracy, perplexity, with the true words given.
     """
-    exact = grades["exact_match"]
+    truth = [target for _, target in data.parts[TEST]]
+    lengths = data.test.lengths["target_length"].tolist()  # (N,): <eos> counted
+    accuracy = forced["accuracy"]
+    exact = grade(args.task, greedy, truth)["exact_match"]
     expected = sum(accuracy**length for length in lengths) / len(lengths)
-    power = math.exp(min(loss, 700))
     print("\nOn the test part")
     print(
         f"  words right, the true words given before each   {accuracy:.4f}  (accuracy)"
@@ -1184,29 +1394,38 @@ def explain_accuracies(grades, loss, accuracy, lengths):
         f"  whole answers right, written greedily           {exact:.4f}  (exact_match)"
     )
     print(
-        f"How do they go together?  Were each word right with probability {accuracy:.4f},"
+        f"  perplexity of the true words                    {forced['perplexity']:.4f}"
+    )
+    print("How do the first two go together?  Were each word right with probability")
+    print(
+        f"{accuracy:.4f}, whatever the others, an answer of n words would be right with"
     )
     print(
-        f"whatever the others, an answer of n words would be right with {accuracy:.4f}^n."
+        f"{accuracy:.4f}^n.  On these lengths that makes {expected:.4f} of the answers."
     )
-    print(f"On these lengths that makes {expected:.4f} of the answers: one wrong word")
-    print("is enough to spoil an answer.")
-    print(f"log_p of the true words {-loss:.4f} (perplexity {power:.4f}),", end=" ")
-    print(f"of those it wrote {grades['log_p']:.4f}.")
-    if grades["log_p"] > -loss:
+    if args.task != "reverse":
+        return
+    wrong_answers = 0
+    wrong_places = 0
+    for said, wanted in zip(greedy, truth, strict=True):
+        right, places = right_places(said, wanted)
+        wrong_answers += right < places
+        wrong_places += places - right
+    if wrong_answers:
         print(
-            "It is surer of its own words than of the true ones: it chose them for that."
+            f"Yet the {wrong_answers:,} wrong answers have {wrong_places:,} digits",
+            end=" ",
         )
+        print(
+            f"that are not right in their\nplace, {wrong_places / wrong_answers:.1f} each."
+        )
+        if wrong_places > 1.5 * wrong_answers:
+            print("One slip is enough to spoil an answer, and seldom comes alone.")
 
 
 # Is beam search better than greedy search, or was it luck?  For digits, McNemar's test of
-# lesson 04 answers: only the answers count that one of the two gets right.  BLEU is no
-# mean over sentences, so that test does not apply.  There one draws as many test sentences
-# as there are, with repeats, takes both BLEU scores of this new set, and does that a
-# thousand times (paired bootstrap, Koehn, 2004).  How far do these gaps stray from their
-# mean?  p is the share of draws whose gap, its sign left out, exceeds that mean by more
-# than the gap that was measured.  If p is small, the choice of test sentences rarely makes
-# a difference as large as that.
+# lesson 04 answers: only the answers count that one of the two gets right.  For BLEU see
+# the end of this section.
 
 
 def in_words(p):
@@ -1215,10 +1434,11 @@ def in_words(p):
     return f"p = {p:.2g}, {verdict}"
 
 
-def explain_searches(found, truth, args):
+def explain_searches(found, data, args):
     """Print what beam search gains over greedy search."""
     if len(found) == 1:
         return
+    truth = [target for _, target in data.parts[TEST]]
     name = list(found)[-1]
     answers, log_ps = found["greedy"]
     beam_answers, beam_log_ps = found[name]
@@ -1247,13 +1467,156 @@ def explain_searches(found, truth, args):
     beam_right = [a == b for a, b in zip(beam_answers, truth, strict=True)]
     only_beam, only_greedy, p = utils.mcnemar(beam_right, right)
     print(f"Right by {name} alone: {only_beam}; by greedy search alone: {only_greedy}.")
-    print(f"McNemar's test: {in_words(p)}.")
+    differ = only_beam + only_greedy
+    least = 2 * 0.5**differ  # all of them on one side, as `differ` tosses of a coin
+    if differ == 0:
+        print("So the two have the same score.")
+    elif least >= 0.05:
+        print(f"Too few for a verdict: of {differ}, McNemar's p cannot be", end=" ")
+        print(f"less than {min(1.0, least):.2g}.")
+    else:
+        print(f"McNemar's test: {in_words(p)}.")
 
 
-# What does it cost that in training it was given the true words, and in writing has only
-# its own?  Up to its first mistake nothing: till then its own words are the true ones.  So
-# look at the words after the first mistake of each answer, and count how many are right
-# both ways.
+# When does it fail?  Longer sources put more into the state, so we count by length.
+#
+# For digits we can go beyond the lengths of training, and below.  If an answer to a long
+# source is wrong, what is wrong with it?
+#
+#   its end       The network may have learned to end after at most so many digits.  The
+#                 share of answers with the right number of digits, `right_length`, shows
+#                 it.
+#   its digits    They may be others than those that were read.
+#   their order   They may be the right digits, but two of them changed places.
+#
+# Sources of one and two digits cannot fill the state, and training had neither: what
+# fails there is habit alone.
+#
+# What this cannot say is how much a state can hold.  In principle one number could hold ten
+# digits, as 0.3141592653 does.  It shows what this training taught.
+
+
+def draw_longer(args):
+    """Pairs of digits, 200 of each length from one to BEYOND more than in training."""
+    generator = torch.Generator().manual_seed(8)
+    lengths = []
+    for length in range(args.max_length + 1, args.max_length + BEYOND + 1):
+        lengths += [length] * 200
+    return draw_pairs(lengths, generator)
+
+
+def digits_by_length(model, data, greedy, args):
+    """Greedy answers to sequences of all lengths, those never seen too; a picture.
+
+    greedy: the greedy answers to the test sources.
+    """
+    generator = torch.Generator().manual_seed(9)
+    shorter = []
+    for length in range(1, SHORTEST):
+        shorter += [length] * 200  # of one digit there are only 10
+    new = draw_pairs(shorter, generator) + draw_longer(args)
+    asked = [source for source, _ in new]
+    longest = args.max_length + BEYOND
+    said_to_new, _ = write_answers(model, data, asked, 1, args, longest)
+    groups = {}  # number of digits -> list of (answer, truth)
+    answers = [*greedy, *said_to_new]
+    for (source, target), said in zip(data.parts[TEST] + new, answers, strict=True):
+        groups.setdefault(len(source.split()), []).append((said, target))
+    rows = {}
+    too_few = 0  # of the wrong answers to sources longer than in training
+    too_many = 0
+    wrong_digits = 0
+    other_order = 0
+    # Right digits, and all, in the first, middle and last third of these sources' answers.
+    right_in_third = [0, 0, 0]
+    all_in_third = [0, 0, 0]
+    for length in sorted(groups):
+        said = [one for one, _ in groups[length]]
+        truth = [other for _, other in groups[length]]
+        right_length = 0
+        for answer, wanted in groups[length]:
+            written = len(answer.split())
+            if written == length:
+                right_length += 1
+            if length <= args.max_length:
+                continue
+            for place, digit in enumerate(wanted.split()):
+                third = 3 * place // length
+                all_in_third[third] += 1
+                right_in_third[third] += answer.split()[place : place + 1] == [digit]
+            if answer != wanted:
+                too_few += written < length
+                too_many += written > length
+                wrong_digits += written == length
+                other_order += sorted(answer.split()) == sorted(wanted.split())
+        rows[length] = {
+            "sequences": len(said),
+            **grade(args.task, said, truth),
+            "right_length": right_length / len(said),
+        }
+    title = f"{data.source.label}, {args.cell}: greedy answers by length of the source"
+    corner = f"digits (training: {SHORTEST} to {args.max_length})"
+    utils.print_table(title, rows, corner=corner)
+    print(f"Of the answers to more than {args.max_length} digits, these are wrong:")
+    print(f"  too short                                          {too_few:>6,}")
+    print(f"  too long                                           {too_many:>6,}")
+    print(f"  the right number of digits, but not the right ones {wrong_digits:>6,}")
+    print(f"    of these, the right digits in another order      {other_order:>6,}")
+    print("Digits that are right in their place, in these answers:")
+    for name, right, count in zip(
+        ("first third", "middle third", "last third"),
+        right_in_third,
+        all_in_third,
+        strict=True,
+    ):
+        print(f"  {name:<13} {right / count:.4f}")
+    if wrong_digits > too_few + too_many:
+        print("Reading it: most of them end where they should.")
+        if other_order > wrong_digits / 2:
+            print("Most have the right digits.  It knows which ones there were, but")
+            print("confuses their order.")
+        else:
+            print("But they have other digits than the source.")
+    elif too_few + too_many:
+        print(
+            "Reading it: most end in the wrong place.  It has learned when to end from"
+        )
+        print("the lengths of training alone.")
+    print(
+        "One and two digits cannot fill the state, and training had neither.  Right are"
+    )
+    print(
+        f"{rows[1]['exact_match']:.0%} of one digit, {rows[2]['exact_match']:.0%}",
+        end=" ",
+    )
+    print("of two.  What fails there is habit.")
+    lines = {}
+    for measure in ("exact_match", "token_accuracy", "right_length"):
+        lines[measure] = [grades[measure] for grades in rows.values()]
+    utils.plot_lines(args, "length", title, lines, corner, "share", x=list(rows))
+
+
+# Are digits lost in the state, or does the decoder lose the thread while it writes?  Give it
+# the true words, also after its mistake.  A digit that is not in the state can then only be
+# guessed, and one guess in ten is right.
+#
+# The same count tells what teacher forcing costs: how much worse is it if the words before
+# are its own?  Up to the first mistake nothing can differ: till then its own words are the
+# true ones.  So look at the words after the first mistake of each answer, and count how many
+# are right both ways.
+#
+# Beware: the gap between the two is not all the price of teacher forcing.  A true word is
+# also a help.  It tells the decoder which digit it had wrong, and where in the source it
+# is.  To part the two, train with half of the batches on its own words, and count again
+# (sources of 11 to 16 digits, one seed; each network after its own mistakes):
+#
+#     right after the first mistake     true words given   own words given     gap
+#     trained on true words alone                 0.9051            0.6627  0.2424
+#     --teacher-forcing 0.5                       0.8918            0.7030  0.1888
+#
+# So a fifth of the gap has gone.  Most of it stays: most of it is the help, not the price.
+# And all in all this training was no better: 0.9943 of the test part right, greedily,
+# against 0.9964; of the sources of 11 to 16 digits 0.4333 against 0.4767.
 
 
 @torch.no_grad()
@@ -1263,24 +1626,25 @@ def after_first_mistake(model, batches):
     right_with_true = 0
     right_with_own = 0
     for batch in batches:
-        target = batch["target"]  # (B, T)
+        target = batch["target"]  # (B, Tt)
         given = (batch["source"], batch["source_length"], target)
-        with_true = model(*given, forced=True).argmax(-1) == target  # (B, T)
-        with_own = model(*given, forced=False).argmax(-1) == target  # (B, T)
+        with_true = model(*given, forced=True).argmax(-1) == target  # (B, Tt)
+        with_own = model(*given, forced=False).argmax(-1) == target  # (B, Tt)
         # right             1 1 0 1 1
         # all right so far  1 1 0 0 0
         # after a mistake   0 0 0 1 1
-        all_right_so_far = with_true.long().cumprod(1)  # (B, T)
-        before_it = F.pad(all_right_so_far[:, :-1], (1, 0), value=1)  # (B, T)
-        after = (before_it == 0) & (target != PAD)  # (B, T)
+        all_right_so_far = with_true.long().cumprod(1)  # (B, Tt)
+        before_it = F.pad(all_right_so_far[:, :-1], (1, 0), value=1)  # (B, Tt)
+        after = (before_it == 0) & (target != PAD)  # (B, Tt)
         words += int(after.sum())
         right_with_true += int((with_true & after).sum())
         right_with_own += int((with_own & after).sum())
     return words, right_with_true / max(words, 1), right_with_own / max(words, 1)
 
 
-def show_price_of_forcing(model, data, args):
+def show_after_a_mistake(model, data, args):
     """Print how many words are right after a mistake: true words given, or its own."""
+    print("\nAfter a mistake: does it find its way, with true words, and with its own?")
     batches = data.test
     where = "on the test part"
     if args.task == "reverse":
@@ -1290,38 +1654,55 @@ def show_price_of_forcing(model, data, args):
         batches = utils.Batches(tensors, 64, args.device, bucket="source")
         where = "on sources longer than in training"
     words, with_true, with_own = after_first_mistake(model, batches)
-    print(f"\nWhat do its own words cost?  Measured {where}.  Up to")
-    print("its first mistake they are the true ones.  Of the", end=" ")
-    print(f"{words:,} words after it,")
+    print(f"Measured {where}: {words:,} words stand after a first mistake.")
     if not words:
-        print("there is none.")
         return
     print(f"  right if the true words are given   {with_true:.4f}")
     print(f"  right if its own words are given    {with_own:.4f}")
+    print("(Place by place: an answer that leaves out a word is wrong from there on.)")
+    if args.task == "reverse" and with_true > 0.5:
+        print("Reading it: digits that are not in the state could only be guessed, and")
+        print(
+            "one in ten would be right.  With true words most are found.  So most were"
+        )
+        print("not lost.  It lacks their order, or loses the thread as it writes: this")
+        print("count does not tell which.")
     if with_own < with_true:
         print(
-            "Reading it: after a mistake it is in a place where training never put it."
+            "Part of the gap is the help that a true word is to anybody.  Part may be"
         )
-        print("The difference is the price of teacher forcing.", end=" ")
-    else:
-        print(
-            "Reading it: here there is no price of teacher forcing to be seen.", end=" "
-        )
-    print("(Place by place: an answer\nthat leaves out a word is wrong from there on.)")
+        print("exposure bias: training on true words alone never shows the network a")
+        print("mistake of its own.  Section 4 has figures that part the two.")
 
 
-# When is one state too small?  Longer sources put more into it, so we count by length.
+# --- Only for --task translate: skip this in a first reading --------------------------------
 #
-# For digits we can go beyond the lengths of training, and below.  If an answer to a long
-# source is wrong, why?  Two causes are possible.  The digits may be lost in the state; or
-# the network has learned to end after at most so many digits, and ends too early.
-# `right_length`, the share of answers with the right number of digits, tells them apart.
-# Sources of one and two digits cannot fill the state: what fails there is habit alone.
+# Where does the dictionary get its words from?  Nobody tells it which word of a sentence
+# belongs to which.  It counts which words occur together (IBM model 1, Brown et al., 1993).
+# Take two pairs:
 #
-# But lengths that were not trained on cannot say how much fits into the state.  For that,
-# train on the same lengths with a smaller state.  That is `--hidden-size 32`; the head of
-# this file shows what it measured.  In principle one number could hold ten digits, as
-# 0.3141592653 does.  What counts is what training learns to put in and to read out.
+#     a man / un homme          a dog / un chien
+#
+# At first all links are alike.  So homme is shared out, half to "a" and half to "man"; un is
+# half to "a" and half to "man" in the first pair, half to "a" and half to "dog" in the second.
+# Add up what each English word has, and divide by its total:
+#
+#     a      un 1/2, homme 1/4, chien 1/4
+#     man    un 1/2, homme 1/2
+#     dog    un 1/2, chien 1/2
+#
+# Now share again, by these links.  homme goes to "a" and "man" as 1/4 to 1/2: "man" has 2/3
+# of it now.  Of un it has 1/2 as before.  So homme is the stronger link of "man", and each
+# round makes it stronger.  After five rounds each word keeps its strongest link.  (The real
+# one may also link a French word to no English word at all.)
+#
+# Is a gap between two BLEU scores more than luck?  BLEU is no mean over sentences, so
+# McNemar's test does not apply.  Instead one draws as many test sentences as there are, with
+# repeats, takes both BLEU scores of this new set, and does that a thousand times (paired
+# bootstrap, Koehn, 2004).  Say the gap that was measured is 0.4, and the thousand gaps lie
+# around 0.4 too.  How far do they stray?  Those count that exceed their mean by more than
+# 0.4.  p is their share.  If it is small, then the choice of test sentences rarely makes a
+# difference as large as that.  (The sign of each gap is left out.)
 #
 # A translation gets harder with length for anybody.  The dictionary has no state, so it
 # shows how much harder.  If less is left of the network's BLEU, suspect the state.
@@ -1371,83 +1752,10 @@ def translations_by_length(data, found, others):
             "The network loses more.  The dictionary has no state, and does not build on"
         )
         print(
-            "words of its own.  What the network loses beyond it must come from these two."
+            "words of its own.  What the network loses beyond it may come from these two."
         )
     else:
         print("The network loses no more than the dictionary, which has no state.")
-
-
-def draw_longer(args):
-    """Pairs of digits, 200 of each length from one to BEYOND more than in training."""
-    generator = torch.Generator().manual_seed(8)
-    lengths = []
-    for length in range(args.max_length + 1, args.max_length + BEYOND + 1):
-        lengths += [length] * 200
-    return draw_pairs(lengths, generator)
-
-
-def digits_by_length(model, data, greedy, args):
-    """Greedy answers to sequences of all lengths, those never seen too; a picture.
-
-    greedy: the greedy answers to the test sources.
-    """
-    generator = torch.Generator().manual_seed(9)
-    shorter = []
-    for length in range(1, SHORTEST):
-        shorter += [length] * 200  # of one digit there are only 10
-    new = draw_pairs(shorter, generator) + draw_longer(args)
-    asked = [source for source, _ in new]
-    longest = args.max_length + BEYOND
-    said_to_new, _ = write_answers(model, data, asked, 1, args, longest)
-    groups = {}  # number of digits -> list of (answer, truth)
-    answers = [*greedy, *said_to_new]
-    for (source, target), said in zip(data.parts[TEST] + new, answers, strict=True):
-        groups.setdefault(len(source.split()), []).append((said, target))
-    rows = {}
-    too_few = 0  # of the wrong answers to sources longer than in training
-    too_many = 0
-    wrong_digits = 0
-    for length in sorted(groups):
-        said = [one for one, _ in groups[length]]
-        truth = [other for _, other in groups[length]]
-        right_length = 0
-        for answer, wanted in groups[length]:
-            written = len(answer.split())
-            if written == length:
-                right_length += 1
-            if length > args.max_length and answer != wanted:
-                too_few += written < length
-                too_many += written > length
-                wrong_digits += written == length
-        rows[length] = {
-            "sequences": len(said),
-            **grade(args.task, said, truth),
-            "right_length": right_length / len(said),
-        }
-    title = f"{data.source.label}, {args.cell}: greedy answers by length of the source"
-    corner = f"digits (training: {SHORTEST} to {args.max_length})"
-    utils.print_table(title, rows, corner=corner)
-    print(f"Reading it: of the answers to more than {args.max_length} digits, these")
-    print("are wrong:")
-    print(f"  too short                                          {too_few:>6,}")
-    print(f"  too long                                           {too_many:>6,}")
-    print(f"  the right number of digits, but not the right ones {wrong_digits:>6,}")
-    if wrong_digits > too_few + too_many:
-        print(
-            "So most end where they should.  It is the digits that were lost or changed"
-        )
-        print("on the way through the state.")
-    elif too_few + too_many:
-        print(
-            "So most end in the wrong place: it has learned when to end from the lengths"
-        )
-        print("of training alone.")
-    print("One and two digits cannot fill the state.  If they fail, it is habit: in")
-    print("training no answer was so short.")
-    lines = {}
-    for measure in ("exact_match", "token_accuracy", "right_length"):
-        lines[measure] = [grades[measure] for grades in rows.values()]
-    utils.plot_lines(args, "length", title, lines, corner, "share", x=list(rows))
 
 
 def conclude(data, found, others, rows, args):
@@ -1569,8 +1877,8 @@ def make_flags():
 
 def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__, defaults=defaults)
-    if args.task == "reverse":  # digits may come without spaces
-        args.predict = [" ".join("".join(text.split())) for text in args.predict]
+    if args.task == "reverse":  # "314" and "3 1 4" are both read as "3 1 4"
+        args.predict = [" ".join(text.replace(" ", "")) for text in args.predict]
     if not all(utils.split_pair(text) for text in args.predict):
         raise utils.UserError("--predict takes texts of one word or more")
 
@@ -1593,32 +1901,47 @@ def main(argv=None):
     # 2. The model: what is handed over from one network to the other.
     show_state_handed_over()
 
-    # 3. Training: the loss; true words or its own; then the real thing.
+    # 3. Training: the loss; true words or its own; who teaches the encoder; then the
+    #    real thing.
     show_chain_rule()
     show_two_ways_to_feed()
+    show_who_teaches_the_encoder()
     records = []
     if not args.eval_only:
         print(f"\nTraining on {source.label}: one line an epoch")
         model, records = train_model(config, data, args, word_lists)
+        # Nats: natural logarithms are used.
         panels = {"nats a word": ["loss", "val_loss"]}
         panels["share of words right"] = ["accuracy", "val_accuracy"]
         title = f"Training, {source.label}, {args.cell}"
         utils.plot_records(args, "training", title, {args.cell: records}, panels)
     model.eval()  # no dropout from here on: now it writes
 
-    # 4. How it writes: word by word; greedy search loses; beam search.
+    # 4. How it writes: word by word; answers of other lengths; greedy search loses; beam
+    #    search.
     show_writing(model, data, args)
+    show_translating()
     show_greedy_loses()
     show_beam_on_one_source(model, data, args)
 
-    #    How good it is: BLEU; the table; what its own words cost; by length; the end.
+    #    How good it is: BLEU; answers to the test part; the table and how to read it.
     show_bleu()
-    found, others, rows = report(model, records, data, args)
-    show_price_of_forcing(model, data, args)
+    found, others, rows, forced = report(model, records, data, args)
+    show_answers(data, found, others)
+    title = f"{data.source.label}: test, {len(data.parts[TEST]):,} pairs"
+    utils.print_table(title, rows)
+    print("log_p: of each answer the mean log probability of its words; then the mean")
+    print("over the answers.")
+    greedy = found["greedy"][0]
+    explain_accuracies(data, greedy, forced, args)
+    explain_searches(found, data, args)
+
+    #    Where it fails: by length; after a mistake; the end.
     if args.task == "reverse":
-        digits_by_length(model, data, found["greedy"][0], args)
+        digits_by_length(model, data, greedy, args)
     else:
         translations_by_length(data, found, others)
+    show_after_a_mistake(model, data, args)
     conclude(data, found, others, rows, args)
     if args.predict:
         print_predictions(model, data, args)

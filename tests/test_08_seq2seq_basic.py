@@ -324,6 +324,81 @@ def test_where_two_answers_part():
     assert lesson.first_difference([1, 2], [1, 2]) == 2
 
 
+def test_from_which_step_on_the_first_place_is_settled():
+    """Kept after three steps, best first: the answer's beginning is first from step 2."""
+    history = [[[5], [4]], [[4, 6], [5, 7]], [[4, 6, 3], [5, 7, 3]]]
+    assert lesson.last_change(history, [4, 6, 3]) == 2
+    assert lesson.last_change(history[1:], [4, 6, 3]) == 1
+    assert lesson.last_change([[[5]], [[5, 7]], [[4, 6]]], [4, 6]) == 3
+
+
+def test_the_clearest_pair_is_short_and_repeats_no_word():
+    pairs = [("3 3 5", "x"), ("1 2 3 4", "x"), ("6 1 4", "x")]
+    assert lesson.clearest(pairs) == pairs[2]
+    assert lesson.clearest(pairs[:1]) == pairs[0]
+
+
+def test_the_loss_of_the_last_word_reaches_the_first_word_read(capsys):
+    """Zero only for the word that was not read."""
+    lesson.show_who_teaches_the_encoder()
+    lines = capsys.readouterr().out.splitlines()
+    norms = [float(line.split()[1]) for line in lines if line.startswith("  ")]
+    assert len(norms) == 5 and norms[4] == 0
+    assert min(norms[:4]) > 0
+
+
+def test_twelve_sentences_are_learned_whatever_their_lengths(capsys):
+    lesson.show_translating()
+    out = capsys.readouterr().out
+    assert "Right: 12 of 12." in out
+    lengths = [(len(a.split()), len(b.split())) for a, b in lesson.TOY_PAIRS]
+    assert any(a < b for a, b in lengths) and any(a > b for a, b in lengths)
+    known = {
+        word for pair in lesson.TOY_PAIRS for text in pair for word in text.split()
+    }
+    new = {word for pair in lesson.TOY_NEW for text in pair for word in text.split()}
+    assert new <= known
+
+
+def test_links_of_the_dictionary_as_the_comment_counts_them():
+    """Without "no word", as there: homme is the stronger link of "man" after two rounds."""
+    pairs = [("a man", "un homme"), ("a dog", "un chien")]
+    links = {}
+    for source, target in pairs:
+        for link in itertools.product(source.split(), target.split()):
+            links[link] = 1.0
+    after = []
+    for _ in range(2):
+        shares = dict.fromkeys(links, 0.0)
+        for source, target in pairs:
+            for word in target.split():
+                total = sum(links[e, word] for e in source.split())
+                for e in source.split():
+                    shares[e, word] += links[e, word] / total
+        after.append(shares)
+        sums = {e: sum(v for k, v in shares.items() if k[0] == e) for e, _ in shares}
+        links = {link: share / sums[link[0]] for link, share in shares.items()}
+        after.append(links)
+    first = {("a", "un"): 1 / 2, ("a", "homme"): 1 / 4, ("man", "homme"): 1 / 2}
+    for link, share in first.items():
+        assert after[1][link] == pytest.approx(share)
+    assert after[2]["man", "homme"] == pytest.approx(2 / 3)
+    assert after[2]["man", "un"] == pytest.approx(1 / 2)
+    assert utils.word_dictionary([*pairs])["man"] == "homme"
+
+
+def test_few_differing_answers_give_no_verdict(capsys):
+    """Two answers that differ: p cannot be less than 0.5; and six can."""
+    args = Namespace(task="reverse")
+    for count, words in ((0, "the same score"), (2, "less than 0.5"), (6, "p = 0.031")):
+        truth = ["1 2"] * 9
+        greedy = ["2 1"] * count + truth[count:]
+        found = {"greedy": (greedy, [-1.0] * 9), "beam 5": (truth, [-0.5] * 9)}
+        data = Namespace(parts=[[], [], [("2 1", target) for target in truth]])
+        lesson.explain_searches(found, data, args)
+        assert words in capsys.readouterr().out
+
+
 def test_pairs_are_grouped_by_the_words_of_their_source():
     pairs = [("a b", "x"), ("a " * 6, "x"), ("a " * 5, "x"), ("a " * 90, "x")]
     found = lesson.group_by_length(pairs, [5, 8, math.inf])
@@ -331,13 +406,14 @@ def test_pairs_are_grouped_by_the_words_of_their_source():
 
 
 def test_causes_of_wrong_lengths_by_hand(capsys, monkeypatch):
-    """An answer that ends early, one that is too long, one with other digits."""
+    """An answer that ends early, one that is too long, two with other digits."""
     long = [
         ("1 2 3 4 5", "5 4 3 2 1"),
         ("9 8 7 6 5", "5 6 7 8 9"),
         ("1 1 1 1 1 1",) * 2,
+        ("1 2 3 4 5 6", "6 5 4 3 2 1"),
     ]
-    said = ["5 4 3 2", "5 6 7 8 1", "1 1 1 1 1 1 1"]
+    said = ["5 4 3 2", "5 6 7 8 1", "1 1 1 1 1 1 1", "6 5 3 4 2 1"]
     monkeypatch.setattr(lesson, "draw_longer", lambda args: long)
 
     def write(model, data, texts, *rest):
@@ -350,11 +426,15 @@ def test_causes_of_wrong_lengths_by_hand(capsys, monkeypatch):
     args = Namespace(task="reverse", max_length=4, cell="lstm", no_plots=True)
     lesson.digits_by_length(None, data, ["3 2 1"], args)
     out = capsys.readouterr().out
-    for cause in ("too short", "too long", "but not the right ones"):
+    causes = {"too short": 1, "too long": 1, "not the right ones": 2}
+    for cause, count in {**causes, "in another order": 1}.items():
         (line,) = [
             line for line in out.splitlines() if line.startswith("  ") and cause in line
         ]
-        assert line.split()[-1] == "1"
+        assert line.split()[-1] == str(count)
+    # Places of 5, 5, 6 and 6 digits in thirds of 2 2 1, 2 2 1, 2 2 2 and 2 2 2.
+    for third, share in (("first", 8 / 8), ("middle", 6 / 8), ("last", 4 / 6)):
+        assert f"{third + ' third':<13} {share:.4f}" in out
     (line,) = [line for line in out.splitlines() if line.split()[:2] == ["5", "2"]]
     assert line.split()[2:] == ["0.0000", "0.8000", "0.5000"]
 
