@@ -515,15 +515,15 @@ def show_one_step():
 #   curve, lies between 0 and 1 and would make 0.5 of an empty note.
 #
 #   A bend.  Many linear steps in a row are one linear step: the last state would be a
-#   weighted sum of all inputs, no more than the linear rival has.  For our question that
-#   is enough.  It is not where one item changes what another means: "not good".
+#   weighted sum of all inputs, no more than the linear rival has.  For our question
+#   that is enough.  It is not where one item changes what another means: "not good".
 #
 # What tanh does not mend is forgetting: with W_hh below 1 a note fades, with tanh or
 # without it.  That is part 4.8.
 
 
 def show_why_tanh():
-    """Print the state of CBACCC with tanh, with nothing and with a ReLU in its place."""
+    """Print the state of CBACCC with tanh, with nothing, with a ReLU in its place."""
     heading("2.4 Why tanh")
     h_tanh = 0.0
     h_nothing = 0.0
@@ -1086,9 +1086,9 @@ def compare_on_few(train_words, test, args):
         network was ahead each time, by more than luck in three of the five."""
     )
     say(
-        """It is no law that it needs fewer.  Recorded with --sequence-length 40: from 40
-        sequences, linear had 0.6725 and rnn 0.4825, no more than a guess.  Presumably
-        the one step is harder to find where the way is longer (part 4.8)."""
+        """It is no law that it needs fewer.  Recorded with --sequence-length 40: from
+        40 sequences, linear had 0.6725 and rnn 0.4825, no more than a guess.
+        Presumably the one step is harder to find where the way is longer (part 4.8)."""
     )
     return accuracies, sentence
 
@@ -1208,8 +1208,8 @@ def show_padding():
     same = torch.equal(ids, their_ids) and torch.equal(mask, their_mask)
     unused = (~mask).sum()
     print(f"  lengths {lengths.tolist()}; {unused} of {mask.numel()} cells are padding")
-    print("utils.pad and utils.length_mask, which later lessons use, give the same:")
-    print(f"{yes_or_no(same)}.")
+    print("Later lessons use utils.pad and utils.length_mask.", end="  ")
+    print(f"They give the same: {yes_or_no(same)}.")
 
 
 # --- 4.6 a last state and a mean, spoilt and mended -----------------------------------
@@ -1217,10 +1217,10 @@ def show_padding():
 # The network does not know that a dot means nothing.  It takes a step there as
 # anywhere: the dot is a row of zeros, but W_hh and the biases go on changing h.
 #
-# Look at it with one unit: h_t = tanh(0.5 x_t + 0.8 h_(t-1)), where x_t is 1 at an A and
-# 0 elsewhere.  Its state tells how long ago the A was: tanh(0.5) = 0.462 right after
-# it, tanh(0.8 * 0.462) = 0.354 one letter later, then 0.276, then 0.217.  But at a dot
-# it fades just as at a letter.  Two mistakes follow.
+# Look at it with one unit: h_t = tanh(0.5 x_t + 0.8 h_(t-1)), where x_t is 1 at an A
+# and 0 elsewhere.  Its state tells how long ago the A was: tanh(0.5) = 0.462 right
+# after it, tanh(0.8 * 0.462) = 0.354 one letter later, then 0.276, then 0.217.  But at
+# a dot it fades just as at a letter.  Two mistakes follow.
 #
 # The last state.  The last column of `states` is the right one for the longest row
 # only.  So is h_n, which is the same column.  Mended: of each row, take the state after
@@ -1285,7 +1285,7 @@ def last_states(rnn, words):
 
 
 def show_spoilt_states():
-    """Print states of a padded batch, its last states and its means, wrong and right."""
+    """Print states of a padded batch, its last states and means, wrong and right."""
     heading("4.6 A last state and a mean, spoilt and mended")
     ids, lengths = utils.pad([encode(word) for word in TOY_WORDS])  # (3, 5), (3,)
     mask = utils.length_mask(lengths, width=5)  # (3, 5)
@@ -1324,7 +1324,7 @@ def show_spoilt_states():
 
 
 def print_cost_of_padding(model, length, device):
-    """Print what the mistake costs the trained network: short sequences, much padded."""
+    """Print what the mistake costs the trained network on short, padded sequences."""
     short, _, longest = other_lengths(length)
     examples = to_examples(make_words(short, QUICK_PAIRS), device)  # x (N, T / 2, F)
     count = len(examples.words)
@@ -1504,11 +1504,11 @@ def print_by_distance(model, args):
 # and put 88 fillers behind them.  Question and answer are the same, but the answer has
 # to be kept for 88 steps more.  Nothing else changes.
 #
-# First with a pencil, the unit of part 4.6: h_t = tanh(0.5 x_t + 0.8 h_(t-1)).  An A comes
-# in, then fillers.  At each step h becomes about 0.8 times as large, so k steps later
-# there is about 0.8^k of it: 0.46 * 0.8^11 = 0.040 (0.035 with tanh, which takes a
-# little more), 0.46 * 0.8^99 = 0.00000000012.  A network that starts with small random
-# weights is like that: each step keeps a part of the state and loses the rest.
+# First with a pencil, the unit of part 4.6: h_t = tanh(0.5 x_t + 0.8 h_(t-1)).  An A
+# comes in, then fillers.  At each step h becomes about 0.8 times as large, so k steps
+# later there is about 0.8^k of it: 0.46 * 0.8^11 = 0.040 (0.035 with tanh, which takes
+# a little more), 0.46 * 0.8^99 = 0.00000000012.  A network that starts with small
+# random weights is like that: each step keeps a part of the state and loses the rest.
 
 
 def show_fading():
@@ -1642,7 +1642,7 @@ def answer_the_title(table, sentences, of_few, few_sentence, waiting, args):
     print(f"  - Adding up loses the order: {of_sum:.4f} right, and guessing is 0.5.")
     print(f"    {sentences[0]}.")
     print(
-        f"  - One linear layer can know it: {of_linear:.4f}; the network {of_rnn:.4f}"
+        f"  - One linear layer can know it: {of_linear:.4f}; the network {of_rnn:.4f}."
     )
     print(f"    {sentences[1]}.")
     print(
@@ -1694,7 +1694,7 @@ def draw_losses(all_records, source, args):
     curves = {"guessing, ln 2": [guess] * EPOCHS}
     for name, records in all_records.items():
         curves[name] = [record["loss"] for record in records]
-    # The sum lies on the line of guessing, so that one is dashed: else it would hide it.
+    # The sum lies on the line of guessing: dashed, that one does not hide it.
     utils.plot_lines(
         args,
         "training",
