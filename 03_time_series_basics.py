@@ -31,7 +31,7 @@ Run it
     python 03_time_series_basics.py --dataset stock
     python 03_time_series_basics.py --dataset sine --horizon 12
 
-You should see  (sunspots [real], one thread, about 7 seconds in all)
+You should see  (sunspots [real], one thread, about 6 seconds in all)
     The line, fitted to 1,938 windows of 36 months, errs by 17.9855 sunspots (RMSE) on
     the test years.  Trained batch by batch instead, it comes to 17.9875.  Beside it, on
     the same years, rules of one line:
@@ -793,7 +793,7 @@ def train_by_batches(inputs, targets, epochs, step_size, seed):
     """Search for the line's weights: inputs (N, T, 1), targets (N,) -> nn.Linear."""
     loader = batches_of(inputs, targets, seed)
     layer = nn.Linear(inputs.shape[1], 1, device=inputs.device)
-    nn.init.zeros_(layer.weight)  # a line may start at 0; a network may not (lesson 04)
+    nn.init.zeros_(layer.weight)  # a line may start anywhere
     nn.init.zeros_(layer.bias)
     for _ in range(epochs):
         for batch, answers in loader:  # (B, T, 1), (B,)
@@ -872,7 +872,7 @@ def report_search(values, length, horizon, errors, args):
         line.  (On test either may be ahead by a little.)"""
     else:
         text += "The search has not arrived there yet; more epochs go on with it."
-    if not np.isfinite(rows[f"{last}, not scaled"]["train RMSE"]):
+    if np.isnan(rows[f"{last}, not scaled"]["train RMSE"]):
         text += """  nan is "not a number": without scaling the same step size is far
         too large.  Each step overshoots, the next overshoots more, until the numbers
         are too large to be written.  That is why one scales."""
