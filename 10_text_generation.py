@@ -1397,7 +1397,7 @@ def show_circle(model, corpus, args, ids):
     note = ""
     if corpus.level == "char" and size > 1:
         note = " (it may begin inside a word)"
-    told = ", ".join(f"in round {number} {chance:.3f}" for number, chance in chances)
+    told = ", ".join(f"{chance:.3f} in round {number}" for number, chance in chances)
     say(
         f"Reading it: greedy writing goes in a circle, and each round is {text!r}{note}.  "
         f"The mean probability that the network gave to its tokens was {told}."
