@@ -1727,6 +1727,7 @@ def make_flags():
         parser,
         ["sunspots", "stock", "sine", "simulated"],
         "CSV: a column of dates, one or more of numbers",
+        columns=["date"],
     )
     add = parser.add_argument_group("this lesson").add_argument
     size = utils.whole(1, 100_000)
