@@ -469,11 +469,13 @@ def read_table(path):
     """
     import pandas as pd
 
-    text = read_text(path)
+    text, titles = _without_titles(read_text(path))
     separator = _find_separator(text)
     rows = _cut_rows(path, text, separator)
     names = SEPARATORS[separator]
     said = [f"the cells are separated by {names}"] if separator != "," else []
+    if titles:
+        said.append(f"lines before the table, left out: {titles}")
     width = len(rows[0])
     if _first_row_is_data(rows):
         header = [str(k + 1) for k in range(width)]
@@ -495,7 +497,27 @@ def read_table(path):
                 'header; put "quotes" around a text that holds the separator'
             )
     cells = [(row + [""] * width)[:width] for row in rows]
+    if header[0] == "column 1" and width > 1:  # rows that are numbered, without a name
+        counted = [row[0] for row in cells]
+        if counted in ([str(k) for k in range(n, n + len(cells))] for n in (0, 1)):
+            header = header[1:]
+            cells = [row[1:] for row in cells]
     return pd.DataFrame(cells, columns=header, dtype=str), said
+
+
+def _without_titles(text):
+    """(text without a first line "sep=;" and without lines of # above a table, how many)."""
+    lines = text.split("\n")
+    titles = 0
+    while titles + 1 < len(lines) and lines[titles].startswith(("sep=", "#")):
+        first, second = lines[titles], lines[titles + 1]
+        if first.startswith("#") and any(
+            0 < first.count(separator) == second.count(separator)
+            for separator in SEPARATORS
+        ):
+            break  # a header that begins with #
+        titles += 1
+    return "\n".join(lines[titles:]), titles
 
 
 # The names by which people call columns: the first is looked for first.
@@ -645,6 +667,7 @@ DATE_FORMATS = (
 )
 DATE_FORMATS += ("%B %d, %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %Y", "%B %Y")
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+CLOCKS += (" %I %p",)
 # What may stand behind a time of day: the offset of a time zone.
 ZONE = r"(?<=:\d\d)(\.\d+)?\s*(Z|UTC|GMT|[-+]\d\d:?\d\d)$"
 
@@ -666,10 +689,12 @@ def to_dates(cells, path="the file"):
         )
     plain = cells.str.replace(ZONE, r"\1", regex=True)
     usual = plain[plain != ""].head(500)  # enough to know the form
-    if usual.str.fullmatch(r"[12]\d{9}").mean() > 0.9:
-        seconds = pd.to_numeric(plain, errors="coerce")
-        said.append("dates are numbers: seconds since 1970")
-        return pd.to_datetime(seconds, unit="s"), said
+    for digits, unit in ((9, "s"), (12, "ms")):
+        if usual.str.fullmatch(rf"[12]\d{{{digits}}}").mean() > 0.9:
+            count = pd.to_numeric(plain, errors="coerce")
+            name = "seconds" if unit == "s" else "milliseconds"
+            said.append(f"dates are numbers: {name} since 1970")
+            return pd.to_datetime(count, unit=unit), said
     months = usual.str.fullmatch(r"[12]\d{3}\.(0[1-9]|1[0-2])").mean()  # 2000.12
     if usual.str.fullmatch(r"[12]\d{3}\.\d+").mean() > 0.9 and months < 0.9:
         said.append("dates are numbers: years with a fraction")
@@ -798,7 +823,7 @@ DATE_COLUMNS = {
     "time",
     "day",
 }
-DATE_COLUMNS |= {"month", "year", "ds", "week", "hour"}
+DATE_COLUMNS |= {"month", "year", "ds", "week", "hour", "ts", "datum", "unix", "epoch"}
 FIRST_YEAR, LAST_YEAR = 1000, 9000  # a picture of others would not fit its axis
 
 
@@ -873,6 +898,10 @@ def read_series(path, column=None, date_column=None):
     if len(commas):
         example = f"'{commas.iloc[0]}' is read as {numbers[commas.index[0]]:g}"
         said.append(f"numbers: {example}")
+    points = frame[name].str.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}")
+    if said and "';'" in said[0] and points.mean() > 0.9 and not len(commas):
+        example = frame[name][points].iloc[0]
+        said.append(f"numbers: the point in '{example}' is taken as a decimal point")
     no_row = dates.isna() & numbers.isna() & (strange | frame[name].eq(""))
     inside = np.flatnonzero(~no_row)  # from the first real row to the last
     if len(inside) == 0:
@@ -896,6 +925,20 @@ def read_series(path, column=None, date_column=None):
 
 
 CLOCK_COLUMNS = {"time", "hour"}
+MONTHS = [
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+]
 PARTS = {"year": "year", "yyyy": "year", "yr": "year", "month": "month", "mo": "month"}
 PARTS |= {"mm": "month", "day": "day", "dd": "day", "hour": "hour", "hr": "hour"}
 PARTS |= {"minute": "minute", "min": "minute"}
@@ -914,15 +957,18 @@ def find_dates(path, frame, wanted=None):
         column = find_column(path, frame, wanted, (), "--date-column", "dates")
         return frame[column], [column], None
     parts = {PARTS[name]: column for column, name in names.items() if name in PARTS}
-    if {"year", "month"} <= set(parts) and _looks_like(frame[parts["month"]], "number"):
-        return *_join_parts(frame, parts), None
+    if {"year", "month"} <= set(parts):
+        months = frame[parts["month"]].str.strip()
+        if months.str.fullmatch(r"\d{1,2}|[A-Za-z]{3,9}\.?").mean() > 0.9:
+            return *_join_parts(frame, parts), None
     dated = [c for c, name in names.items() if name in DATE_COLUMNS - CLOCK_COLUMNS]
     clocks = [c for c, name in names.items() if name in CLOCK_COLUMNS]
     clock = r"\d{1,2}(:\d{2}){0,2}( ?[AaPp][Mm])?"
     clocks = [c for c in clocks if frame[c].str.fullmatch(clock).mean() > 0.9]
     if dated and len(clocks) == 1 and not frame[dated[0]].str.contains(":").any():
         hours = frame[clocks[0]].str.replace(r"^(\d{1,2})$", r"\1:00", regex=True)
-        return frame[dated[0]] + " " + hours.str.zfill(5), [dated[0], clocks[0]], None
+        cells = frame[dated[0]] + " " + hours.str.zfill(5)
+        return cells.rename(f"{dated[0]} {clocks[0]}"), [dated[0], clocks[0]], None
     others = [c for c, name in names.items() if name in DATE_COLUMNS]
     for column in dated + others:
         return frame[column], [column], None
@@ -947,6 +993,8 @@ def _join_parts(frame, parts):
     """(2000-12-31 23:00 and the like from columns of numbers, the columns used)."""
     used = [parts[p] for p in ("year", "month", "day", "hour", "minute") if p in parts]
     text = {p: frame[c].str.replace(r"\.0$", "", regex=True) for p, c in parts.items()}
+    names = {name: str(k + 1) for k, name in enumerate(MONTHS)}  # January, Jan., jan
+    text["month"] = text["month"].str[:3].str.lower().replace(names)
     cells = text["year"] + "-" + text["month"].str.zfill(2)
     if "day" in parts:
         cells += "-" + text["day"].str.zfill(2)

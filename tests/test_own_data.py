@@ -117,6 +117,31 @@ SERIES = {
         None,
         *("2000-10-01 00:00:00", 3, 1, 3, ""),
     ),
+    "milliseconds": (
+        "ts,v\n1325317920000,1\n1325317980000,2\n1325318040000,3\n",
+        None,
+        *("2011-12-31 07:52:00", 3, 1, 3, "milliseconds since 1970"),
+    ),
+    "names of months apart": (
+        "Year,Month,v\n2000,Jan,5\n2000,February,6\n",
+        None,
+        *("2000-01-01 00:00:00", 2, 5, 6, "put together from Year, Month"),
+    ),
+    "numbered rows": (
+        ",date,v\n0,2000-01-01,1\n1,2000-01-02,2\n",
+        None,
+        *("2000-01-01 00:00:00", 2, 1, 2, ""),
+    ),
+    "titles": (
+        "# by hand\nsep=;\ndate;v\n2000-01-01;1\n2000-01-02;2\n",
+        None,
+        *("2000-01-01 00:00:00", 2, 1, 2, "lines before the table, left out: 2"),
+    ),
+    "thousands or not": (
+        "date;v\n2000-01-01;1.234\n2000-01-02;2.500\n",
+        None,
+        *("2000-01-01 00:00:00", 2, 1.234, 2.5, "taken as a decimal point"),
+    ),
     "a code": (
         table(
             "date,v", [(d, "-9999" if k == 4 else str(k)) for k, d in enumerate(DAYS)]
