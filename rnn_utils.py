@@ -603,7 +603,7 @@ def find_column(path, frame, wanted, names, flag, what):
         why = "no column" if not fit else "more than one column"
         raise UserError(
             f"{path} has {why} '{names[0]}' (or a like name); it has: {have}.  Name "
-            f"the one with the {what} by {flag}"
+            f"the one with the {what} by {flag} (without a header: add a first line)"
         )
     return fit[0]
 
@@ -1285,8 +1285,10 @@ def read_reviews(path, text_column=None, label_column=None):
             f"{path} has one label only, '{frame[label].iloc[0]}'; it takes two or more"
         )
     if len(counts) <= 50:
-        listed = ", ".join(f"{name} {counts[name]:,}" for name in sorted(counts))
-        said.append(f"labels and their counts: {listed}")
+        listed = ", ".join(f"{name} ({counts[name]:,})" for name in sorted(counts))
+        said.append(f"labels and how often: {listed}")
+    else:
+        said.append(f"different labels: {len(counts):,}")
     if len({name.casefold() for name in counts}) < len(counts):
         said.append("labels that differ only in capitals count as different labels")
     return list(zip(frame[text], frame[label], strict=True)), said

@@ -203,10 +203,10 @@ REVIEWS = {
     "tabs": (table("text\tlabel", GOOD + BAD, "\t"), "separated by tabs"),
     "other names": (table(" Review ,SENTIMENT", GOOD + BAD), "texts are in column"),
     "an empty text": (table("text,label", [("", "pos"), *GOOD, *BAD]), "left out: 1"),
-    "counts": (table("text,label", GOOD + BAD), "neg 30, pos 30"),
+    "counts": (table("text,label", GOOD + BAD), "neg (30), pos (30)"),
     "more columns": (
         table("id,text,label", [("1", *row) for row in GOOD + BAD]),
-        "neg 30, pos 30",
+        "neg (30), pos (30)",
     ),
 }
 
