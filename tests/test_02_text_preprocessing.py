@@ -2,7 +2,6 @@
 
 import random
 import re
-import sys
 import types
 import unicodedata
 from collections import Counter
@@ -138,32 +137,31 @@ def test_vocabulary_order_by_hand():
     """Specials, then falling count, ties alphabetical: the order of torchtext."""
     rows = [["b", "a", "c"], ["b", "a", "Z"], ["b"]]
     order = [PAD, UNK, BOS, EOS, "b", "a", "Z", "c"]
-    for args, expected in (
-        ({"min_freq": 1, "max_vocab": 1000}, order),
-        ({"min_freq": 2, "max_vocab": 1000}, order[:6]),
-        ({"min_freq": 1, "max_vocab": 7}, order[:7]),
+    for min_freq, max_size, expected in (
+        (1, 1000, order),
+        (2, 1000, order[:6]),
+        (1, 7, order[:7]),
     ):
-        found = lesson.fit_vocabulary("word", rows, [], types.SimpleNamespace(**args))
-        assert found.tokens == expected
+        assert list(lesson.number_tokens(rows, min_freq, max_size)) == expected
 
 
 def test_encode_frames_cuts_and_guards():
     """Ids by hand; a text that contains <pad> must not produce the id of padding."""
     vocabulary = Vocabulary([PAD, UNK, BOS, EOS, "a", "b"])
-    assert lesson.encode(["a", "x", "b"], vocabulary, 10) == [2, 4, 1, 5, 3]
-    assert lesson.encode(["a", "x", "b"], vocabulary, 4) == [2, 4, 1, 3]
-    assert lesson.encode([PAD, EOS, BOS, "a"], vocabulary, 9) == [2, 1, 1, 1, 4, 3]
-    assert lesson.decode([2, 4, 1, 5, 3, 0, 0], vocabulary, " ".join) == "a <unk> b"
+    assert lesson.to_row(["a", "x", "b"], vocabulary, 10) == [2, 4, 1, 5, 3]
+    assert lesson.to_row(["a", "x", "b"], vocabulary, 4) == [2, 4, 1, 3]
+    assert lesson.to_row([PAD, EOS, BOS, "a"], vocabulary, 9) == [2, 1, 1, 1, 4, 3]
+    assert lesson.from_row([2, 4, 1, 5, 3, 0, 0], vocabulary, " ".join) == "a <unk> b"
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_known_tokens_come_back_from_a_padded_batch(seed):
     rows = random_rows(seed, "the a cat dog saw")
     vocabulary = Vocabulary.build(rows, lesson.SPECIALS)
-    ids, lengths = pad([lesson.encode(row, vocabulary, 100) for row in rows])
+    ids, lengths = pad([lesson.to_row(row, vocabulary, 100) for row in rows])
     mask = length_mask(lengths, ids.shape[1])
     for row, numbers, real in zip(rows, ids, mask, strict=True):
-        assert lesson.decode(numbers.tolist(), vocabulary, list) == row
+        assert lesson.from_row(numbers.tolist(), vocabulary, list) == row
         assert numbers[~real].sum() == 0 and real.sum() == len(row) + 2
 
 
@@ -239,7 +237,7 @@ def test_the_earliest_merge_goes_first():
     assert lesson.BytePairs(merges).cut("abc abx") == [b"a", b"bc", b" ", b"ab", b"x"]
     twice = [*merges, ((b"b", b"c"), 2)]
     assert lesson.BytePairs(twice).cut("abc") == [b"a", b"bc"]
-    assert lesson.fit_vocabulary("bpe", [], twice, None).tokens[260:] == [b"bc", b"ab"]
+    assert lesson.bpe_vocabulary(twice).tokens[260:] == [b"bc", b"ab"]
 
 
 @pytest.mark.parametrize("merges", [0, 30, 200])
@@ -247,15 +245,15 @@ def test_byte_pairs_know_every_text_and_give_it_back(merges):
     """Text -> ids -> text is exact for unseen characters, white space and non-ASCII."""
     learnt = learn([*random_texts(0, 200), "the cat and the hat " * 5], merges)
     assert len(learnt) <= merges and bool(learnt) == bool(merges)
-    vocabulary = lesson.fit_vocabulary("bpe", [], learnt, None)
+    vocabulary = lesson.bpe_vocabulary(learnt)
     made = {left + right for (left, right), _ in learnt}
     assert len(vocabulary) == 4 + 256 + len(made)
     bpe = lesson.make_tokenizers(learnt)["bpe"]
     for text in [*HARD_TEXTS, *random_texts(1, 100)]:
         tokens = bpe.cut(text)
-        ids = lesson.encode(tokens, vocabulary, 1000)
+        ids = lesson.to_row(tokens, vocabulary, 1000)
         assert vocabulary[UNK] not in ids
-        assert lesson.decode(ids, vocabulary, bpe.join) == text
+        assert lesson.from_row(ids, vocabulary, bpe.join) == text
         assert lesson.there_and_back(tokens, vocabulary, bpe.join) == text
 
 
@@ -392,6 +390,18 @@ def test_coverage_by_hand():
     assert lesson.share_known(held, vocabulary) == pytest.approx(3 / 5)
 
 
+def test_leakage_by_hand(capsys):
+    """b stands in the last tenth alone, and twice: known once it was counted there."""
+    train = [["a", "a"]] * 19
+    held = [["a", "b", "b", "c"]]
+    args = types.SimpleNamespace(min_freq=2, max_vocab=100)
+    lesson.print_leakage(train, held, args)
+    said = capsys.readouterr().out.splitlines()
+    shares = [line.split()[0] for line in said if line.strip()[:1].isdigit()]
+    # Documents 10 and 20 are every tenth: a a, a b b c.
+    assert shares == ["75.00%", "25.00%", "50.00%"]
+
+
 def test_why_tokens_are_unknown_by_hand(capsys):
     """Never seen, seen too seldom; where <unk> is trained; one document beside it."""
     train = [["a", "a", "b"], ["b", "c"]]
@@ -417,9 +427,10 @@ def test_why_tokens_are_unknown_by_hand(capsys):
 def test_lengths_by_hand(capsys):
     """Lengths 1 to 10; room for 8 tokens beside <bos> and <eos>: 1 + 2 of 55 are lost."""
     args = types.SimpleNamespace(max_length=10)
-    lesson.print_lengths([["a"] * n for n in range(1, 11)], args)
+    lesson.print_lengths([["a"] * n for n in range(1, 11)], [["a"] * 3, ["a"]], args)
     said = " ".join(capsys.readouterr().out.split())
-    assert "half of them have 5 tokens at most, nine of ten 9" in said
+    assert "50% of them have at most 5 90% of them have at most 9 " in said
+    assert "the average 5.5 (held-out documents: 2.0 on average)" in said
     assert "shortens 2 of 10 documents, and cuts off 5.5%" in said
 
 
@@ -527,7 +538,7 @@ def test_odd_but_legal_text_runs_through(tmp_path, capsys, tokenizer):
     path = written(tmp_path, "text.txt", text)
     run(tmp_path, "--input", path, "--tokenizer", tokenizer, "--min-freq", 1)
     printed = capsys.readouterr().out
-    assert "False" not in printed and printed.count("True") >= 7
+    assert "False" not in printed and printed.count("True") >= 5
     said = " ".join(line for line in printed.splitlines() if "difference" in line)
     gaps = [float(gap) for gap in re.findall(r": ([\d.e+-]*\d)", said)]
     assert len(gaps) == 3 and max(gaps) < 1e-6
@@ -562,65 +573,25 @@ def test_same_command_same_output(tmp_path, capsys):
 # ---------------------------------------------------------------- torchtext
 
 
-def fake_torchtext(monkeypatch, order):
-    """Stand-ins for the torchtext modules, which do as its documentation says."""
-
-    def build(rows, min_freq, specials, max_tokens):
-        counts = Counter(token for row in rows for token in row)
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        kept = [token for token, n in ranked if n >= min_freq]
-        tokens = order([*specials, *kept[: max_tokens - len(specials)]])
-        return types.SimpleNamespace(get_itos=lambda: tokens)
-
-    top = types.ModuleType("torchtext")
-    top.disable_torchtext_deprecation_warning = lambda: None
-    tools = types.ModuleType("torchtext.data.utils")
-    tools.get_tokenizer = lambda name: {"basic_english": lesson.basic_english}[name]
-    vocab = types.ModuleType("torchtext.vocab")
-    vocab.build_vocab_from_iterator = build
-    data = types.ModuleType("torchtext.data")
-    for module in (top, data, tools, vocab):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-
-def beside_torchtext(texts, rows=None, **flags):
-    """What compare_with_torchtext says of these texts."""
-    args = types.SimpleNamespace(**{"min_freq": 1, "max_vocab": 1000, **flags})
-    rows = rows or [lesson.basic_english(text) for text in texts]
-    vocabulary = lesson.fit_vocabulary("basic_english", rows, [], args)
-    return lesson.compare_with_torchtext(texts, rows, vocabulary, args)
-
-
-def test_torchtext_agreement_and_disagreement_are_told_apart(monkeypatch):
-    texts = random_texts(0)
-    fake_torchtext(monkeypatch, order=list)
-    assert beside_torchtext(texts, min_freq=2, max_vocab=12) == (True, True)
-    assert beside_torchtext(["a b"], rows=[["a"]]) == (False, False)
-    fake_torchtext(monkeypatch, order=lambda tokens: tokens[::-1])
-    assert beside_torchtext(texts) == (True, False)
-
-
-@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, AttributeError])
-def test_torchtext_that_does_not_load(monkeypatch, error):
-    """Beside a newer torch, importing torchtext raises one thing or another."""
-
-    class Finder:
-        def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] == "torchtext":
-                raise error("undefined symbol")
-
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchtext"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    assert beside_torchtext(["a text"]) is None
-
-
 def test_real_torchtext_agrees():
-    """The one comparison that counts; see tests/requirements-torchtext.txt."""
-    pytest.importorskip("torchtext", exc_type=Exception)
-    for flags in ({}, {"max_vocab": 60}, {"min_freq": 3}):
-        texts = [*random_texts(0, 200), *HARD_TEXTS]
-        assert beside_torchtext(texts, **flags) == (True, True)
+    """Tokens, order and ids; see tests/requirements-torchtext.txt.
+
+    torchtext is archived; beside a newer torch its import raises almost anything.
+    """
+    torchtext = pytest.importorskip("torchtext", exc_type=Exception)
+    torchtext.disable_torchtext_deprecation_warning()
+    from torchtext.data.utils import get_tokenizer
+    from torchtext.vocab import build_vocab_from_iterator
+
+    texts = [*random_texts(0, 200), *HARD_TEXTS]
+    rows = [lesson.basic_english(text) for text in texts]
+    assert rows == [get_tokenizer("basic_english")(text) for text in texts]
+    for min_freq, most in ((1, 1000), (1, 60), (3, 1000)):
+        built = build_vocab_from_iterator(
+            rows, min_freq, lesson.SPECIALS, max_tokens=most
+        )
+        ours = Vocabulary.build(rows, lesson.SPECIALS, min_freq, most)
+        assert ours.tokens == built.get_itos()
 
 
 # ---------------------------------------------------------------- the docstring
@@ -637,7 +608,20 @@ def test_figures_of_the_docstring(real_data, tmp_path, capsys):
         assert line.split() in printed, line
     assert ["1,000", "85.92%", "83.08%"] in printed
     assert found["metrics"]["held_out_coverage"] == pytest.approx(0.9356, abs=1e-4)
-    for word in ("king", "father"):
+    said = lesson.load_documents(
+        types.SimpleNamespace(
+            input=None,
+            dataset="shakespeare",
+            data_dir=real_data,
+            text_column=None,
+            quick=False,
+        )
+    )
+    cut = lesson.BytePairs(learn(said[1], 500)).cut("Good morrow, Kate")
+    assert "|".join(token.decode() for token in cut) == "G|ood| m|or|row|,| |K|ate"
+    assert ["2.55%", "the", "last", "tenth"] in [line[:4] for line in printed]
+    assert ["3.82%", "every", "tenth"] in [line[:3] for line in printed]
+    for word in ("father", "day"):
         told = re.search(rf"to {word}: ([\w, ]+)", lesson.__doc__)[1].split(", ")
         line = next(row for row in printed if row[:1] == [word] and "(" in row[1])
         assert line[2 : 2 + 2 * len(told) : 2] == told
