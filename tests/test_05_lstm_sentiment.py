@@ -143,27 +143,38 @@ def test_the_start(cell, gates):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_gates_of_the_trained_network(layers):
-    """Means of the first layer's gates, and the share of numbers that are kept."""
-    model = make_model(layers=layers).eval()
+    """Those of the first layer, which reads the words: at each word all H numbers."""
+    model = make_model(layers=layers).eval().float()
     ids = torch.randint(1, 11, (1, 6))
     with torch.no_grad():
-        gates = lesson.gates_along(model.float(), ids)
+        gates = lesson.gates_along(model, ids)  # (1, 6, 7) each
         step = lesson.lstm_step(
             model.embed(ids[:, 0]),
             *torch.zeros(2, 1, 7),
             *(
                 model.rnn.get_parameter(f"{name}_l0")
-                for name in ("weight_ih", "weight_hh")
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             ),
-            *(model.rnn.get_parameter(f"{name}_l0") for name in ("bias_ih", "bias_hh")),
         )
-    wide_open = gates.pop("f>.95")
-    assert wide_open[0].item() == pytest.approx((step.f > 0.95).float().mean().item())
-    assert {name: len(values) for name, values in gates.items()} == dict.fromkeys(
-        "ifo", 6
-    )
+    assert list(gates) == ["i", "f", "o"]
     for name, values in gates.items():
-        assert values[0].item() == pytest.approx(getattr(step, name).mean().item())
+        assert values.shape == (1, 6, 7)
+        torch.testing.assert_close(values[:, 0], getattr(step, name))
+
+
+def test_what_is_left_of_the_memory(monkeypatch, capsys):
+    """Products over the last 3 and 10 words, for each number by itself: median and best."""
+    keeps = torch.full((2, 20, 3), 0.5)  # (B, T, H)
+    keeps[..., 2] = 0.99
+    keeps[:, 9] = 0.0  # not among the last ten
+    monkeypatch.setattr(lesson, "gates_along", lambda model, ids: {"f": keeps})
+    lengths = torch.tensor([20, 19, 25])
+    texts = {"text": torch.zeros(3, 25, dtype=torch.long), "text_length": lengths}
+    lesson.show_how_long_it_keeps(None, Namespace(val=utils.Batches(texts, 2)))
+    printed = capsys.readouterr().out
+    assert "after  3 words              0.125             0.970" in printed
+    assert "after 10 words              0.001             0.904" in printed
+    assert "learned to hold" in printed
 
 
 # ---------------------------------------------------------------- pooling and padding
@@ -281,14 +292,47 @@ def test_early_stopping_by_hand(losses, patience, expected):
     assert lesson.early_stopping_by_hand(losses, patience) == expected
 
 
+def train_a_toy(folder, patience):
+    """24 examples of 20 numbers, of which one tells: (records, weights, model).
+
+    weights: a copy after each epoch.
+    """
+    torch.manual_seed(5)
+    x = torch.randn(48, 20)  # 24 examples for training, 24 for validation
+    y = (x[:, 0] + 0.4 * torch.randn(48) > 0).long()
+    train = utils.Batches({"x": x[:24], "y": y[:24]}, 24)
+    val = utils.Batches({"x": x[24:], "y": y[24:]}, 24)
+    model = nn.Linear(20, 2)
+    nn.init.zeros_(model.bias)
+    nn.init.zeros_(model.weight)
+
+    def measure(model, batch):
+        scores = model(batch["x"])
+        return {
+            "loss": nn.functional.cross_entropy(scores, batch["y"], reduction="none")
+        }
+
+    args = recall_args(folder, epochs=8, lr=0.12, patience=patience, dropout=0.0)
+    weights = []
+    records = utils.fit(
+        model,
+        measure,
+        train,
+        val,
+        args,
+        after_epoch=lambda record: weights.append(model.weight.detach().clone()),
+    )
+    return records, weights, model
+
+
 @pytest.mark.parametrize("patience", [0, 1, 2, 3, 9])
-def test_early_stopping_is_that_of_fit(patience):
+def test_early_stopping_is_that_of_fit(tmp_path, patience):
     """As many epochs, and the weights of the same one."""
-    all_records, weights, _ = lesson.train_a_toy(0)
+    all_records, weights, _ = train_a_toy(tmp_path, 0)
     losses = [record["val_loss"] for record in all_records]
     last, best = lesson.early_stopping_by_hand(losses, patience)
     assert best < len(losses), "a toy that does not overfit shows nothing"
-    records, _, model = lesson.train_a_toy(patience)
+    records, _, model = train_a_toy(tmp_path, patience)
     assert len(records) == last
     assert torch.equal(model.weight, weights[best - 1])
 
@@ -363,18 +407,13 @@ def test_short_sequences_are_more_common(tmp_path):
     assert 23 <= np.median(even) <= 28 and 6 <= np.median(short) <= 8
 
 
-def test_forget_gates_of_the_recall(capsys):
-    """Products over the letters after the first, a mean for each first letter."""
+def test_means_by_first_letter():
+    """What show_recalled_memory prints for each letter, whatever the shape behind it."""
     torch.manual_seed(6)
-    forget = torch.rand(16, 5, 3)  # (B, T, H)
-    steps = [lesson.Step(*[forget[:, t]] * 6) for t in range(5)]
     first = torch.arange(8).repeat(2)  # (B,)
-    products = lesson.show_kept(steps, 2, first)
-    for letter in range(8):
-        rows = [forget[letter, :, 2], forget[letter + 8, :, 2]]
-        expected = [row[1] * row[2] * row[3] * row[4] for row in rows]
-        assert products[letter] == pytest.approx((sum(expected) / 2).item())
-    assert "product of f" in capsys.readouterr().out
+    for values in (torch.rand(16), torch.rand(16, 5, 3)):
+        means = lesson.by_first_letter(values, first)
+        torch.testing.assert_close(means, (values[:8] + values[8:]) / 2)
 
 
 # ---------------------------------------------------------------- the ratio
@@ -382,7 +421,7 @@ def test_forget_gates_of_the_recall(capsys):
 
 def test_ratio_by_hand_and_shared():
     """Four reviews on paper: p + 1 and q + 1 as shares; a run of one review is left out."""
-    found = lesson.log_count_ratios_by_hand(lesson.TOY_REVIEWS)
+    found = lesson.log_count_ratios_by_hand()
     expected = {
         "film": np.log((3 / 11) / (2 / 12)),
         "good": np.log((3 / 11) / (3 / 12)),
@@ -391,9 +430,20 @@ def test_ratio_by_hand_and_shared():
         "not good": np.log((1 / 11) / (3 / 12)),
     }
     assert {run: r for run, (_, _, r) in found.items()} == pytest.approx(expected)
-    # A word that comes twice in a review counts once.
-    again = lesson.log_count_ratios_by_hand([("good good", True), ("good", False)])
-    assert again["good"][:2] == (1, 1)
+    # The shared one finds the same runs of one to three words in two reviews or more.
+    texts = [text.split() for text in (*lesson.TOY_POS, *lesson.TOY_NEG)]
+    present = utils.WordRuns(longest=3, least=2).fit_transform(texts) > 0
+    theirs = utils.log_count_ratio(present, np.array([True, True, False, False]))
+    assert sorted(theirs) == pytest.approx(sorted(expected.values()))
+
+
+def test_the_toy_review_is_misjudged(capsys):
+    """Its runs are four, and their ratios sum to praise, as the reading says."""
+    lesson.show_log_count_ratio()
+    total = np.log((3 / 11) / (2 / 12)) + np.log((1 / 11) / (3 / 12))
+    total += np.log((3 / 11) / (3 / 12)) + np.log((3 / 11) / (1 / 12))
+    assert total > 0
+    assert f"{total:+.2f}: praise" in " ".join(capsys.readouterr().out.split())
 
 
 def ratio_by_sklearn(train, asked, label):
@@ -456,18 +506,6 @@ def test_running_verdict_is_the_model_on_each_beginning(pooling):
         torch.testing.assert_close(found[t - 1], alone.float())
 
 
-def test_what_max_pooling_takes():
-    """Shares of the hidden numbers by the word of their maximum, from the pooled vector."""
-    model = make_model(hidden=5, pooling="max").eval()
-    ids = torch.randint(1, 11, (1, 6))
-    taken = lesson.taken_from(model, ids)
-    with torch.no_grad():
-        states = model.rnn(model.embed(ids))[0]
-    pooled = lesson.pool(states, torch.tensor([6]), "max")[0]
-    expected = [(states[0, t] == pooled).sum().item() / 5 for t in range(6)]
-    assert taken.tolist() == pytest.approx(expected)
-
-
 def test_the_weights_of_attention_make_the_answer():
     """Shown weights times states is what the model pools."""
     model = make_model(pooling="attention", norm=True).eval()
@@ -503,41 +541,54 @@ def test_most_wrong_reviews(capsys):
     assert "right\n" not in printed
 
 
-def test_answers_show_what_weighs_most(capsys):
-    """Short reviews whole; of a long one the words of the largest weights, in their order."""
-    long = " ".join(["word"] * 200)
+def test_answers(capsys):
+    """Right and wrong ones; a long review without its middle."""
+    long = "start " + "word " * 200 + "end"
     data = fake_data([("so so", "pos"), (long, "neg")])
-    data.vocabulary = utils.Vocabulary([utils.PAD, utils.UNK, *"abcdefghi"])
-    text = torch.randint(2, 11, (2, 30))
-    data.test.data["text"] = text
-    data.test.lengths = {"text_length": torch.tensor([2, 30])}
-    model = make_model(pooling="attention").eval()
-    lesson.show_answers(torch.tensor([[0.0, 1.0], [0.0, 9.0]]), model, data, count=2)
+    lesson.show_answers(torch.tensor([[0.0, 1.0], [0.0, 9.0]]), data, count=2)
     printed = capsys.readouterr().out
-    weights = lesson.weights_along(model, text[1:])
-    places = sorted(weights.argsort(descending=True)[:12].tolist())
-    heavy = data.vocabulary.decode(text[1, places].tolist())
-    assert f"[weighs most: {' ... '.join(heavy)}]" in " ".join(printed.split())
     assert "✔ said pos 73.1%" in printed and "✘ said pos 100.0%" in printed
+    assert "start" in printed and "[...]" in printed and "end" in printed
 
 
-def test_the_linear_verdict_is_that_of_the_baseline(capsys):
-    """The printed probability of the toy is what utils.ratio_scores computes."""
-    lesson.show_log_count_ratio()
-    printed = capsys.readouterr().out
-    counts = utils.WordRuns(longest=3, least=2)
-    known = counts.fit_transform([text.split() for text, _ in lesson.TOY_REVIEWS])
-    asked = counts.transform([lesson.TOY_ASKED.split()])
-    classes = ["pos" if is_pos else "neg" for _, is_pos in lesson.TOY_REVIEWS]
-    scores = utils.ratio_scores(known, classes, asked, ["neg", "pos"])
-    assert f"sigmoid of it = {scores[0, 1]:.3f}" in printed
+def test_shuffled_words(tmp_path):
+    """The same words, labels and lengths in each row, padding behind; the order differs."""
+    batch = make_batch(rows=40, width=30)
+    before = {name: values.clone() for name, values in batch.items()}
+    batches = utils.Batches(batch, 7, bucket="text")
+    mixed = lesson.shuffle_words(batches, recall_args(tmp_path, batch_size=7))
+    for name, values in batch.items():
+        assert torch.equal(values, before[name]), "the real ones must stay as they are"
+    assert torch.equal(mixed.data["label"], batch["label"])
+    assert torch.equal(mixed.lengths["text_length"], batch["text_length"])
+    moved = 0
+    for old, new, length in zip(
+        batch["text"], mixed.data["text"], batch["text_length"], strict=True
+    ):
+        assert torch.equal(old[:length].sort().values, new[:length].sort().values)
+        assert (new[length:] == 0).all()
+        moved += not torch.equal(old, new)
+    assert moved > 20
+
+
+def test_order_is_worth_what_shuffling_costs(capsys):
+    """The ending names both accuracies and their difference."""
+    names = ("lstm (this lesson)", "majority", "tfidf_unigram", "tfidf_bigram")
+    rows = {name: {"accuracy": 0.8} for name in (*names, "ratio_trigram")}
+    verdicts = {"majority": "beats", "tfidf_unigram": "beats"}
+    verdicts |= {"tfidf_bigram": "loses to", "ratio_trigram": "loses to"}
+    lesson.answer_the_title(rows, names[0], verdicts, (0.9, 0.87), fake_data([]))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "right for 87.0% on validation, unshuffled for 90.0%" in printed
+    assert "worth 3.0 points" in printed
+    assert "more out of a review than single words, and less than pairs" in printed
 
 
 @pytest.mark.parametrize(
     "config", [{"layers": 1}, {"cell": "gru", "layers": 2, "norm": True}]
 )
 def test_weights_are_counted(capsys, config):
-    """The parts that are printed sum to the whole; of one layer the formula is right."""
+    """The parts that are printed sum to the whole, and the cell's is that of its formula."""
     config = shape(**config)
     lesson.show_weights(config, fake_data([("a", "pos")]))
     lines = capsys.readouterr().out.splitlines()
@@ -548,18 +599,7 @@ def test_weights_are_counted(capsys, config):
     assert total == utils.count_parameters(model)
     if config["cell"] == "lstm":
         (line,) = [line for line in lines if line.startswith("  lstm")]
-        assert "4 * 7 * (5 + 7 + 2)" in line and line.endswith(str(4 * 7 * 14))
-
-
-def test_split_opinions(capsys):
-    """The shortest review of each kind, and no other."""
-    pairs = [("long one here", "pos"), ("a b", "neg"), ("c", "pos"), ("both", "neg")]
-    ours = torch.tensor([True, True, False, True])
-    theirs = torch.tensor([False, False, True, True])
-    lesson.show_split_opinions(ours, theirs, fake_data(pairs))
-    first, second = capsys.readouterr().out.split("only ratio_trigram")
-    assert "a b" in first and "truth neg" in first
-    assert "      c\n" in second and "truth pos" in second
+        assert line.endswith(str(4 * 7 * (5 + 7 + 2)))
 
 
 # ---------------------------------------------------------------- data
@@ -747,7 +787,7 @@ def test_three_labels_and_pictures(tmp_path):
     assert run_main(lesson, *flags, *more) == 0
     assert metrics(tmp_path)["dataset"] == "input"
     pictures = {picture.name for picture in (tmp_path / "out").glob("*.png")}
-    assert pictures == {"training.png", "running_verdict.png", "gates.png"}
+    assert pictures == {"training.png", "gates.png"}
 
 
 FLAGS = [
