@@ -1550,6 +1550,31 @@ def print_neighbours(train_tokens, args, source):
     )
 
 
+# torchtext, archived since 2024, was PyTorch's own library for all this.  It loads beside
+# no torch after 2.3; where it loads, this says whether it finds the same.
+
+
+def compare_with_torchtext(texts, token_lists, vocabulary, args):
+    """Where torchtext loads: (same tokens, same ids), as it has them; else None."""
+    try:
+        import torchtext
+
+        torchtext.disable_torchtext_deprecation_warning()
+        from torchtext.data.utils import get_tokenizer
+        from torchtext.vocab import build_vocab_from_iterator
+    except Exception:  # noqa: BLE001  (beside a newer torch: almost anything)
+        return None
+    cut = get_tokenizer("basic_english")
+    theirs = [cut(text) for text in texts]
+    built = build_vocab_from_iterator(
+        theirs, args.min_freq, SPECIALS, max_tokens=args.max_vocab
+    )
+    same_tokens = token_lists == theirs
+    same_ids = vocabulary.tokens == built.get_itos()
+    print(f"\ntorchtext: the same tokens {same_tokens}, the same ids {same_ids}")
+    return same_tokens, same_ids
+
+
 def conclude(figures, source):
     """The title's answer, with this run's figures."""
     by_word = figures["basic_english"]
@@ -1739,6 +1764,9 @@ def main(argv=None):
     print_merges(merges, train_texts, held_texts, source)
     figures = compare_tokenizers(
         tokenizers, vocabularies, held_texts, held_tokens, source
+    )
+    compare_with_torchtext(
+        train_texts, train_tokens["basic_english"], vocabularies["basic_english"], args
     )
     print_losses(tokenizers, vocabularies, held_tokens, train_texts)
     print_leakage(train_tokens["basic_english"], held_tokens["basic_english"], args)

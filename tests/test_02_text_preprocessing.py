@@ -2,6 +2,7 @@
 
 import random
 import re
+import sys
 import types
 import unicodedata
 from collections import Counter
@@ -571,6 +572,59 @@ def test_same_command_same_output(tmp_path, capsys):
 
 
 # ---------------------------------------------------------------- torchtext
+
+
+def fake_torchtext(monkeypatch, order):
+    """Stand-ins for the torchtext modules, which do as its documentation says."""
+
+    def build(rows, min_freq, specials, max_tokens):
+        counts = Counter(token for row in rows for token in row)
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        kept = [token for token, n in ranked if n >= min_freq]
+        tokens = order([*specials, *kept[: max_tokens - len(specials)]])
+        return types.SimpleNamespace(get_itos=lambda: tokens)
+
+    top = types.ModuleType("torchtext")
+    top.disable_torchtext_deprecation_warning = lambda: None
+    tools = types.ModuleType("torchtext.data.utils")
+    tools.get_tokenizer = lambda name: {"basic_english": lesson.basic_english}[name]
+    vocab = types.ModuleType("torchtext.vocab")
+    vocab.build_vocab_from_iterator = build
+    data = types.ModuleType("torchtext.data")
+    for module in (top, data, tools, vocab):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def beside_torchtext(texts, rows=None, **flags):
+    """What compare_with_torchtext says of these texts."""
+    args = types.SimpleNamespace(**{"min_freq": 1, "max_vocab": 1000, **flags})
+    rows = rows or [lesson.basic_english(text) for text in texts]
+    vocabulary = Vocabulary.build(rows, lesson.SPECIALS, args.min_freq, args.max_vocab)
+    return lesson.compare_with_torchtext(texts, rows, vocabulary, args)
+
+
+def test_torchtext_agreement_and_disagreement_are_told_apart(monkeypatch):
+    texts = random_texts(0)
+    fake_torchtext(monkeypatch, order=list)
+    assert beside_torchtext(texts, min_freq=2, max_vocab=12) == (True, True)
+    assert beside_torchtext(["a b"], rows=[["a"]]) == (False, False)
+    fake_torchtext(monkeypatch, order=lambda tokens: tokens[::-1])
+    assert beside_torchtext(texts) == (True, False)
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, AttributeError])
+def test_torchtext_that_does_not_load(monkeypatch, error):
+    """Beside a newer torch, importing torchtext raises one thing or another."""
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] == "torchtext":
+                raise error("undefined symbol")
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchtext"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert beside_torchtext(["a text"]) is None
 
 
 def test_real_torchtext_agrees():
