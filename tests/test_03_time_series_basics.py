@@ -1,6 +1,7 @@
 """Lesson 03: by hand equals shared, splits keep the future out, the traps are real."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -144,10 +145,10 @@ def test_scaling_and_fitting_see_the_training_span_alone(tmp_path, monkeypatch):
 
 
 def test_fit_on_a_line():
-    """Of 0, 2, 4, ...: the slope, the unit of MASE, no season."""
+    """Of 0, 2, 4, ...: the unit of MASE, no season."""
     values = np.arange(0.0, 80, 2)
     line = lesson.fit_on(values, 4, 1)
-    assert (line.slope, line.naive_mae, line.season) == (2, 2, None)
+    assert (line.naive_mae, line.season) == (2, None)
     assert lesson.fit_on(values, 4, 3).naive_mae == 2  # one step, whatever is asked
     assert line.width == 2
 
@@ -155,10 +156,12 @@ def test_fit_on_a_line():
 def test_the_lie_of_scaling_is_the_ruler_and_nothing_else():
     """14 values of +-1 and 6 far away: each change, by numpy from its words."""
     values = np.array([1.0, -1] * 7 + [9, 11] * 3)
-    lie = lesson.report_scaling(values, 1, SINE)
+    lie, by_everything, by_train = lesson.report_scaling(values, 1, SINE)
     assert lie == pytest.approx(1 / values.std() - 1)
+    assert by_train == pytest.approx(2)  # from -1 to 1, or 9 to 11; the std is 1
+    assert by_everything == pytest.approx(2 / values.std())
     # Two steps back stands the same value: no error, so none that could change.
-    assert lesson.report_scaling(values, 2, SINE) == 0
+    assert lesson.report_scaling(values, 2, SINE) == (0, 0, 0)
 
 
 # --- baselines ---------------------------------------------------------------------------
@@ -182,11 +185,6 @@ def test_baselines_by_hand_equal_the_shared_ones(horizon):
         }
         for name, forecast in by_hand.items():
             assert shared[name][row, 0] == pytest.approx(forecast)
-
-
-def test_drift_by_hand_is_exact_on_a_line():
-    line = [3.0, 5.0, 7.0, 9.0, 11.0, 13.0]
-    assert lesson.drift_by_hand(line, 3, 4, train=line[:3]) == 17
 
 
 def test_autoregression_by_hand_equals_lstsq_and_the_shared_one():
@@ -260,6 +258,40 @@ def test_batches_come_to_least_squares():
     assert layer.bias.item() == pytest.approx(bias.item(), abs=1e-4)
 
 
+def test_the_table_of_the_search_shows_bias_and_errors(capsys, monkeypatch):
+    """Unscaled values far from 0: the same step overflows, the small one crawls."""
+    shown = {}
+    monkeypatch.setattr(
+        utils, "print_table", lambda title, rows, corner: shown.update(rows)
+    )
+    values = walk(400) + 100
+    n1, _ = utils.split_by_time(400)
+    _, made = lesson.line_on_series(values, 5, 1)
+    errors = {"train": lesson.rmse(made["train"] - values[5:n1]), "test": 1.0}
+    args = SimpleNamespace(device="cpu", seed=0)
+    lesson.report_search(values, 5, 1, errors, args)
+    whole = np.lib.stride_tricks.sliding_window_view(values[:n1], 6)
+    line = LinearRegression().fit(whole[:, :5], whole[:, 5])
+    assert shown["least squares"]["bias"] == pytest.approx(line.intercept_)
+    assert shown["least squares"]["train RMSE"] == pytest.approx(errors["train"])
+    assert np.isnan(shown["30 epochs, not scaled"]["train RMSE"])
+    small = shown["30 epochs, not scaled, smaller steps"]
+    assert small["train RMSE"] > 1.01 * shown["30 epochs"]["train RMSE"]
+    assert abs(small["bias"]) < 0.1 * abs(line.intercept_)
+    assert "That is why one scales." in " ".join(capsys.readouterr().out.split())
+
+
+def test_how_often_the_last_value_is_nearer(capsys):
+    values = walk(400)
+    _, n2 = utils.split_by_time(400)
+    dates = pd.date_range("2020-01-01", periods=400)
+    lesson.report_line(pd.Series(values, dates), 5, 2)
+    _, made = lesson.line_on_series(values, 5, 2)
+    nearer = abs(values[n2 - 2 : -2] - values[n2:]) < abs(made["test"] - values[n2:])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"it is nearer in {nearer.sum()} of 60, {nearer.mean():.0%}" in said
+
+
 def test_an_epoch_shows_each_window_once_in_another_order_each_time():
     inputs, targets = lesson.make_windows(torch.arange(150.0), 3, 1)
     loader = lesson.batches_of(inputs, targets, seed=0)
@@ -288,7 +320,7 @@ def test_no_forecast_of_test_sees_past_its_origin(horizon):
         _, after = lesson.all_forecasts(changed, 24, horizon, fitted)
         for name in before:
             assert before[name][row] == pytest.approx(after[name][row]), name
-    assert len(before) == 5
+    assert len(before) == 4
 
 
 @pytest.mark.parametrize("horizon", [1, 4, 13])
@@ -306,13 +338,6 @@ def test_forecasts_stand_at_their_targets(horizon):
     assert rows["persistence"]["test RMSE"] == pytest.approx(expected)
 
 
-def test_drift_is_exact_on_a_line_seven_steps_ahead():
-    values = np.arange(0.0, 400, 2)
-    fitted = lesson.fit_on(values[:140], 8, 7)
-    targets, made = lesson.all_forecasts(values, 8, 7, fitted)
-    np.testing.assert_allclose(made["drift"], values[targets])
-
-
 def test_the_best_baseline_is_chosen_on_validation():
     def rows(**val_and_test):
         return {
@@ -320,10 +345,10 @@ def test_the_best_baseline_is_chosen_on_validation():
             for name, (val, test) in val_and_test.items()
         }
 
-    found = lesson.best_and_rival(rows(drift=(2, 1), persistence=(1, 2), x=(3, 0)))
-    assert found == ("persistence", "drift")
-    found = lesson.best_and_rival(rows(drift=(1, 2), persistence=(3, 1), x=(2, 0)))
-    assert found == ("drift", "persistence")
+    found = lesson.best_and_rival(rows(line=(2, 1), persistence=(1, 2), x=(3, 0)))
+    assert found == ("persistence", "line")
+    found = lesson.best_and_rival(rows(line=(1, 2), persistence=(3, 1), x=(2, 0)))
+    assert found == ("line", "persistence")
 
 
 # --- season ------------------------------------------------------------------------------
@@ -514,7 +539,7 @@ def test_a_straight_line_runs_without_warnings(tmp_path, recwarn):
     assert run_main(lesson, "--input", path, *flags) == 0
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
     found = metrics(tmp_path)["metrics"]
-    assert found["test_rmse"] == pytest.approx(0, abs=1e-9)  # drift is exact
+    assert found["test_rmse"] == pytest.approx(0, abs=1e-9)  # the fitted line is exact
     assert np.isfinite(list(found.values())).all()
 
 
@@ -553,7 +578,7 @@ def test_figures_of_the_docstring(real_data, tmp_path):
 def test_figures_of_the_docstring_for_prices(real_data):
     prices = utils.read_series(real_data / "sp500-2000.csv", "close")
     prices, _ = utils.repair_series(prices)
-    lie = lesson.report_scaling(prices.to_numpy(), 1, SINE)
+    lie, _, _ = lesson.report_scaling(prices.to_numpy(), 1, SINE)
     assert lie == pytest.approx(-0.633, abs=6e-4)
     source = utils.Source("stock", real_data, real=True)
     rows = lesson.report_prices(prices.to_numpy(), source)
