@@ -143,11 +143,11 @@ def test_the_start(cell, gates):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_gates_of_the_trained_network(layers):
-    """Those of the first layer, which reads the words: at each word all H numbers."""
+    """Those of the first layer, which reads the words: at each word a mean."""
     model = make_model(layers=layers).eval().float()
     ids = torch.randint(1, 11, (1, 6))
     with torch.no_grad():
-        gates = lesson.gates_along(model, ids)  # (1, 6, 7) each
+        gates = lesson.gates_along(model, ids)
         step = lesson.lstm_step(
             model.embed(ids[:, 0]),
             *torch.zeros(2, 1, 7),
@@ -158,23 +158,32 @@ def test_gates_of_the_trained_network(layers):
         )
     assert list(gates) == ["i", "f", "o"]
     for name, values in gates.items():
-        assert values.shape == (1, 6, 7)
-        torch.testing.assert_close(values[:, 0], getattr(step, name))
+        assert values.shape == (6,)
+        torch.testing.assert_close(values[0], getattr(step, name).mean())
 
 
-def test_what_is_left_of_the_memory(monkeypatch, capsys):
-    """Products over the last 3 and 10 words, for each number by itself: median and best."""
-    keeps = torch.full((2, 20, 3), 0.5)  # (B, T, H)
-    keeps[..., 2] = 0.99
-    keeps[:, 9] = 0.0  # not among the last ten
-    monkeypatch.setattr(lesson, "gates_along", lambda model, ids: {"f": keeps})
-    lengths = torch.tensor([20, 19, 25])
-    texts = {"text": torch.zeros(3, 25, dtype=torch.long), "text_length": lengths}
-    lesson.show_how_long_it_keeps(None, Namespace(val=utils.Batches(texts, 2)))
+@pytest.mark.parametrize(
+    ("reach", "said"), [(4, "this memory is short"), (99, "holds what it has read")]
+)
+def test_how_long_it_holds(capsys, reach, said):
+    """A state that is the mean of the last `reach` words: what it knows, and for how long."""
+
+    def window(x):  # (B, T, 1) -> (B, T, 1), as if 0 stood before the first word
+        sums = torch.cat([torch.zeros(len(x), 1, 1), x.cumsum(1)], dim=1)
+        first = (torch.arange(1, x.shape[1] + 1) - reach).clamp(min=0)
+        return sums[:, 1:] - sums[:, first], None
+
+    embed = nn.Embedding(9, 1, _weight=torch.ones(9, 1))
+    model = Namespace(embed=embed, rnn=window)
+    lengths = torch.tensor([45, 39])
+    texts = {"text": torch.ones(2, 45, dtype=torch.long), "text_length": lengths}
+    lesson.show_how_long_it_holds(model, Namespace(val=utils.Batches(texts, 2)))
     printed = capsys.readouterr().out
-    assert "after  3 words              0.125             0.970" in printed
-    assert "after 10 words              0.001             0.904" in printed
-    assert "learned to hold" in printed
+    # One word later 3 of 4 words of the window stood before it, five later none.
+    expected = (
+        "0.75   0.00   0.00" if reach == 4 else "0.91   0.67   0.50   0.33   0.25"
+    )
+    assert expected in printed and said in printed
 
 
 # ---------------------------------------------------------------- pooling and padding
