@@ -378,6 +378,34 @@ def test_word_and_tag(tmp_path, text):
     assert found == [[("EU", "ORG"), ("rejects", "O")], [("#", "SYM")]]
 
 
+def test_whole_names_by_hand():
+    """Begun, gone on with, cut short, of another kind, begun without B, at the end."""
+    tags = ["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-PER", "I-PER", "O", "I-ORG"]
+    wanted = {("PER", 0, 2), ("LOC", 3, 4), ("LOC", 4, 5), ("PER", 5, 7), ("ORG", 8, 9)}
+    assert lesson.names_in(tags) == wanted
+    assert lesson.names_in(["O", "O"]) == set()
+    true = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-LOC"]]
+    said = [["B-PER", "O", "O", "B-LOC"], ["O", "O"]]
+    found = lesson.name_scores(true, said)
+    assert (found["precision"], found["recall"], found["f1"]) == (0.5, 1 / 3, 0.4)
+    assert lesson.name_scores([["O"]], [["O"]])["f1"] == 0.0
+
+
+def test_names_of_a_numbered_file_are_scored(tmp_path, capsys):
+    """A file of IOB tags, its words numbered: whole names are counted beside words."""
+    rows = []
+    for k in range(120):
+        who = f"{'ABCDEFGHIJ'[k % 10]}nna{k}"
+        words = [(who, "B-PER"), ("Berg", "I-PER"), ("saw", "O"), (f"x{k}", "O")]
+        rows += [f"{n}\t{w}\t{t}\tO" for n, (w, t) in enumerate(words, start=1)]
+        rows.append("")
+    path = written(tmp_path, "own.tsv", "\n".join(rows))
+    flags = ("--task", "tag", "--quick", "--no-plots", "--input", path)
+    assert run_main(lesson, *flags, "--out-dir", tmp_path / "out") == 0
+    assert "whole names counted" in capsys.readouterr().out
+    assert 0 <= metrics(tmp_path)["metrics"]["test_name_f1"] <= 1
+
+
 def test_numbered_words(tmp_path, capsys):
     """A first column that counts is no word; the tag after the word counts."""
     text = "#\ta source\n1\tKim\tB-PER\tO\n2\tsaw\tO\tO\n\n1\t1\tO\tO\n"
