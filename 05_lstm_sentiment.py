@@ -1678,6 +1678,7 @@ def print_predictions(model, feeds, data, args):
     """`--predict`: the likeliest labels of each text."""
     print()
     for text in args.predict:
+        utils.say_unknown(utils.split_words(text), data.vocabulary)
         room = (feeds["max_length"], feeds["keep"])
         batch = utils.encode_texts([text], data.vocabulary, *room)
         ids = batch["text"].to(args.device)  # (1, T)
@@ -1693,7 +1694,9 @@ def make_flags():
     """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
-    utils.add_data_flags(parser, ["imdb", "sample"], "a CSV file: text,label")
+    utils.add_data_flags(
+        parser, ["imdb", "sample"], "a CSV file: text,label", ("text", "label")
+    )
     utils.add_training_flags(
         parser,
         epochs=6,
