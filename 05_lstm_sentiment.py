@@ -1305,7 +1305,7 @@ def show_how_long_it_holds(model, data, cut=10):
     if gaps[-1] < 0.05:
         say(
             """So this memory is short: 30 words later hardly anything is left.  An LSTM
-            can learn to hold for 100 steps, as the recall shows; these reviews did not
+            can learn to hold for 100 steps, as section 2 shows; these reviews did not
             teach it to.  Where attention pools they need not: it may look at every
             state, so each has to know its own stretch of the review only."""
         )
