@@ -1113,8 +1113,9 @@ def ask_second_question(args, pairs):
     if scores["rnn"] < 0.6:
         print("This run was too short for the network to find its step.")
     say(
-        """Recorded with the default flags and seeds 0 to 4: linear 0.4950 to 0.5075, two layers 0.9700 to
-        0.9975, rnn 1.0000 each time, and 0.9925 to 1.0000 on 24 letters."""
+        """Recorded with the default flags and seeds 0 to 4: linear 0.4950
+        to 0.5075, two layers 0.9700 to 0.9975, rnn 1.0000 each time, and 0.9925 to
+        1.0000 on 24 letters."""
     )
     return scores, train_part, test_part
 
@@ -1267,7 +1268,7 @@ def show_the_note(model, test, source, args):
     elif after_first > 0.8:
         print('Reading it: its note is "which came first", like ours by hand.')
     else:
-        print("Reading it: this network's note is neither of the two plain ones.")
+        print("Reading it: this note is neither of the two, or it fades too soon.")
     say(
         """Recorded with the default flags and seeds 0 to 4: after the first letter no
         sign was right (0.0000) in any of the five; after the second, 0.9250 to 1.0000
