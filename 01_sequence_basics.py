@@ -440,8 +440,9 @@ def show_the_linear_layer():
 #
 # W_ih, (H, F), says what each feature of the input does to each number of the state;
 # W_hh, (H, H), what each number of the old state does to each number of the new one.
-# b_ih and b_hh, (H,), are the two biases.  One would do; PyTorch has two.  tanh is a curve that squeezes any number into -1
-# ... 1: tanh(0) = 0, tanh(1) = 0.762, tanh(10) = 1.000.  Part 2.4 says what it is for.
+# b_ih and b_hh, (H,), are the two biases.  One would do; PyTorch has two. tanh is a
+# curve that squeezes any number into -1 ... 1: tanh(0) = 0, tanh(1) = 0.762, tanh(10) =
+# 1.000.  Part 2.4 says what it is for.
 #
 # Nothing else is kept.  After step 3 the letters are gone; whatever the answer needs
 # must be in h_3.
@@ -1141,7 +1142,8 @@ def compare_on_few(train_part, test, args):
         print(f"   accuracy on held-out sequences {accuracies[name]:.4f}")
     say(
         """Reading it: that is one start.  Recorded with the default flags and seeds 0
-        to 4, the network was ahead each time: 0.9575 to 1.0000, and two layers 0.8125 to 0.8625."""
+        to 4, the network was ahead each time: 0.9575 to 1.0000, and two layers 0.8125
+        to 0.8625."""
     )
     say(
         """It is no law.  Recorded with 40 sequences and 300 epochs, two layers had
@@ -1859,10 +1861,11 @@ def answer_the_title(table, second, of_few, waiting, args):
         """The first question does not need a recurrent network: there each letter means
         the same wherever it stands, and a linear layer can add that up.  It
         takes more where one item changes what another means: a second layer at least.
-        And where the length varies too, it takes a network made for sequences.  The recurrent network learns one step and uses it again and
-        again.  So it fits any length, and often needs fewer examples.  All that it
-        knows of the past is in its hidden state.  It is not the only such network: lessons 07 and 09 have others, convolution and
-        attention."""
+        And where the length varies too, it takes a network made for sequences.  The
+        recurrent network learns one step and uses it again and again.  So it fits any
+        length, and often needs fewer examples.  All that it knows of the past is in its
+        hidden state.  It is not the only such network: lessons 07 and 09 have others,
+        convolution and attention."""
     )
     print("How far does it reach?  It can take any number of steps, but it does not")
     print("always learn to remember over them:")
