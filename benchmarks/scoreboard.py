@@ -72,8 +72,9 @@ ROWS = {
         "test_accuracy",
         "letter_groups",
     ),
-    "05-lstm": Row("05 LSTM", "05_lstm_sentiment", (), *REVIEWS),
-    "05-bf16": Row("05 the same in bf16", "05_lstm_sentiment", BF16, *REVIEWS, (0,)),
+    "05-lstm": Row(
+        "05 LSTM", "05_lstm_sentiment", (), "test_accuracy", "ratio_trigram"
+    ),
     "06-sunspots": Row(
         "06 GRU, sunspots",
         "06_gru_time_series",
@@ -162,7 +163,6 @@ LINES = f"""
 05-cell         05_lstm_sentiment --compare cell
 05-pooling      05_lstm_sentiment --compare pooling
 05-regular      05_lstm_sentiment --compare regularization --epochs 8
-05-attention    05_lstm_sentiment --pooling attention
 06-t6           06_gru_time_series --sequence-length 6
 06-leaky        06_gru_time_series --dataset stock --leaky-scaling
 07-sample       07_bidirectional_rnn --task tag --dataset sample
