@@ -1,20 +1,21 @@
 """09 · Where should the decoder look?
 
-Lesson 08's decoder knows the source through one state, however long the sentence is.
-A human translator does not work like that: she reads the sentence, and while she writes
-she looks back, now at this word, now at that.  Attention gives the decoder the same.
-At each word that it writes, it weighs all the words that the encoder has read, and
-takes their weighted mean.  Nobody tells it where to look; it learns that with the rest.
+Lesson 08's decoder knows the source through one state, however long the sentence is:
+a bottleneck.  A human translator does not work like that.  She reads the sentence, and
+while she writes she looks back, now at this word, now at that.  Attention gives the
+decoder the same.  At each word that it writes, it weighs all the words that the encoder
+has read, and takes their weighted mean.  Nobody tells it where to look; it learns that
+together with everything else.
 
 What you will learn
     - attention worked with three keys and one query: score, mask, softmax, context
     - how a network learns where to look, although nobody tells it
     - four ways to score, a line or two each, and which one to take
     - why padding is masked with minus infinity, and before the softmax
-    - where attention stands in the decoder: after the recurrence or before it
-    - how to read where a network looked, also when it went wrong
+    - where attention stands in the decoder, and what it costs
+    - how to read where a network looked, and a test of whether that matters
     - how much attention is worth, on which sentences, and whether it could be luck
-    - self-attention, the step to Transformers, and what it has lost
+    - self-attention, the step to Transformers: what it loses, and how it gets it back
 
 You need lesson 08 (encoder, decoder, teacher forcing, beam search, BLEU) and 07 (two
 directions).
@@ -23,11 +24,13 @@ Run it
     python 09_attention_mechanism.py --dataset sample
     python 09_attention_mechanism.py --predict "a man in a red shirt"
     python 09_attention_mechanism.py --attention-type all
+    The second trains for nine minutes before it translates.  Add --save-model, and from
+    then on --eval-only --predict "another text" needs no training.
 
 You should see
-    BLEU compares translations with references, 0 to 100 (lesson 08).  "none" is the
-    same network without attention; "dictionary" translates word by word; a line "copy"
-    writes the source again.
+    BLEU compares translations with references, 0 to 100 (lesson 08).  exact_match is the
+    share of answers that are right word for word.  "none" is the same network without
+    attention; "dictionary" translates word by word.
 
     The first line trains with attention and without, two minutes on two threads
     (sample [sample]: made-up sentences; seed 0, one thread):
@@ -36,39 +39,41 @@ You should see
       additive      99.4       0.9783  100.0   99.1   99.8   99.0   99.3
       none          77.3       0.4650   83.3   81.6   80.6   75.2   70.4
       dictionary    18.1       0.0017   22.5   20.5   16.4   16.0   17.4
-    exact_match is the share of answers that are right word for word.  Without attention
-    the longer sentences suffer most.  (On two threads sums are rounded otherwise, and
-    exact_match was 0.9917 and 0.4783: so much is luck.)
+    Without attention the longer sentences suffer most.  (On two threads sums are rounded
+    otherwise, and exact_match was 0.9917 and 0.4783: so much moves by rounding alone.)
+    Then one source word is covered.  If it is the one that was looked at most, 73.8 % of
+    the words written change; if it is the next one, 0.2 %.
 
     The second takes real sentences, and trains additive attention alone: 9 minutes.
     The third trains all five kinds: 41 minutes  (multi30k [real], seed 0, two threads):
       BLEU      none   additive   dot    general   scaled-dot-product   dictionary
       greedy    32.5   54.7       55.5   55.1      54.8                 17.4
       beam 5    34.9   56.9       57.4   57.3      57.0
-    The gaps to none are no luck: p = 0.001 each (section 4 says what p is).  The four
-    differ by less than one BLEU, from one seed: take the simplest, dot.
+    The gaps to none are not the luck of the sentences: p = 0.001 each (section 4 says
+    what p is).  The four kinds of attention differ by less than one BLEU, from one seed:
+    a tie.  The default is additive, because attention began with it.
 
 Try this  (guess first, then run)
     --attention-type none       on which lengths does it still translate well?
     --input-feeding             what does it cost, and is the gain worth it?
-    --seed 1                    how far does mere luck of the start move BLEU?
-    --eval-only --beam-size 20  (after --save-model) does a wider search find better?
+    --seed 1                    how far does the luck of the start move BLEU?
+    --eval-only --beam-size 20  (after --save-model) is a wider search better?
 """
 
 # Sizes
 #     B  batch (sentences)   Ts  words of the longest source   Tt  of the longest target
-#     H  state, embedding     L   layers    A  inside the additive score    K  beam size
-#     V  target vocabulary    M   real words of a batch's targets, <eos> counted
-#     R  rows of the decoder in a search: B * K        N  sentences of one part
+#     H  numbers in a state, a key, an embedding    L  layers    V  target vocabulary
+#     A  numbers inside the additive score    T  words of one sentence, where there is
+#     M  real words of a batch's targets, <eos> counted       only one (self-attention)
+#     R  rows of the decoder in a search: B * beam size    N  sentences of one part
+#     i  counts the words that are written, up to Tt;  j  those that are read, up to Ts
 #     i  counts the words that are written, up to Tt;  j  those that are read, up to Ts
 
-import itertools
 import math
 import re
 import sys
 import time
 from argparse import Namespace
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,8 +105,8 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 
 MAX_LENGTH = 80  # words that are read of a text
 ROOM = 10  # an answer has at most twice as many words as its source, and ten more
-EPOCHS = 6  # so often is the training set read,
-UPDATES = 800  # or more often, if it is small: until there were so many updates
+EPOCHS = 6  # at least so many epochs,
+UPDATES = 800  # and on a small set more: at least so many updates of the weights
 
 
 class Pairs(NamedTuple):
@@ -116,17 +121,22 @@ class Pairs(NamedTuple):
 
 
 def load_data(source, parts, feeds, args):
-    """The parts as batches of tensors.  feeds: both lists of words that are known."""
+    """The parts as batches of tensors.
+
+    feeds: what is saved beside a model to feed it, here both lists of words it knows.
+    """
     vocabularies = [
         utils.Vocabulary(feeds["source_words"]),
         utils.Vocabulary(feeds["target_words"]),
     ]
     batches = []
-    for k, part in enumerate(parts):
+    for part in parts:
+        training = part is parts[0]
         tensors = utils.encode_pairs(part, vocabularies, MAX_LENGTH)
-        size = args.batch_size if k == 0 else 100
+        size = args.batch_size if training else 100
+        # bucket: sources of like length come into one batch, so there is little padding.
         batches.append(
-            utils.Batches(tensors, size, args.device, shuffle=k == 0, bucket="source")
+            utils.Batches(tensors, size, args.device, shuffle=training, bucket="source")
         )
     return Pairs(source, parts, vocabularies, *batches)
 
@@ -138,9 +148,8 @@ def describe(data):
     for name, vocabulary in zip(("source", "target"), data.vocabularies, strict=True):
         ids = data.test.data[name]
         unknown = (ids == UNK).sum() / (ids != PAD).sum()
-        print(
-            f"  {name}: {len(vocabulary):,} words; of those in test {unknown:.1%} unknown"
-        )
+        count = f"{len(vocabulary):,} words"
+        print(f"  {name}: {count}; of those in test {unknown:.1%} unknown")
 
 
 def show_one_pair(data):
@@ -170,10 +179,14 @@ def show_one_pair(data):
 #   keys     what each source word offers to be found by: k_1, k_2, ...
 #   values   what is taken home from each: v_1, v_2, ...
 #
-# In this lesson keys and values are the same vectors: each is made from the encoder's
-# state at one word.  (One linear layer halves its length; see `encode` below.)  That
-# state has read the whole sentence in both directions.  So a key stands at a word, but
-# it knows of its neighbours too.  Keep that in mind for section 4.
+# Why three?  What a book is found by (its title) is not what one takes home (its text).
+# In the example below keys and values differ.  In this lesson's network they are the
+# same vectors, each made from the encoder's state at one word.  (One linear layer,
+# `shrink`, halves its length.)  In self-attention, after section 4, all three differ.
+#
+# The encoder reads in both directions, so the state at a word has read the whole
+# sentence.  A key stands at a word, but it knows of its neighbours too.  Keep that in
+# mind for section 4.
 #
 # Now four steps.  A word is written at place i, and the words read have places j:
 #
@@ -184,14 +197,20 @@ def show_one_pair(data):
 #
 # The simplest score is the dot product, q . k: large where both vectors point the same
 # way.  `show_attention` takes one query and three keys through all four steps.
+#
+# Two names that you will meet: with queries from the decoder and keys from the encoder
+# this is cross-attention; and because every word gets some weight, it is soft.  (Hard
+# attention would choose one word.)
 
 
 def show_attention():
     """One query, three keys, the third of them padding: every number."""
     query = torch.tensor([1.0, 0.5])
     keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])  # (Ts, H) = (3, 2)
+    values = torch.tensor([[10.0, 0.0], [0.0, 10.0], [50.0, 50.0]])
     mask = torch.tensor([True, True, False])
-    print("\nAttention with numbers: query [1.0, 0.5], three keys, the last is padding")
+    print("\nAttention with numbers: query [1.0, 0.5]; three keys, the third of them")
+    print("padding; their values are [10, 0], [0, 10] and [50, 50]")
     print("  key          score q . k     masked   exp      weight")
     scores = keys @ query  # (3,)
     masked = scores.masked_fill(~mask, -math.inf)
@@ -204,9 +223,9 @@ def show_attention():
             f"  [{first:.1f}, {second:.1f}]   {product}   {masked[j]:>4.1f}   "
             f"{powers[j]:.3f}   {weights[j]:.3f}"
         )
-    context = weights @ keys  # (2,): the keys are the values
-    print(f"  context: {weights[0]:.3f} * [1, 0] + {weights[1]:.3f} * [0, 1]", end=" ")
-    print(f"= [{context[0]:.3f}, {context[1]:.3f}]")
+    context = weights @ values  # (2,)
+    parts = f"{weights[0]:.3f} * [10, 0] + {weights[1]:.3f} * [0, 10]"
+    print(f"  context: {parts} = [{context[0]:.2f}, {context[1]:.2f}]")
 
     # Three ways to treat the padding; only the first is right.
     zero_before = scores.masked_fill(~mask, 0.0).softmax(0)
@@ -229,8 +248,9 @@ def show_attention():
 # loss back to the weights, the scores, the query and the keys.  A choice ("word 3")
 # would have none: it does not change a little.
 #
-# How much does a weight move when a score does?  For the softmax, the derivative of a_2
-# by its own score e_2 is a_2 (1 - a_2), and that of another weight, a_1, is -a_1 a_2.
+# How much does a weight move when a score does?  With respect to the score e_2, the
+# derivative of its own weight a_2 is a_2 (1 - a_2).  That of another weight, a_1, is
+# -a_1 a_2: what one gains the others lose.
 
 
 def show_learning_to_look():
@@ -238,13 +258,23 @@ def show_learning_to_look():
     keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])  # (Ts, H), values too
     wanted = keys[1]  # the loss is small if the context is the second value
     query = torch.zeros(2, requires_grad=True)
-    print("\nLearning where to look: three keys, and the context should be [0, 1], the")
-    print("second value.  Only the loss (context - wanted)^2 says so.")
-    even = torch.zeros(3)  # the scores of a query that is 0
-    moves = torch.autograd.functional.jacobian(lambda e: e.softmax(0), even)[:, 1]
-    shown = "  ".join(f"{move:+.3f}" for move in moves.tolist())
-    print("Each weight is 1/3 at first.  By the score e_2 they have the derivatives")
-    print(f"  -1/3 * 1/3,  1/3 * (1 - 1/3),  -1/3 * 1/3;  by autograd  {shown}")
+    print("\nLearning where to look: three keys [1, 0], [0, 1], [-1, -1], values too.")
+    print("The context should be [0, 1], the second value.  Only the loss, the sum of")
+    print("(context - wanted)^2, says so.  The query starts as [0, 0]: each weight is")
+    print("1/3, the context [0, 0].  From the loss backwards, its derivatives by the")
+    scores = keys @ query  # (3,)
+    weights = scores.softmax(0)
+    context = weights @ keys  # (2,)
+    loss = ((context - wanted) ** 2).sum()
+    chain = torch.autograd.grad(loss, (context, weights, scores, query))
+    names = ("context", "weights", "scores", "query")
+    for name, gradient in zip(names, chain, strict=True):
+        # + 0.0 makes a plain 0 of -0.
+        shown = ", ".join(f"{value + 0.0:.2f}" for value in gradient.tolist())
+        print(f"  {name:<8} [{shown}]")
+    print("By hand: 2 (context - wanted); each value . [0, -2]; of score 2, by the")
+    print("rule above, 1/3 (1 - 1/3) * -2 - 1/3 * 1/3 * 2; the sum of these times")
+    print("keys.  So score 2 should rise, score 3 fall.  The query goes against that:")
     print("  step   query            weights                loss")
     for step in range(41):
         weights = (keys @ query).softmax(0)  # (3,)
@@ -255,9 +285,9 @@ def show_learning_to_look():
             print(f"  {step:>4}   [{first:+.2f}, {second:+.2f}]   {shown}   {loss:.3f}")
         (gradient,) = torch.autograd.grad(loss, query)
         query = (query - gradient).detach().requires_grad_()  # learning rate 1
-    print("At first it looks everywhere alike.  That is enough: the gradient says how")
-    print("to get more of the second value, and step by step the weights get sharp.")
-    print("In the network the keys learn too: to be found by those that need them.")
+    print("At first it looks everywhere alike.  That is enough: the weights get sharp.")
+    print("(The query's first number rises, then falls: first it flees key 3, then key")
+    print("1.)  In the network the keys learn too: to be found by who needs them.")
 
 
 # Now the same for a whole batch, B sentences at once, for every word that is written.
@@ -266,7 +296,7 @@ def show_learning_to_look():
 def dot(query, keys):
     """e_ij = q_i . k_j (Luong et al., 2015): (B, Tt, H), (B, Ts, H) -> (B, Tt, Ts).
 
-    Large where the two vectors point the same way.  No weights to learn.
+    Large where the two vectors point the same way.  No weights of its own to learn.
     """
     return query @ keys.transpose(1, 2)
 
@@ -275,9 +305,10 @@ def attend(scores, values, mask):
     """scores (B, Tt, Ts), values (B, Ts, H), mask (B, Ts), True at real words.
 
     Returns contexts (B, Tt, H) and weights (B, Tt, Ts), which sum to 1 over real words.
-    In this lesson the keys are given as values.
     """
     # exp(-infinity) = 0: padding gets no weight, and takes none away from the others.
+    # The mask becomes (B, 1, Ts): the same for every word that is written.  It needs one
+    # True in each row: if all were masked, the softmax would be 0 / 0, nan.
     scores = scores.masked_fill(~mask.unsqueeze(1), -math.inf)
     weights = scores.softmax(2)  # (B, Tt, Ts)
     return weights @ values, weights  # c_i = sum_j a_ij v_j
@@ -293,23 +324,20 @@ def scaled_dot_product(query, keys):
 
 
 def general(query, keys, w):
-    """e_ij = q_i . W k_j (Luong et al., 2015): W (H, H) says which numbers to compare.
+    """e_ij = q_i . W k_j (Luong et al., 2015): W (H, H) says which numbers to compare."""
+    return dot(query, keys @ w.T)  # keys @ W.T: each row is W k_j
 
-    w is sqrt(H) W: that is what is learned (see draw_score_weights).
+
+def additive(query, keys, w_query, w_key, u):
+    """e_ij = u . tanh(W_query q_i + W_key k_j) (Bahdanau et al., 2015): a small network.
+
+    w_query, w_key (A, H), u (A,).  The only one that needs a vector for every pair
+    (i, j): B * Tt * Ts * A numbers, where the others need B * Tt * Ts.
     """
-    true_w = w / math.sqrt(query.shape[2])
-    return dot(query, keys @ true_w.T)  # keys @ W.T: each row is W k_j
-
-
-def additive(query, keys, w_q, w_k, v):
-    """e_ij = v . tanh(W_q q_i + W_k k_j) (Bahdanau et al., 2015): a small network.
-
-    w_q, w_k (A, H), v (A,).  The only one that needs a vector for every pair (i, j):
-    B * Tt * Ts * A numbers.
-    """
-    from_query = (query @ w_q.T).unsqueeze(2)  # (B, Tt, 1, A)
-    from_keys = (keys @ w_k.T).unsqueeze(1)  # (B, 1, Ts, A)
-    return torch.tanh(from_query + from_keys) @ v  # (B, Tt, Ts)
+    from_query = (query @ w_query.T).unsqueeze(2)  # (B, Tt, 1, A)
+    # The same for every word written: a fast search would compute it once a sentence.
+    from_keys = (keys @ w_key.T).unsqueeze(1)  # (B, 1, Ts, A)
+    return torch.tanh(from_query + from_keys) @ u  # (B, Tt, Ts)
 
 
 # The fifth kind is the opponent: `none`.  For it `encode` returns one key instead of
@@ -336,8 +364,8 @@ def show_four_scores():
     found = {
         "dot": dot(query, keys),
         "scaled-dot-product": scaled_dot_product(query, keys),
-        "general": general(query, keys, math.sqrt(2) * swap),  # so W is `swap`
-        "additive": additive(query, keys, w_q=swap, w_k=torch.eye(2), v=ones),
+        "general": general(query, keys, w=swap),
+        "additive": additive(query, keys, w_query=swap, w_key=torch.eye(2), u=ones),
     }
     print("\nThe same query, the keys [1, 0] and [0, 1], by the four scores")
     for name, scores in found.items():
@@ -351,8 +379,7 @@ def show_four_scores():
     print("numbers of a key, so the query finds the other key.  additive, first key:")
     print("tanh([0.5, 1.0] + [1, 0]) = tanh([1.5, 1.0]), and its numbers added up.")
 
-    # A batch, some of it padding, against PyTorch's own.  Its mask says what ours says:
-    # True may be looked at.  (A trap: nn.MultiheadAttention means the opposite.)
+    # A batch, some of it padding, against PyTorch's own.  There too True may be seen.
     torch.manual_seed(9)
     queries = torch.randn(3, 4, 6, dtype=torch.double)  # (B, Tt, H)
     memory = torch.randn(3, 5, 6, dtype=torch.double)  # (B, Ts, H)
@@ -372,31 +399,41 @@ def show_four_scores():
 
 
 def show_scaling():
-    """The largest of five weights, for longer and longer random vectors."""
+    """The largest of five weights, and a (1 - a), for longer and longer vectors."""
     torch.manual_seed(9)
-    print("\nFive random keys, vectors of H numbers of variance 1; 200 queries, mean")
-    print("      H   deviation of q . k   largest weight: dot   scaled")
+    print("\nFive random keys, vectors of H numbers of variance 1; 200 queries, means.")
+    print("deviation: of q . k; largest: the largest weight; slope: mean of a (1 - a)")
+    print("                                  dot               scaled")
+    print("      H   sqrt(H)   deviation   largest   slope   largest   slope")
     for size in (4, 64, 1024):
         query = torch.randn(200, 1, size)
         keys = torch.randn(200, 5, size)
         scores = dot(query, keys)  # (200, 1, 5)
-        plain = scores.softmax(2).amax(2).mean()
-        scaled = scaled_dot_product(query, keys).softmax(2).amax(2).mean()
-        print(f"  {size:>5}   {scores.std():>18.1f}   {plain:>19.2f}   {scaled:>6.2f}")
+        line = f"  {size:>5}   {math.sqrt(size):>7.1f}   {scores.std():>9.1f}"
+        for weights in (
+            scores.softmax(2),
+            scaled_dot_product(query, keys).softmax(2),
+        ):
+            slope = (weights * (1 - weights)).mean()
+            line += f"   {weights.amax(2).mean():>7.2f}   {slope:>5.3f}"
+        print(line)
     print("With H = 1024, plain dot looks at one key alone before it has learned")
-    print("anything.  Scaled, all lengths begin alike.")
+    print("anything, and its slopes are small.  Scaled, all lengths begin alike.")
 
 
-# Must dot then be bad in our network, with H = 256?  No: its numbers are not of
-# variance 1.  Before training, the standard deviation of the q's and the k's is about
-# 0.03, and that of their dot products below 0.01 (sample, three seeds).  So it starts
-# by looking everywhere alike, as in show_learning_to_look, and lets vectors grow as far
-# as is of use.  In the docstring's table plain dot loses nothing.
+# Must dot then be bad in our network, with H = 256?  No: its numbers are far smaller.
+# Before training, the standard deviation of the q's is about 0.025, that of the k's
+# 0.029, and that of their dot products 0.005 (sample, seeds 0, 1, 2).  So it starts by
+# looking everywhere alike, as in show_learning_to_look, and lets the vectors grow as
+# far as they need to.  In the docstring's table plain dot loses nothing.
 #
-# So which score should you take?  These four differ by less than one BLEU.  Dot is the
-# simplest and the cheapest.  Scaled is the safe choice where vectors are long and of
-# variance 1, as in Transformers.  Additive and general can compare a query and keys of
-# different lengths (W is then not square), where a dot product cannot be taken at all.
+# So which score should you take?  These four differ by less than one BLEU, from one
+# seed: a tie.  One reason for it: `shrink` puts a learned matrix between the encoder's
+# state s_j and the key.  Our dot is q . (W s_j + b), nearly Luong's general.  The runs
+# of this lesson take additive, because attention began with it.  For work of your own,
+# take dot, the simplest and cheapest; scaled, where vectors are long and of variance 1,
+# as in Transformers.  If query and states have different lengths, a dot product needs a
+# matrix between them: `shrink`, or the W of general.  Additive brings its own two.
 
 
 # --- Attention in a decoder -----------------------------------------------------------
@@ -418,29 +455,35 @@ def show_scaling():
 #                     |
 #                     |  tanh(W_c [c_i; q_i] + b)
 #                     v
-#                   ~h_i ----> output layer ----> a number for every word of French
+#                   h_att ----> output layer ----> a number for every word of French
 #
-# [c_i; q_i] is the context and the state side by side, 2H numbers.  ~h_i is the state
-# after it has looked, H numbers.  The output layer reads ~h_i; in lesson 08 it read
-# q_i.  Here the encoder reads both ways (lesson 07); the rest is as in lesson 08.
+# q_i is the LSTM's state, of the top layer if there are several.  [c_i; q_i] is the
+# context and the state side by side, 2H numbers.  h_att is the state after it has
+# looked, H numbers.  The output layer reads h_att; in lesson 08 it read q_i.  Here the
+# encoder reads both ways (lesson 07); the rest is as in lesson 08.
 #
 # The LSTM's states depend on its first state and on the words before, not on what was
 # looked at.  So in training, where the words are known, one call computes all states,
 # and one matrix product all scores.
 #
 # What does it cost?  Every word written is compared with every word read: Tt * Ts
-# scores a sentence.  If both sentences are twice as long, that is four times the work.
-# Captions are short: six epochs on multi30k took 449 s with none, 465 s with dot and
-# 507 s with additive (two threads).
+# scores a sentence, in time and in memory.  If both sentences are twice as long, that
+# is four times as much.  Captions are short.  On multi30k with two threads:
+#
+#                               none      dot       additive
+#     six epochs                449 s     465 s     507 s
+#     1,000 greedy answers      1.8 s     2.0 s     2.4 s
+#     weights to learn          5.28 M    5.28 M    5.35 M
 #
 # Bahdanau et al. (2015), who invented attention, put it before the recurrence: the
 # context is found with the state of the word *before*, and helps to make the new state.
 # Thus the state remembers what was looked at.  The price: every word has to wait for the
-# one before, also in training.
+# one before, also in training.  Here is one such step, to compare with the drawing; the
+# network below does not use it, and which of the two is better is not measured here.
 
 
 def bahdanau_step(x, state, keys, mask, cell, score_weights):
-    """One step with attention before the recurrence, for comparison: (state, weights).
+    """One step with attention before the recurrence: (state, weights).
 
     x (B, H) the word before, state (B, H), cell an nn.GRUCell(2 * H, H).
     """
@@ -452,30 +495,7 @@ def bahdanau_step(x, state, keys, mask, cell, score_weights):
     return state, weights
 
 
-@torch.no_grad()
-def show_attention_before():
-    """Two words by `bahdanau_step`: what was looked at decides where it looks next."""
-    torch.manual_seed(9)
-    cell = nn.GRUCell(2 * 2, 2)  # H = 2
-    score_weights = (torch.eye(2), torch.eye(2), torch.tensor([2.0, 2.0]))
-    mask = torch.tensor([[True, True, False]])
-    keys = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]]])  # (1, 3, 2)
-    words = torch.randn(2, 1, 2)  # two words, x (1, 2) each
-    print("\nAttention before the recurrence: two words by bahdanau_step, untrained")
-    for name, first_key in (("these keys", [1.0, 0.0]), ("another k_1", [-3.0, 3.0])):
-        keys[0, 0] = torch.tensor(first_key)
-        state = torch.zeros(1, 2)
-        for number, x in enumerate(words, start=1):
-            query = "  ".join(f"{value:+.3f}" for value in state[0].tolist())
-            state, weights = bahdanau_step(x, state, keys, mask, cell, score_weights)
-            shown = "  ".join(f"{weight:.3f}" for weight in weights[0, 0].tolist())
-            print(f"  {name:<12} word {number}   query {query}   weights {shown}")
-    print("The query is the state before the word.  Another k_1 changes the query of")
-    print("word 2 too: what was looked at for word 1 is in the state that looks for")
-    print("word 2.  With attention after the recurrence it would not be.")
-
-
-# There is a third way, between the two: attention after the recurrence, and ~h_i goes
+# There is a third way, between the two: attention after the recurrence, and h_att goes
 # into the LSTM with the next word.  Luong et al. call it input feeding; here it is
 # `--input-feeding`.  It waits too.  On multi30k, after two epochs on one thread, it
 # took 390 s instead of 267 and gained nothing to speak of: BLEU 37.1 instead of 36.9
@@ -485,8 +505,10 @@ def show_attention_before():
 class Translator(nn.Module):
     """An encoder that reads both ways, attention, a decoder.
 
-    A state is a tuple of the decoder's h and c, (B, L, H) each, and ~h (B, H) of the
-    word before, which only input feeding uses.
+    A state is a tuple of the decoder's h and c, (B, L, H) each, and h_att (B, H) of the
+    word before, which only input feeding uses.  (c alone is the LSTM's memory, c_i the
+    context.)  PyTorch's LSTM wants (L, B, H); here the sentences come first, because the
+    search picks rows of every part of a state, and a row must be a sentence.
     """
 
     def __init__(
@@ -532,13 +554,21 @@ class Translator(nn.Module):
             shapes = [(inner, hidden), (inner, hidden), (inner,)]
             return [torch.randn(shape) / hidden**0.5 for shape in shapes]
         if self.kind == "general":
-            # W = identity: it starts as dot.  What is learned is w = sqrt(H) W.  Adam
-            # moves every weight by about the learning rate; so W moves sqrt(H) times
-            # less than that.  A score sums H * H of its weights, and moved by the full
-            # rate they change it too much: 47.1 BLEU instead of 55.8 when both were
-            # tried on multi30k (in another run than that of the docstring).
-            return [torch.eye(hidden) * hidden**0.5]
+            return [
+                torch.eye(hidden) * hidden**0.5
+            ]  # so W = identity: it starts as dot
         return []
+
+    def true_score_weights(self):
+        """The weights as the score takes them."""
+        if self.kind == "general":
+            # What is learned is sqrt(H) W, so W moves sqrt(H) times less in a step of
+            # Adam.  A score sums H * H of W's numbers, and moved by the full rate they
+            # change it too much: 47.1 BLEU instead of 55.8 when both were tried on
+            # multi30k (in another run than that of the docstring).
+            (learned,) = self.score_weights
+            return [learned / math.sqrt(len(learned))]
+        return list(self.score_weights)
 
     def encode(self, ids, lengths):
         """ids (B, Ts), lengths (B,) on the CPU -> keys (B, Ts, H), mask (B, Ts), state."""
@@ -567,20 +597,20 @@ class Translator(nn.Module):
         return keys, mask, (first_h, first_c, nothing_yet)
 
     def run_lstm(self, x, h, c):
-        """x (B, T, ...), h and c (B, L, H) -> states (B, T, H), the new h and c."""
+        """x (B, Tt, ...), h and c (B, L, H) -> states (B, Tt, H), the new h and c."""
         before = (h.transpose(0, 1).contiguous(), c.transpose(0, 1).contiguous())
         states, (h, c) = self.decoder(x, before)
         return states, h.transpose(0, 1), c.transpose(0, 1)
 
     def look(self, query, keys, mask):
-        """query (B, Tt, H) -> ~h (B, Tt, H), weights (B, Tt, Ts)."""
-        scores = self.score(query, keys, *self.score_weights)  # (B, Tt, Ts)
-        context, weights = attend(scores, keys, mask)  # (B, Tt, H), (B, Tt, Ts)
+        """query (B, Tt, H) -> h_att (B, Tt, H), weights (B, Tt, Ts)."""
+        scores = self.score(query, keys, *self.true_score_weights())  # (B, Tt, Ts)
+        context, weights = attend(scores, keys, mask)  # the keys are the values
         both = torch.cat([context, query], dim=2)  # [c_i; q_i]: (B, Tt, 2H)
         return torch.tanh(self.combine(both)), weights
 
     def decode(self, words, state, keys, mask):
-        """words (B, Tt) -> ~h (B, Tt, H), the state after the last, weights (B, Tt, Ts)."""
+        """words (B, Tt) -> h_att (B, Tt, H), the state after the last, weights."""
         x = self.dropout(self.embed_target(words))  # (B, Tt, H)
         if self.feeding:
             return self.decode_with_feeding(x, state, keys, mask)
@@ -590,7 +620,7 @@ class Translator(nn.Module):
         return combined, (h, c, combined[:, -1]), weights
 
     def decode_with_feeding(self, x, state, keys, mask):
-        """`--input-feeding`: ~h of one word is joined to the next word's input."""
+        """`--input-feeding`: h_att of one word is joined to the next word's input."""
         h, c, fed = state
         combined = []
         weights = []
@@ -624,49 +654,19 @@ class Translator(nn.Module):
 # As in lesson 08: teacher forcing, and the cross-entropy of each real word, in nats.
 # No loss speaks of the weights: where to look is learned on the way.
 #
-# One thing is new, label smoothing (Szegedy et al., 2016).  The goal is not probability
-# 1 for the true word, but 1 - s for it, and s shared alike by all V words (the true one
-# among them).  With log p for the network's log probabilities, the loss of a word is
-#
-#     loss = -(1 - s) log p(true word) - s * (mean of log p over all words)
-#
-# A network that is never quite sure keeps some alternatives alive for beam search.
-# What that gains here has not been measured: `--label-smoothing 0` will tell.
+# One detail is new, label smoothing (Szegedy et al., 2016): the goal for the true word
+# is not probability 1 but 1 - s, and s is shared alike by all V words.  So the network
+# is not pushed to be entirely sure.  What that gains here has not been measured;
+# `--label-smoothing 0` turns it off.
 
 
 def smoothed_loss(log_p, truth, smoothing):
-    """log_p (M, V), truth (M,) -> the loss above and the plain one, nats, (M,) each."""
+    """log_p (M, V), truth (M,) -> the smoothed loss and the plain one, nats, (M,) each.
+
+    The first is what F.cross_entropy(..., label_smoothing=s) computes.
+    """
     nats = -log_p.gather(1, truth.unsqueeze(1)).squeeze(1)  # (M,)
     return (1 - smoothing) * nats - smoothing * log_p.mean(1), nats
-
-
-def least_loss(words, smoothing):
-    """The loss of a network that gives exactly the smoothed goal: none is less."""
-    others = smoothing / words  # the goal for each word that is not the true one
-    true_word = 1 - smoothing + others
-    loss = -true_word * math.log(true_word)
-    if others:
-        loss -= (words - 1) * others * math.log(others)
-    return loss
-
-
-def show_label_smoothing():
-    """Three guesses over four words, the first being true: s = 0.1."""
-    guesses = {
-        "unsure": [0.25, 0.25, 0.25, 0.25],
-        "the goal itself": [0.925, 0.025, 0.025, 0.025],
-        "too sure": [0.9997, 0.0001, 0.0001, 0.0001],
-    }
-    print("\nLabel smoothing, s = 0.1, four words, the first is true: its goal is")
-    print("1 - 0.1 + 0.1 / 4 = 0.925, that of each other 0.1 / 4 = 0.025")
-    print("  guess             p of the four words              nats    loss")
-    for name, p in guesses.items():
-        log_p = torch.tensor([p]).log()  # (1, 4)
-        loss, nats = smoothed_loss(log_p, torch.tensor([0]), 0.1)
-        shown = "  ".join(f"{value:.4f}" for value in p)
-        print(f"  {name:<16}  {shown}   {nats.item():.4f}  {loss.item():.4f}")
-    print(f"The loss is least at the goal, {least_loss(4, 0.1):.4f} and not 0: it is")
-    print("more for who is too sure.  `nats`, the plain loss, would like that best.")
 
 
 def make_measure(smoothing=0.0):
@@ -695,30 +695,34 @@ def train_model(kind, config, data, args, feeds):
     return model, records
 
 
-def read_training(data, args):
-    """Print how the columns of the training are to be read."""
-    words = len(data.vocabularies[1])
-    least = least_loss(words, args.label_smoothing)
-    print("Reading it: `loss` is that of the smoothed goal.  It cannot fall below")
-    print(f"{least:.2f} here (V = {words:,} words, s = {args.label_smoothing:g}).")
-    print("`nats` and `val_loss` are both the plain loss: compare these two.  nats is")
-    print("the mean over an epoch in which the weights still improve, with dropout on:")
-    print("so it may well be the higher one.  grad_norm: the gradient's length before")
-    print("clipping (lesson 04).")
+def read_training(models):
+    """Print how the columns of the training are to be read, and what they say."""
+    print("\nReading it: `loss` is the smoothed one.  `nats` and `val_loss` are the")
+    print("plain loss, on sentences of training and on new ones: compare these.")
+    print("nats is taken while the weights still improve, with dropout on: it may")
+    print("well be the higher one.  If it is the lower one all the same, the")
+    print("network may be learning its sentences by heart.  In the last epoch:")
+    for kind, (_, records) in models.items():
+        nats = records[-1]["nats"]
+        val_loss = records[-1]["val_loss"]
+        which = "lower" if nats < val_loss else "not lower"
+        print(f"  {kind:<20} nats {nats:.3f}, val_loss {val_loss:.3f}: {which}")
+    print("grad_norm: the gradient's length before clipping (lesson 04).")
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-# Three questions.  Where did it look?  How much is it worth?  What comes of it?
+# Where did it look?  Does it matter where it looked?  How much is attention worth?
 #
 # First it has to write: greedily and by beam search, with lesson 08's shared search.
 
 
 def make_advance(model, keys, mask, beam_size):
     """The decoder's step for `utils.beam_search` (lesson 08): words (R,), state -> log p."""
-    # The K rows of a sentence stand one below the other, and all see its keys.
+    # A sentence's rows stand one below the other, one for each beginning in its beam,
+    # and all see its keys.
     keys = keys.repeat_interleave(beam_size, 0)  # (R, Ts, H)
     mask = mask.repeat_interleave(beam_size, 0)  # (R, Ts)
 
@@ -759,11 +763,22 @@ def translate(model, texts, data, args, beam_size):
 #   - a row without one bright field: no single source word stands for this word, such
 #     as the "de" that French puts between two nouns, or "ne", half of its "not"
 #   - a bright field at an odd place, often the full stop: k_j is not a word.  It is a
-#     state of a network that has read all the other words as well, so that the state at
-#     the full stop can know of "she" too.  What is needed to write "elle" may be had in
+#     state of a network that has read all the other words as well, so the state at the
+#     full stop *can* know of "she" too.  What is needed to write "elle" may be had in
 #     several places, and nothing makes the network prefer the one that we would.
-#
-# It shows where the network looked, not why it wrote: the decoder's state has a say.
+
+
+def read_source(model, text, data, args):
+    """What `encode` makes of one text: keys (1, Ts, H), mask (1, Ts), state."""
+    words = utils.split_pair(text)[:MAX_LENGTH] or [utils.UNK]
+    source, lengths = utils.pad([data.vocabularies[0].encode(words)])
+    return model.eval().encode(source.to(args.device), lengths)
+
+
+def given_words(words, data, args):
+    """What the decoder is given to write these words: each the one before it, (1, Tt)."""
+    ids = data.vocabularies[1].encode(words)
+    return torch.tensor([[BOS, *ids[:-1]]], device=args.device)
 
 
 @torch.no_grad()
@@ -773,11 +788,8 @@ def where_it_looked(model, text, words, data, args):
     The answer is given to the decoder as if it were the truth: so every word sees the
     same words before it as when it was written, and looks where it looked then.
     """
-    source_words = utils.split_pair(text)[:MAX_LENGTH] or [utils.UNK]
-    source, lengths = utils.pad([data.vocabularies[0].encode(source_words)])
-    given = torch.tensor([[BOS, *data.vocabularies[1].encode(words)[:-1]]])  # (1, Tt)
-    keys, mask, state = model.eval().encode(source.to(args.device), lengths)
-    _, _, weights = model.decode(given.to(args.device), state, keys, mask)
+    keys, mask, state = read_source(model, text, data, args)
+    _, _, weights = model.decode(given_words(words, data, args), state, keys, mask)
     return weights[0].float().cpu()
 
 
@@ -791,46 +803,69 @@ def print_looks(words, source, weights):
         print(line.rstrip())
 
 
-def print_crossing(words, source, weights):
-    """The first two words that looked, clearly, at words in the other order."""
-    looks = weights.argmax(1).tolist()  # (Tt,)
-    clear = (weights.amax(1) >= 0.7).tolist()
-    for i in range(len(words) - 1):
-        later = source[looks[i]]
-        earlier = source[looks[i + 1]]
-        if clear[i] and clear[i + 1] and looks[i + 1] < looks[i]:
-            print(f'     A crossing: "{words[i]}" looks at "{later}", the next word,')
-            print(f'     "{words[i + 1]}", goes back to "{earlier}".')
-            return
-
-
-def print_odd_looks(words, source, weights):
-    """A word that looked mostly at the full stop, if there is one."""
+def odd_look(words, source, weights):
+    """A word that looked mostly at the full stop, or None."""
     for word, row in zip(words, weights, strict=True):
         place = int(row.argmax())
         if source[place] == "." and word != "." and row[place] > 0.5:
-            print(f'     "{word}" looks at the full stop: the state there has read the')
-            print("     whole sentence, so a key is more than its word.")
-            return
+            return word
+    return None
+
+
+COLOUR = r"(?i)\b(red|blue|black)\b"
+
+
+def examples(data):
+    """Up to three short test sources with a colour: French puts it after the noun."""
+    texts = [source for source, _ in data.parts[2]]
+    good = [text for text in texts if len(text) < 60 and re.search(COLOUR, text)]
+    return (good or texts)[:3]
+
+
+# And when it went wrong?  Then the weights are a first clue, no more.  An example
+# (sample, one thread): "an old man" became "vieux homme" instead of "vieil homme".
+# While it wrote "vieux" it looked at "old", with weight 97 %.  Why was that word hard?
+# "vieux" is "vieil" before a vowel, and the h of "homme" is silent.  So the noun to come
+# must be known.  It might have been in the key at "old", which has read the sentence
+# backwards too, or in the decoder's state, or one could have looked at "man" as well.
+# The weights cannot tell which of these failed.
+
+
+def first_wrong(answers, data):
+    """The first test source of 5 to 12 words with a wrong answer, as a list, or []."""
+    for said, (text, truth) in zip(answers, data.parts[2], strict=True):
+        wrong = utils.split_pair(said) != utils.split_pair(truth)
+        if wrong and 5 <= len(utils.split_pair(text)) <= 12:
+            return [text]
+    return []
 
 
 def show_alignments(model, texts, data, args):
-    """Translations by beam search, and where each word looked, also as pictures."""
+    """Translations by beam search, and where each word looked, also as pictures.
+
+    Returns what `show_covering` is to look into: a text and its answer.
+    """
     truth = dict(data.parts[2])
     answers = translate(model, texts, data, args, args.beam_size)
     if model.kind == "none":
         print("\nSome answers.  (With `none` there are no places to choose from.)")
     else:
-        print(
-            f"\nWhere did it look?  ({model.kind}.  Each word written, the source word"
-        )
-        print("with the largest weight, and if that is below 70 % also the second.)")
+        print(f"\nWhere did it look?  ({model.kind})  Each word written, the source")
+        print("word with the largest weight; if that is below 70 %, also the")
+        print("second.")
+        if not args.predict:
+            print("(Sentences with a colour, if any: French puts it after the noun, so")
+            print("two words in a row look at two in the other order.  Last, a short")
+            print("sentence with a wrong answer, if there is one.)")
+    chosen = (texts[0], answers[0])
     for number, (text, words) in enumerate(zip(texts, answers, strict=True), start=1):
         source = utils.split_pair(text)[:MAX_LENGTH]
         print(f"\n  source     {text[:200]}")
         if text in truth:
             print(f"  reference  {truth[text]}")
         print(f"  answer     {utils.join_words(words)}")
+        if text in truth and words != utils.split_pair(truth[text]):
+            print("             (not word for word as the reference)")
         unknown = [word for word in source if word not in data.vocabularies[0]]
         if unknown:
             print(f"  (words that training lacks: {' '.join(unknown[:9])})")
@@ -838,8 +873,10 @@ def show_alignments(model, texts, data, args):
             continue
         weights = where_it_looked(model, text, words, data, args)  # (Tt, Ts)
         print_looks(words, source, weights)
-        print_crossing(words, source, weights)
-        print_odd_looks(words, source, weights)
+        odd = odd_look(words, source, weights)
+        if odd is not None:
+            print(f'     "{odd}" looks at the full stop.  Why?  See below.')
+            chosen = (text, words)
         utils.plot_matrix(
             args,
             f"alignment_{number}",
@@ -851,118 +888,121 @@ def show_alignments(model, texts, data, args):
             ylabel="answer",
             bar="weight",
         )
+    return chosen
 
 
-def examples(data):
-    """Up to three short test sources with a colour: French puts it after the noun."""
-    colour = r"(?i)\b(red|blue|black)\b"
-    texts = [source for source, _ in data.parts[2]]
-    good = [text for text in texts if len(text) < 60 and re.search(colour, text)]
-    return (good or texts)[:3]
-
-
-# And when it went wrong?  Then the weights help to find out which half is to blame.  If
-# it looked at the word that should have been translated, the looking was right, and the
-# decoder chose the wrong word for what it saw.  If it looked elsewhere, or nowhere in
-# particular, the looking was wrong.
+# --- Does it matter where it looked? --------------------------------------------------
 #
-# An example (sample, one thread): "my strange plate" became "ma assiette étrange" instead
-# of "mon assiette étrange".  While it wrote "ma" it looked at "my", with weight 99 %.  So
-# it looked right and wrote wrong.  Why was that word hard?  "ma" stands before feminine
-# nouns, and "assiette" is one; but before a vowel it is "mon" all the same.  Which noun
-# will follow must be known one word ahead.  Looking right is not yet writing right.
+# The picture is a claim: "noir" was written because of what stood at "black".  It can
+# be tested.  Cover one word of the source, that is, mask it, so that no word of the
+# answer can look there.  Then translate again.  If the picture tells the truth, "noir"
+# should change, and a word that looked elsewhere should not.
+#
+# Two things to keep in mind.  What is covered is not unread: the states of the other
+# words, and the decoder's first state, may still know of it.  And an answer that goes
+# wrong at one word may go on wrongly after it.  So there are two tests: one sentence
+# whose words are covered in turn, and then many, where the words before stay as they
+# were and only the one word is asked for again.
+#
+# A result to think about (sample, one thread): "elle" looked at the full stop, with 64 %.
+# With the full stop covered it is "elle" all the same, and with "she" covered as well.
+# What it needs was to be had in several places.  With "black" covered, "noires" is gone.
 
 
-def pieces(words):
-    """Each word and each pair of neighbours, counted: lesson 08's runs of 1 and 2."""
-    return Counter(words) + Counter(itertools.pairwise(words))
+@torch.no_grad()
+def translate_covered(model, text, place, data, args):
+    """The words of an answer that could not look at this place of its source."""
+    keys, mask, state = read_source(model, text, data, args)
+    mask[0, place] = False
+    limits = torch.tensor([2 * mask.shape[1] + ROOM], device=args.device)
+    advance = make_advance(model, keys, mask, args.beam_size)
+    ((ids, _),) = utils.beam_search(advance, state, limits, args.beam_size)
+    return data.vocabularies[1].decode(ids)
 
 
-def worst_answer(answers, data):
-    """The short test pair whose answer shares least with its reference, or None.
-
-    answers: N texts.  None if every short answer is right word for word.
-    """
-    worst = None
-    lowest = 1.0
-    for said, (text, truth) in zip(answers, data.parts[2], strict=True):
-        wanted = pieces(utils.split_pair(truth))
-        shared = wanted & pieces(utils.split_pair(said))  # of each the smaller count
-        share = shared.total() / max(1, wanted.total())
-        if share < lowest and 5 <= len(utils.split_pair(text)) <= 12:
-            lowest = share
-            worst = (text, truth)
-    return worst
-
-
-def show_worst(model, answers, data, args):
-    """The worst of the short answers: what is wrong in it, and where that looked."""
-    worst = worst_answer(answers, data)
-    if worst is None:
-        print("\nOf the short test sentences all are right, word for word.")
-        return
-    text, reference = worst
-    (words,) = translate(model, [text], data, args, args.beam_size)
-    truth = utils.split_pair(reference)
+def show_covering(model, text, words, data, args):
+    """Each word of a source covered in turn, and what is written then."""
     source = utils.split_pair(text)[:MAX_LENGTH]
-    print("\nThe worst answer to a short test sentence (5 to 12 words):")
-    print(f"  source     {text}")
-    print(f"  reference  {' '.join(truth)}")
-    print(f"  answer     {' '.join(words)}")
-    left = Counter(truth)
-    wrong = []  # the places of words that the reference does not have (so often)
-    for place, word in enumerate(words):
-        if left[word] == 0:
-            wrong.append(place)
-        left[word] -= 1
-    if model.kind == "none":
+    if len(source) < 2:
         return
-    if not wrong:
-        print("  It has no word too many: some are missing, or the order is another.")
+    print("\nDoes it matter where it looked?  Each word of a source is covered in")
+    print("turn: nothing can look there.  Then the source is translated again.")
+    print(f"  source          {text[:200]}")
+    print(f"  nothing covered {utils.join_words(words)}")
+    for place, word in enumerate(source[:20]):
+        covered = translate_covered(model, text, place, data, args)
+        said = "the same" if covered == words else utils.join_words(covered)
+        print(f"  {word:<15} {said}")
+
+
+@torch.no_grad()
+def changed_by_covering(model, text, words, data, args):
+    """Does each word change if one covers where it looked most?  Or beside it?  (2, Tt).
+
+    The words before it stay as they are.
+    """
+    keys, mask, state = read_source(model, text, data, args)
+    given = given_words(words, data, args)  # (1, Tt)
+    combined, _, weights = model.decode(given, state, keys, mask)
+    written = model.output(combined[0]).argmax(1)  # (Tt,)
+    looks = weights[0].argmax(1)  # (Tt,)
+    beside = (looks + 1) % mask.shape[1]  # the next word; of the last the first
+    # Tt copies of the sentence.  In copy i the place of word i is covered, and only
+    # word i is read off.
+    many = len(words)
+    rows = torch.arange(many, device=mask.device)
+    states = tuple(part.repeat_interleave(many, 0) for part in state)
+    changed = []
+    for places in (looks, beside):
+        covered = mask.repeat(many, 1)  # (Tt, Ts)
+        covered[rows, places] = False
+        combined, _, _ = model.decode(
+            given.repeat(many, 1), states, keys.repeat(many, 1, 1), covered
+        )  # (Tt, Tt, H)
+        again = model.output(combined[rows, rows]).argmax(1)  # (Tt,)
+        changed.append(again != written)
+    return torch.stack(changed)
+
+
+def show_many_covered(model, answers, data, args):
+    """The share of words that change, for the answers to 100 test sentences."""
+    changed = []
+    for (text, _), said in zip(data.parts[2][:100], answers, strict=False):
+        words = utils.split_pair(said)
+        if words and len(utils.split_pair(text)) > 1:
+            changed.append(changed_by_covering(model, text, words, data, args))
+    if not changed:
         return
-    print("  The words that the reference lacks, and where they looked:")
-    weights = where_it_looked(model, text, words, data, args)  # (Tt, Ts)
-    print_looks([words[place] for place in wrong], source, weights[wrong])
-    print("Reading it: if that is the word which should have been translated, the")
-    print("looking was right, and the decoder wrote the wrong word for it; if not, it")
-    print("was wrong.")
+    changed = torch.cat(changed, dim=1)  # (2, words of all answers)
+    looked, beside = changed.float().mean(1).tolist()
+    print(f"Now {changed.shape[1]:,} words of up to 100 test sentences, one at a")
+    print("time, the words before it kept.  Another word is written if one covers")
+    print(f"  the source word that it looked at most   {looked:6.1%}")
+    print(f"  the word to the right of that            {beside:6.1%}")
+    if looked > beside:
+        print("Reading it: the place with the largest weight matters more than the")
+        print("one beside it.  A word that stays all the same was to be had")
+        print("elsewhere: in the decoder's own state, or in a key that knows its")
+        print("neighbours.")
+    else:
+        print("Reading it: here the largest weight does not tell which word matters.")
 
 
 # --- How much is it worth? ------------------------------------------------------------
 #
 # BLEU on the test set, once for greedy answers and once for those of beam search.  But
-# a gap between two models may be luck: other test sentences, another gap.  How large a
-# gap can the mere choice of sentences make?  We have only these N.  The trick, the
-# bootstrap, is to draw from them: N sentences, with repeats, so that some come twice
-# and some not at all.  Both models are scored on the sentences drawn (so it is called
-# paired), and the size of the gap is noted.  Do that a thousand times, and see how far
-# these gaps scatter around their mean.  If chance often lifts a gap above the mean by
-# more than the gap that was measured, then so much can be luck.  The share of draws in
-# which it does is called p.  Below 0.05 one stops believing in luck.  (It is the luck
-# of the sentences.  The luck of the seed takes several seeds.)
-
-
-def right_words(counts):
-    """counts (N, 2), right words and all words of each sentence -> per cent right."""
-    right, words = counts.sum(0).tolist()
-    return 100 * right / words
-
-
-def paired_bootstrap(ours, others, score, draws=1000):
-    """The gap of two models' scores, its size in each draw (draws,), and p.
-
-    ours, others (N, F): what was counted in each sentence.  score(counts) -> a number.
-    """
-    generator = torch.Generator().manual_seed(9)
-    gap = score(ours) - score(others)
-    sizes = torch.zeros(draws)
-    for draw in range(draws):
-        drawn = torch.randint(len(ours), (len(ours),), generator=generator)  # (N,)
-        sizes[draw] = abs(score(ours[drawn]) - score(others[drawn]))
-    strayed = sizes - sizes.mean() > abs(gap)  # (draws,)
-    # The measured one counts as a draw too, so p is never 0.
-    p = (strayed.sum().item() + 1) / (draws + 1)
-    return gap, sizes, p
+# a gap between two models may be luck: other test sentences, another gap.  McNemar's
+# test (lesson 04) counts right and wrong answers; BLEU belongs to no single sentence,
+# so here it is another test, the paired bootstrap (lesson 08).
+#
+# How large a gap can the mere choice of sentences make?  We have only these N.  So we
+# draw from them: N sentences, with repeats, so that some come twice and some not at
+# all.  Both models are scored on the same draw (hence "paired"), and the size of the
+# gap is noted.  Do that a thousand times.  The draws scatter around their mean.  If
+# there were no true gap, they would scatter about as widely, around 0.  So: how often
+# does a draw exceed the mean by more than our gap?  That share is called p.  Below 0.05
+# one stops believing in luck: that of the sentences.  The luck of the seed takes several
+# seeds.
 
 
 def show_bootstrap():
@@ -970,24 +1010,28 @@ def show_bootstrap():
     words = torch.tensor([7, 6, 9, 8, 6, 10, 7, 8])
     ours = torch.tensor([6, 5, 9, 7, 4, 9, 6, 7])
     others = torch.tensor([5, 5, 6, 7, 5, 7, 6, 5])
-    ours_counts = torch.stack([ours, words], dim=1)  # (8, 2)
-    others_counts = torch.stack([others, words], dim=1)
-    print("\nCould a gap be luck?  Eight sentences, right words of two models:")
-    print(f"  words   {words.tolist()}")
-    print(f"  ours    {ours.tolist()}   {right_words(ours_counts):.1f} % right")
-    print(f"  others  {others.tolist()}   {right_words(others_counts):.1f} % right")
-    gap, sizes, p = paired_bootstrap(ours_counts, others_counts, right_words)
-    mean = sizes.mean().item()
+    gap = 100 * (ours - others).sum() / words.sum()  # in per cent of right words
+    generator = torch.Generator().manual_seed(9)
+    sizes = torch.zeros(1000)
+    for draw in range(1000):
+        drawn = torch.randint(8, (8,), generator=generator)  # 8 places, with repeats
+        more = (ours[drawn] - others[drawn]).sum()
+        sizes[draw] = abs(100 * more / words[drawn].sum())
+    mean = sizes.mean()
     above = (sizes > mean + gap).sum().item()
+    p = (above + 1) / (1000 + 1)  # the measured gap counts as a draw: p is never 0
     first, second, third = sizes[:3].tolist()
+    print("\nCould a gap be luck?  Eight sentences, right words of two models:")
+    for name, counts in (("words", words), ("ours", ours), ("others", others)):
+        share = 100 * counts.sum() / words.sum()
+        print(f"  {name:<6}  {counts.tolist()}   {share:.1f} %")
+    print(f"The gap is {gap:.1f}.  Eight sentences drawn with repeats: {first:.1f},")
+    print(f"{second:.1f}, {third:.1f}, ...; the mean of 1,000 such gaps is {mean:.1f}.")
     print(
-        f"  The gap is {gap:.1f}.  Eight sentences drawn with repeats, many times: it"
+        f"{above} of them were above {mean:.1f} + {gap:.1f}, so p = ({above} + 1) / 1,001"
     )
-    print(f"  is {first:.1f}, {second:.1f}, {third:.1f}, ...; its mean is {mean:.1f}.")
-    print(f"  It was above {mean:.1f} + {gap:.1f} in {above} of {len(sizes):,} draws.")
-    print(f"  So p = ({above} + 1) / {len(sizes) + 1:,} = {p:.3f}.")
-    print("utils.bleu_p_value does the same with BLEU: a thousand draws, so that p is")
-    print("at least 1 / 1,001 = 0.001.")
+    print(f"= {p:.3f}.  The least that p can be is 0.001.  utils.bleu_p_value does the")
+    print("same with BLEU.")
 
 
 def text_scores(answers, pairs):
@@ -1024,43 +1068,6 @@ def judge(model, records, data, args):
     return greedy, beam, scores, costs
 
 
-def print_scores(rows, data):
-    """The table of all models, and what its columns mean."""
-    count = len(data.parts[2])
-    utils.print_table(f"{data.source.label}: test, {count:,} sentences", rows)
-    print("bleu: greedy answers, without case; bleu_13a: with case (an answer is given")
-    print("a capital at its start, so only names and the like lack theirs); bleu_beam:")
-    print("by beam search; perplexity: of the true words; greedy_s, train_s: seconds.")
-    if any("p" in row for row in rows.values()):
-        print("p: how often luck alone makes such a gap to `none` in bleu.")
-
-
-def print_choice(models, answers, rows, truth):
-    """`all`: the best kind of attention by validation, and whether it stands out."""
-    kinds = [kind for kind in models if kind != "none"]
-    if len(kinds) < 2:
-        return
-    lowest = {}
-    for kind in kinds:
-        lowest[kind] = min(record["val_loss"] for record in models[kind][1])
-    # Chosen by validation: who chooses by test, flatters the winner.
-    best = min(kinds, key=lambda kind: lowest[kind])
-    print(f"\nWhich score?  {best} has the lowest val_loss.  Against it the others")
-    print("have, in BLEU on test:")
-    told_apart = 0
-    for kind in kinds:
-        if kind != best:
-            gap = rows[kind]["bleu"] - rows[best]["bleu"]
-            p = utils.bleu_p_value(answers[kind], answers[best], truth)
-            told_apart += p < 0.05
-            print(f"  {kind:<20} {gap:+.1f}   p = {p:.3f}")
-    if told_apart:
-        print("Where p is below 0.05 it is not the luck of the sentences.  It may")
-        print("still be that of the seed: another seed may turn it around.")
-    else:
-        print("None can be told apart from it: take the simplest, dot.")
-
-
 def print_lengths(answers, data):
     """BLEU on each fifth of the test set by length; returns mean lengths and lines."""
     lengths = data.test.lengths["source_length"]  # (N,)
@@ -1072,13 +1079,13 @@ def print_lengths(answers, data):
         if name == "copy":
             continue
         lines[name] = []
-        for group in groups:
+        rows[name] = {}
+        for group, mean in zip(groups, means, strict=True):
             some_texts = [texts[place] for place in group]
             some_pairs = [data.parts[2][place] for place in group]
-            lines[name].append(text_scores(some_texts, some_pairs)["bleu"])
-        columns = [f"{mean:.1f} words" for mean in means]
-        cells = [f"{value:.1f}" for value in lines[name]]
-        rows[name] = dict(zip(columns, cells, strict=True))
+            bleu = round(text_scores(some_texts, some_pairs)["bleu"], 1)
+            lines[name].append(bleu)
+            rows[name][f"{mean:.1f} words"] = f"{bleu:.1f}"
     utils.print_table(
         f"{data.source.label}: BLEU on the shortest fifth of test ... the longest", rows
     )
@@ -1088,10 +1095,8 @@ def print_lengths(answers, data):
 def explain(models, answers, rows, lines, truth):
     """What was found, and the answer to the title."""
     kind = next(iter(models))
-    for name in models:
-        change = lines[name][-1] - lines[name][0]
-        print(f"{name}: {change:+.1f} BLEU from the shortest fifth to the longest.")
-    if "none" in models and len(models) > 1:
+    compared = "none" in models and kind != "none"
+    if compared:
         short = lines[kind][0] - lines["none"][0]
         long = lines[kind][-1] - lines["none"][-1]
         print(f"Looking back ({kind}) is worth {short:+.1f} on the shortest sentences,")
@@ -1099,26 +1104,157 @@ def explain(models, answers, rows, lines, truth):
         if long > short and lines["none"][-1] < lines["none"][0]:
             print("One summary is short of room, the more so the longer the sentence.")
     print("\nWhere should the decoder look?")
+    bleu = round(rows[kind]["bleu"], 2)
+    dictionary = round(rows["dictionary"]["bleu"], 2)
     p = utils.bleu_p_value(answers[kind], answers["dictionary"], truth)
-    gap = rows[kind]["bleu"] - rows["dictionary"]["bleu"]
     if kind == "none":
         print("Here it cannot look anywhere: it has one summary of the whole source.")
     else:
         print("At the words that matter for the word it is about to write.  Nobody")
         print("tells it which these are; it can learn that: weights have a gradient.")
-        if gap <= 0 or p >= 0.05:
+        if bleu <= dictionary or p >= 0.05:
             print("(This network has not: it is no better than a dictionary.)")
-    print(f"BLEU with {kind} is {rows[kind]['bleu']:.1f}; word by word from a", end=" ")
-    print(f"dictionary {rows['dictionary']['bleu']:.1f} ({gap:+.1f}, p = {p:.3f}).")
-    if "none" in models and len(models) > 1:
-        gap = rows[kind]["bleu"] - rows["none"]["bleu"]
-        p = rows[kind]["p"]
-        without = rows["none"]["bleu"]
-        print(f"Without attention the same network has {without:.1f}.  Looking back is")
-        print(f"worth {gap:+.1f} (p = {p:.3f}), in this run, with this seed.")
+    print(f"BLEU with {kind} is {bleu:.2f}; word by word from a dictionary", end=" ")
+    print(f"{dictionary:.2f} ({bleu - dictionary:+.2f}, p = {p:.3f}).")
+    if compared:
+        without = round(rows["none"]["bleu"], 2)
+        more = rows[kind]["parameters"] - rows["none"]["parameters"]
+        print(f"Without attention the same network, but for {more:,} weights of the")
+        print(f"score, has {without:.2f}.  Looking back is worth", end=" ")
+        print(f"{bleu - without:+.2f} (p = {rows[kind]['p']:.3f}), in this run.")
     elif kind != "none":
         print("How much of that is due to attention?  Only a run without it can tell:")
         print("--attention-type all trains both, and so does --dataset sample.")
+
+
+# ====================================================================================
+# Outlook: self-attention, the step to Transformers
+# ====================================================================================
+#
+# So far the queries came from the decoder and the keys from the encoder.  They may as
+# well come from the same sentence: each word asks all words of its own sentence, itself
+# included, and takes home a mean.  That is self-attention.  Each word has one vector
+# x_j.  Were query, key and value all x_j, each word would mostly find itself, for
+# nothing is as like it as itself.  So three matrices are learned:
+#
+#     q_j = W_q x_j   what it looks for        k_j = W_k x_j   what it is to be found by
+#     v_j = W_v x_j   what it gives
+#
+# Here they are by hand, for vectors of seven numbers.  An adjective looks for nouns, a
+# noun for adjectives, a verb for nouns.  What a word gives is which animal it is.
+#
+# No word waits for another: all is one matrix product, and the first word is as near to
+# the last as to the second.  The price is a table of T * T scores.  And something is
+# lost.  Compare what "black" takes home in these two sentences:
+#
+#     black cat sees white dog            white cat sees black dog
+#
+# They mean different things.  But each has the same five words, and attention is a mean
+# over a bag of words: nothing in it says which stands where.  The remedy is to add to
+# each x_j a vector that tells the place j.  Here it is the sine and the cosine of 0.6 j,
+# two hands of a clock that moves on by 0.6 with each word.  A W_q that turns the clock
+# on by 0.6 asks for "the place after mine".
+
+SELF_X = {  # adjective, noun, verb; cat, dog; two numbers for the place, still 0
+    "black": [1, 0, 0, 0, 0, 0, 0],
+    "white": [1, 0, 0, 0, 0, 0, 0],
+    "cat": [0, 1, 0, 1, 0, 0, 0],
+    "dog": [0, 1, 0, 0, 1, 0, 0],
+    "sees": [0, 0, 1, 0, 0, 0, 0],
+}
+TURN = 0.6
+# A row of W_q is a thing to look for; a column says by whom.  Large numbers: clear looks.
+SELF_W_Q = [
+    [0, 9, 0, 0, 0, 0, 0],  # an adjective: nouns look for it (column 2)
+    [9, 0, 9, 0, 0, 0, 0],  # a noun: adjectives and verbs look for it
+    [0, 0, 0, 0, 0, 0, 0],  # a verb: nobody does
+    [0, 0, 0, 0, 0, 5 * math.cos(TURN), 5 * math.sin(TURN)],  # sine of the next place
+    [0, 0, 0, 0, 0, -5 * math.sin(TURN), 5 * math.cos(TURN)],  # and its cosine
+]
+
+
+def self_vectors(sentence, with_places):
+    """The vectors of a sentence's words, (1, T, 7)."""
+    x = torch.tensor([[SELF_X[word] for word in sentence.split()]], dtype=torch.float)
+    if with_places:
+        angles = TURN * torch.arange(x.shape[1])  # (T,)
+        x[0, :, 5] = angles.sin()
+        x[0, :, 6] = angles.cos()
+    return x
+
+
+def self_attention(x, w_q, w_k, w_v, causal=False):
+    """x (1, T, D) -> what each word takes home, and the weights (1, T, T).
+
+    causal: no word may look at those after it.
+    """
+    scores = scaled_dot_product(x @ w_q.T, x @ w_k.T)  # (1, T, T)
+    if causal:
+        later = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()  # above the diagonal
+        scores = scores.masked_fill(later, -math.inf)
+    no_padding = torch.ones(1, x.shape[1], dtype=torch.bool)
+    return attend(scores, x @ w_v.T, no_padding)
+
+
+def show_self_attention():
+    """Five words look at each other: without places, with places, and causal."""
+    matrices = (
+        torch.tensor(SELF_W_Q, dtype=torch.float),  # (5, 7)
+        torch.eye(7)[[0, 1, 2, 5, 6]],  # W_k picks the kind of word and the place
+        torch.eye(7)[[3, 4]],  # W_v picks the animal
+    )
+    first = "black cat sees white dog"
+    second = "white cat sees black dog"
+
+    def print_weights(weights):
+        print("           " + "".join(f"{word:>8}" for word in first.split()))
+        for word, row in zip(first.split(), weights[0].tolist(), strict=True):
+            print(f"  {word:<9}" + "".join(f"{weight:>8.2f}" for weight in row))
+
+    print("\nOutlook: self-attention.  A row for each word that looks, without places:")
+    _, weights = self_attention(self_vectors(first, False), *matrices)
+    print_weights(weights)
+    print("Each finds what it looks for, at any distance.  But in which order?  What")
+    print('"black" takes home, [cat, dog]:    without places    with places')
+    for sentence in (first, second):
+        line = f"  {sentence:<33}"
+        for with_places in (False, True):
+            x = self_vectors(sentence, with_places)
+            home, _ = self_attention(x, *matrices)  # (1, T, 2)
+            cat, dog = home[0, sentence.split().index("black")].tolist()
+            line += f"[{cat:.2f}, {dog:.2f}]      "
+        print(line.rstrip())
+    print("Without places both sentences are the same to it.  With them, it finds")
+    print("the noun that comes next: the order is back.  Whoever writes must")
+    print("not see the words to come.  The causal mask, with places:")
+    _, weights = self_attention(self_vectors(first, True), *matrices, causal=True)
+    print_weights(weights)
+    print("Above the diagonal all is 0: minus infinity before the softmax, as with")
+    print('padding.  "black" sees only itself; "sees" has found the cat, not the dog.')
+
+
+# From here to a Transformer (Vaswani et al., 2017) it is a few steps:
+#
+#   - The matrices and vectors are learned.  The place is told by many clocks of different
+#     speeds (section 3.5 of the paper), so that no two places look alike.
+#   - One W_q can ask for one thing.  Ours asks for "the place after mine", on behalf of
+#     all words; but a noun should look at the place before it.  So several looks are
+#     taken side by side, each with its own three matrices, and what they bring home is
+#     joined: multi-head attention.
+#   - Many layers of it, with a small network at each word in between, and no recurrence.
+#     The encoder looks at itself; the decoder at itself, with the causal mask, and at
+#     the encoder, as in this lesson.
+#
+# In PyTorch it is nn.MultiheadAttention.  A trap: in its masks of True and False, True
+# means "must not be looked at", the opposite of this lesson's.
+
+
+# ====================================================================================
+# 5. Command line
+# ====================================================================================
+#
+# First bookkeeping: tables, metrics.json, pictures.  Nothing here is about attention;
+# skip it on a first reading.
 
 
 def report(models, judged, data, args):
@@ -1136,24 +1272,23 @@ def report(models, judged, data, args):
         rows[kind] = {**scores, **costs}
         metrics[kind] = {f"test_{name}": value for name, value in scores.items()}
         metrics[kind] |= costs
-    if "none" in answers:
-        for kind in models:
-            if kind != "none":
-                p = utils.bleu_p_value(answers[kind], answers["none"], truth)
-                rows[kind]["p"] = p
-                metrics[kind]["p"] = p
+    for kind in models:
+        if "none" in answers and kind != "none":
+            p = utils.bleu_p_value(answers[kind], answers["none"], truth)
+            rows[kind]["p"] = p
+            metrics[kind]["p"] = p
     known = {}
     for name, texts in utils.pair_baselines(data.parts[0], pairs).items():
         answers[name] = texts
         rows[name] = text_scores(texts, pairs)
         known[name] = rows[name]["bleu"]
-    print_scores(rows, data)
-    print_choice(models, answers, rows, truth)
+    utils.print_table(f"{data.source.label}: test, {len(pairs):,} sentences", rows)
+    print("bleu: greedy answers, without case; bleu_13a: with case (each answer begins")
+    print("with a capital, so only names and the like lack theirs); bleu_beam: by beam")
+    print("search; perplexity: of the true words; greedy_s, train_s: seconds; copy:")
+    print("the source again; p: of the gap to `none` in bleu (the bootstrap above).")
     means, lines = print_lengths(answers, data)
     explain(models, answers, rows, lines, truth)
-    about = utils.bleu_scores(truth, truth)
-    print("(Signatures of bleu and bleu_13a, so that others can compare:")
-    print(f" {about['signature']}\n {about['signature_13a']})")
     kind = next(iter(models))
     utils.write_metrics(
         args,
@@ -1186,71 +1321,6 @@ def draw(models, means, lines, data, args):
         "nats a word, validation": ["val_loss"],
     }
     utils.plot_records(args, "training", data.source.label, runs, panels)
-
-
-# --- What comes of it?  Self-attention, the bridge to Transformers --------------------
-#
-# So far the queries came from the decoder and the keys from the encoder.  They may as
-# well come from the same sentence: each word asks all words of its own sentence, itself
-# included, and takes home a mean of them.  That is self-attention.  Each word has one
-# vector x_j.  Were query and key both x_j, each word would mostly find itself, for
-# nothing is as like it as itself.  So a Transformer learns three matrices:
-#
-#     q_j = W_q x_j   what it looks for        k_j = W_k x_j   what it is to be found by
-#     v_j = W_v x_j   what it gives
-#
-# and a word can look for something else than itself, an adjective for its noun.  The
-# example has made-up vectors of three numbers (adjective, noun, verb) and a W_q by
-# hand; it takes x_j itself as key and value.
-#
-# No word waits for another: all is one matrix product, and the first word is as near to
-# the last as to the second.  The price is a table of T * T scores.  And one thing is
-# lost: see what "black" finds.
-
-SELF_WORDS = ["black", "cat", "sees", "white", "dog"]
-SELF_X = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]]  # (T, 3)
-SELF_W_Q = [
-    [0, 6, 0],  # an adjective is sought by nouns,
-    [6, 0, 6],  # a noun by adjectives and by verbs,
-    [0, 0, 0],  # a verb by none
-]
-
-
-@torch.no_grad()
-def show_self_attention():
-    """Five words look at each other; then once more with the words reversed."""
-    x = torch.tensor([SELF_X], dtype=torch.float)  # (1, T, 3)
-    w_q = torch.tensor(SELF_W_Q, dtype=torch.float)
-    mask = torch.ones(1, len(SELF_WORDS), dtype=torch.bool)
-
-    def self_attention(x):
-        return attend(scaled_dot_product(x @ w_q.T, x), x, mask)
-
-    outputs, weights = self_attention(x)  # (1, T, 3), (1, T, T)
-    print("\nSelf-attention: a row for each word that looks.  Adjectives and verbs")
-    print("look for nouns, nouns for adjectives.")
-    print("           " + "".join(f"{word:>8}" for word in SELF_WORDS))
-    for word, row in zip(SELF_WORDS, weights[0].tolist(), strict=True):
-        print(f"  {word:<9}" + "".join(f"{weight:>8.2f}" for weight in row))
-    torch.manual_seed(9)
-    layer = nn.LSTM(3, 4, batch_first=True)
-    states, _ = layer(x)
-    backwards, _ = self_attention(x.flip(1))
-    other_states, _ = layer(x.flip(1))
-    print("The words reversed, and the outputs reversed back, they change by up to")
-    print(f"  self-attention   {(backwards.flip(1) - outputs).abs().max():.3f}")
-    print(f"  an LSTM          {(other_states.flip(1) - states).abs().max():.3f}")
-    print("Reading it: each finds what it looks for, at any distance.  But black finds")
-    print("cat and dog alike: to attention a sentence is a bag of words.  It has lost")
-    print("the order, which recurrence knew.  So Transformers add to each x_j a vector")
-    print("that tells its place (Vaswani et al., 2017, section 3.5: read on there).")
-    print("And where one writes with self-attention, a word must not see those after")
-    print("it: their scores are masked, by minus infinity, before the softmax.")
-
-
-# ====================================================================================
-# 5. Command line
-# ====================================================================================
 
 
 def make_flags():
@@ -1314,8 +1384,8 @@ def kinds_to_train(source, args):
 def flags_for(kind, args):
     """The flags with which this kind is trained.
 
-    What was asked for has --out-dir to itself.  Every other kind has a folder of its
-    own in there, so that --resume finds how far each of them had come.
+    What was asked for has --out-dir to itself.  Every other kind has a folder in there,
+    so that --resume finds how far each of them had come.
     """
     if kind == args.attention_type:
         return args
@@ -1334,7 +1404,7 @@ def train_kinds(kinds, config, data, args, feeds):
         print(f"\nTraining on {data.source.label}, attention {kind}: one line an epoch")
         flags = flags_for(kind, args)
         models[kind] = train_model(kind, config, data, flags, feeds)
-    read_training(data, args)
+    read_training(models)
     return models
 
 
@@ -1361,15 +1431,15 @@ def main(argv=None):
     describe(data)
     show_one_pair(data)
 
-    # 2. Attention: with numbers; how it learns; four scores; where it may stand.
-    show_attention()
-    show_learning_to_look()
-    show_four_scores()
-    show_scaling()
-    show_attention_before()
+    # 2. Attention: with numbers; how it learns; four scores; where it may stand.  (Who
+    #    only wants a text translated is spared the worked examples.)
+    if not args.predict:
+        show_attention()
+        show_learning_to_look()
+        show_four_scores()
+        show_scaling()
 
     # 3. Training: one model, or several of different kinds.
-    show_label_smoothing()
     if args.eval_only:
         models = {config["kind"]: (model, [])}
     else:
@@ -1378,20 +1448,27 @@ def main(argv=None):
         kinds = kinds_to_train(source, args)
         models = train_kinds(kinds, config, data, args, feeds)
 
-    # 4. Where did it look, when right and when wrong?  How much is it worth, and could
-    #    that be luck?  What comes of it?
+    # 4. Where did it look?  Does that matter?  How much is it worth, and could that be
+    #    luck?
     judged = {kind: judge(*models[kind], data, args) for kind in models}
     kind = next(iter(models))
     model, _ = models[kind]
-    show_alignments(model, args.predict or examples(data), data, args)
+    greedy_answers, beam_answers, _, _ = judged[kind]
+    texts = args.predict or [*examples(data), *first_wrong(beam_answers, data)]
+    text, words = show_alignments(model, texts, data, args)
+    if kind != "none":
+        show_covering(model, text, words, data, args)
+    if kind != "none" and not args.predict:
+        show_many_covered(model, greedy_answers, data, args)
     if not args.predict:
-        _, beam_answers, _, _ = judged[kind]
-        show_worst(model, beam_answers, data, args)
-    show_bootstrap()
+        show_bootstrap()
     means, lines = report(models, judged, data, args)
     if not args.no_plots:
         draw(models, means, lines, data, args)
-    show_self_attention()
+
+    # What comes of it: self-attention.
+    if not args.predict:
+        show_self_attention()
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_scores_by_loops():
     found = {
         "dot": lesson.dot(query, keys),
         "scaled": lesson.scaled_dot_product(query, keys),
-        "general": lesson.general(query, keys, math.sqrt(4) * w),
+        "general": lesson.general(query, keys, w),
         "additive": lesson.additive(query, keys, w_q, w_k, v),
     }
     for b, i, j in itertools.product(range(2), range(3), range(5)):
@@ -87,7 +87,7 @@ def test_scores_by_loops():
 def test_general_starts_as_dot():
     query = torch.randn(1, 3, 6).double()
     keys = torch.randn(1, 4, 6).double()
-    weights = make_model("general").score_weights
+    weights = make_model("general").true_score_weights()
     found = lesson.general(query, keys, *weights)
     torch.testing.assert_close(found, lesson.dot(query, keys))
 
@@ -206,20 +206,10 @@ def test_label_smoothing_by_its_equation_and_in_training_only():
     expected = 0.8 * plain["loss"] - 0.2 * log_p.mean(1)
     torch.testing.assert_close(smooth["loss"], expected)
     torch.testing.assert_close(smooth["nats"], plain["loss"])
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_no_guess_has_less_than_the_least_loss(smoothing):
-    goal = torch.full((5,), smoothing / 5, dtype=torch.double)
-    goal[0] += 1 - smoothing
-    truth = torch.tensor([0])
-    log_p = goal.clamp(min=1e-30).log()[None]
-    found, _ = lesson.smoothed_loss(log_p, truth, smoothing)
-    least = lesson.least_loss(5, smoothing)
-    assert found.item() == pytest.approx(least, abs=1e-9)
-    for _ in range(20):
-        other = torch.randn(1, 5).double().log_softmax(1)
-        assert lesson.smoothed_loss(other, truth, smoothing)[0].item() > least
+    truth = batch["target"][batch["target"] != PAD]
+    options = {"label_smoothing": 0.2, "reduction": "none"}
+    theirs = F.cross_entropy(model(*inputs).float(), truth, **options)
+    torch.testing.assert_close(smooth["loss"], theirs)
 
 
 @pytest.mark.parametrize("kind", ["additive", "general"])
@@ -291,34 +281,63 @@ def test_where_it_looked_is_where_it_looked_when_it_wrote():
         assert data.vocabularies[1].tokens[word] == written
 
 
-def test_the_worst_answer_shares_least_with_its_reference():
+def test_the_first_wrong_answer_to_a_short_source():
     pairs = [
         ("one two three four five", "a b c d"),
-        ("v w x y z", "e f g h"),
         ("q", "z"),  # too short to be asked about
+        ("v w x y z", "e f g h"),
     ]
     data = Namespace(parts=[[], [], pairs])
-    assert lesson.worst_answer(["a b c d", "e x", "no"], data) == pairs[1]
+    assert lesson.first_wrong(["a b c d", "no", "e x"], data) == ["v w x y z"]
     # The right words in a wrong order are not right.
-    assert lesson.worst_answer(["a c b d", "e f g h", "z"], data) == pairs[0]
-    assert lesson.worst_answer(["a b c d", "e f g h", "no"], data) is None
+    assert lesson.first_wrong(["a c b d", "z", "no"], data) == [pairs[0][0]]
+    assert lesson.first_wrong(["a b c d", "no", "e f g h"], data) == []
 
 
-def test_the_first_crossing_and_a_look_at_the_full_stop(capsys):
-    words, source = ["une", "balle", "rouge"], ["a", "red", "ball", "."]
+def test_a_word_that_looked_at_the_full_stop():
+    words, source = ["une", "balle", "."], ["a", "red", "ball", "."]
     weights = torch.zeros(3, 4)
-    weights[range(3), [0, 2, 1]] = 0.8
-    lesson.print_crossing(words, source, weights)
-    said = capsys.readouterr().out
-    assert '"balle" looks at "ball"' in said and '"rouge", goes back to "red"' in said
-    lesson.print_odd_looks(words, source, weights)
-    weights[1, 1] = 0.1  # not clear enough: the row of "balle" is spread out
-    weights[1, 2] = 0.6
-    lesson.print_crossing(words, source, weights)
-    assert capsys.readouterr().out == ""
-    weights[0, 3] = 0.9
-    lesson.print_odd_looks(words, source, weights)
-    assert '"une" looks at the full stop' in capsys.readouterr().out
+    weights[range(3), [0, 2, 3]] = 0.8
+    assert lesson.odd_look(words, source, weights) is None  # a full stop may look there
+    weights[1, 3] = 0.9
+    assert lesson.odd_look(words, source, weights) == "balle"
+    weights[1] = torch.tensor([0.2, 0.2, 0.2, 0.4])  # it looked everywhere
+    assert lesson.odd_look(words, source, weights) is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("feeding", [False, True])
+def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding):
+    data = make_data()
+    args = Namespace(device="cpu", precision="fp32", beam_size=2)
+    model = small_translator(data, feeding=feeding)
+    (words,) = lesson.translate(model, ["a b c ."], data, args, 1)
+    looked, beside = lesson.changed_by_covering(model, "a b c .", words, data, args)
+    weights = lesson.where_it_looked(model, "a b c .", words, data, args)
+    keys, mask, state = lesson.read_source(model, "a b c .", data, args)
+    given = lesson.given_words(words, data, args)
+    before = model.output(model.decode(given, state, keys, mask)[0][0]).argmax(1)
+    for i in range(len(words)):
+        place = int(weights[i].argmax())
+        for changed, covered in (
+            (looked, place),
+            (beside, (place + 1) % mask.shape[1]),
+        ):
+            seen = mask.clone()
+            seen[0, covered] = False
+            combined, _, again = model.decode(given, state, keys, seen)
+            assert (again[0, :, covered] == 0).all()
+            word = model.output(combined[0, i]).argmax()
+            assert bool(changed[i]) == bool(word != before[i])
+    # Covering takes part in the search too: the same as a search with that mask.
+    for place in range(mask.shape[1]):
+        found = lesson.translate_covered(model, "a b c .", place, data, args)
+        seen = mask.clone()
+        seen[0, place] = False
+        advance = lesson.make_advance(model, keys, seen, 2)
+        limits = torch.tensor([2 * mask.shape[1] + lesson.ROOM])
+        ((ids, _),) = utils.beam_search(advance, state, limits, 2)
+        assert found == data.vocabularies[1].decode(ids)
 
 
 def test_an_unsure_look_shows_the_second_word_too(capsys):
@@ -332,24 +351,31 @@ def test_an_unsure_look_shows_the_second_word_too(capsys):
 # --- how much it is worth ------------------------------------------------------------------------
 
 
-def test_paired_bootstrap_against_the_normal_distribution():
-    """With many sentences the gap is nearly normal: p is its upper tail."""
-    torch.manual_seed(2)
-    words = torch.full((400,), 10)
-    others = torch.randint(3, 9, (400,))
-    more = torch.zeros(400)
-    more[:60] = 1  # in 60 sentences one more word is right, in 40 one less
-    more[60:100] = -1
-    ours = others + more.long()
-    counts = [torch.stack([right, words], dim=1) for right in (ours, others)]
-    gap, sizes, p = lesson.paired_bootstrap(*counts, lesson.right_words)
-    assert gap == pytest.approx(100 * 20 / 4000)
-    deviation = 10 * more.std().item() / 20  # of a mean of 400
-    assert sizes.std().item() == pytest.approx(deviation, rel=0.1)
-    upper_tail = math.erfc(gap / deviation / math.sqrt(2)) / 2
-    assert p == pytest.approx(upper_tail, abs=0.015)
-    same = lesson.paired_bootstrap(counts[0], counts[0], lesson.right_words)
-    assert (same[0], same[1].max()) == (0, 0)
+def paired_bootstrap(ours, others, score, draws=1000):
+    """The recipe of the lesson, with any score of what was counted (N, F): gap, p."""
+    generator = torch.Generator().manual_seed(9)
+    gap = score(ours) - score(others)
+    sizes = torch.zeros(draws)
+    for draw in range(draws):
+        drawn = torch.randint(len(ours), (len(ours),), generator=generator)
+        sizes[draw] = abs(score(ours[drawn]) - score(others[drawn]))
+    above = (sizes - sizes.mean() > abs(gap)).sum().item()
+    return gap, (above + 1) / (draws + 1)
+
+
+def test_the_bootstrap_by_hand_is_the_recipe(capsys):
+    words = torch.tensor([7, 6, 9, 8, 6, 10, 7, 8])
+    ours = torch.stack([torch.tensor([6, 5, 9, 7, 4, 9, 6, 7]), words], dim=1)
+    others = torch.stack([torch.tensor([5, 5, 6, 7, 5, 7, 6, 5]), words], dim=1)
+
+    def right(counts):
+        return 100 * counts[:, 0].sum().item() / counts[:, 1].sum().item()
+
+    gap, p = paired_bootstrap(ours, others, right)
+    lesson.show_bootstrap()
+    said = capsys.readouterr().out
+    assert f"The gap is {gap:.1f}." in said
+    assert f"= {p:.3f}." in said
 
 
 def test_paired_bootstrap_with_bleu_is_the_shared_one():
@@ -375,11 +401,40 @@ def test_paired_bootstrap_with_bleu_is_the_shared_one():
     def score(rows):
         return bleu._compute_score_from_stats(rows.sum(0).tolist()).score
 
-    gap, _, p = lesson.paired_bootstrap(counts(texts[0]), counts(texts[1]), score)
+    gap, p = paired_bootstrap(counts(texts[0]), counts(texts[1]), score)
     scores = [utils.bleu_scores(text, truth)["bleu"] for text in texts]
     assert gap == pytest.approx(scores[0] - scores[1])
     assert 0.01 < p < 0.9
     assert p == pytest.approx(utils.bleu_p_value(*texts, truth), abs=0.05)
+
+
+# --- the outlook -----------------------------------------------------------------------------------
+
+
+def test_self_attention_equals_torch_and_places_bring_the_order_back():
+    w_q = torch.tensor(lesson.SELF_W_Q, dtype=torch.float)
+    w_k, w_v = torch.randn(5, 7), torch.randn(3, 7)
+    x = lesson.self_vectors("black cat sees white dog", True)
+    for causal in (False, True):
+        ours, weights = lesson.self_attention(x, w_q, w_k, w_v, causal)
+        theirs = F.scaled_dot_product_attention(
+            x @ w_q.T, x @ w_k.T, x @ w_v.T, is_causal=causal
+        )
+        torch.testing.assert_close(ours, theirs)
+        assert (weights[0].triu(1) == 0).all() == causal
+    # Without places: the words in another order, the outputs in that order.
+    x = lesson.self_vectors("black cat sees white dog", False)
+    order = [3, 1, 2, 0, 4]
+    ours, _ = lesson.self_attention(x, w_q, w_k, w_v)
+    again, _ = lesson.self_attention(x[:, order], w_q, w_k, w_v)
+    torch.testing.assert_close(again, ours[:, order])
+
+
+def test_what_black_takes_home(capsys):
+    lesson.show_self_attention()
+    said = capsys.readouterr().out
+    assert "black cat sees white dog         [0.49, 0.49]      [0.92, 0.06]" in said
+    assert "white cat sees black dog         [0.49, 0.49]      [0.06, 0.93]" in said
 
 
 # --- runs -----------------------------------------------------------------------------------------
