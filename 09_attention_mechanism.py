@@ -40,8 +40,8 @@ You should see
       none          77.3       0.4650   83.3   81.6   80.6   75.2   70.4
       dictionary    18.1       0.0017   22.5   20.5   16.4   16.0   17.4
     Most of the gap is there for the shortest sentences already, and it grows with the
-    length.  (On two threads sums are rounded
-    otherwise, and exact_match was 0.9917 and 0.4783: so much moves by rounding alone.)
+    length.  (On two threads sums are rounded otherwise, and exact_match was 0.9917 and
+    0.4783: so much moves by rounding alone.)
     Then one source word is covered.  If it is the one that was looked at most, 73.8 % of
     the words written change; if it is the next one, 0.2 %.
 
@@ -853,14 +853,14 @@ def show_alignments(model, texts, data, args):
     if model.kind == "none":
         print("\nSome answers.  (With `none` there are no places to choose from.)")
     else:
-        print(f"\nWhere did it look?  ({model.kind})  Each word written, the source")
-        print("word with the largest weight; if that is below 70 %, also the")
-        print("second.")
+        print(f"\nWhere did it look?  ({model.kind})  Each word written, the word")
+        print("read with the largest weight; if that is below 70 %, also the second.")
         if not args.predict:
             print("(Sentences with a colour, if any: French puts it after the noun, so")
             print("two words in a row look at two in the other order.  Last, a short")
             print("sentence with a wrong answer, if there is one.)")
     chosen = (texts[0], answers[0])
+    odd_found = False
     for number, (text, words) in enumerate(zip(texts, answers, strict=True), start=1):
         source = utils.split_pair(text)[:MAX_LENGTH]
         print(f"\n  source     {text[:200]}")
@@ -877,8 +877,9 @@ def show_alignments(model, texts, data, args):
         weights = where_it_looked(model, text, words, data, args)  # (Tt, Ts)
         print_looks(words, source, weights)
         odd = odd_look(words, source, weights)
-        if odd is not None:
-            print(f'     "{odd}" looks at the full stop.  Why?  See below.')
+        if odd is not None and not odd_found:
+            print(f'     "{odd}" looks at the full stop.  Does it need to?  See below.')
+            odd_found = True
             chosen = (text, words)
         utils.plot_matrix(
             args,
@@ -908,8 +909,8 @@ def show_alignments(model, texts, data, args):
 # were and only the one word is asked for again.
 #
 # A result to think about (sample, one thread): "elle" looked at the full stop, with 64 %.
-# With the full stop covered it is "elle" all the same, and with "she" covered as well.
-# What it needs was to be had in several places.  With "black" covered, "noires" is gone.
+# Cover the full stop, and it is "elle" all the same.  Cover "she" instead: still "elle".
+# What it needs was to be had in several places.  But cover "black", and "noires" is gone.
 
 
 @torch.no_grad()
