@@ -1184,9 +1184,9 @@ def show_overfitting(records, args):
             f"""They part after epoch {best}.  From there to epoch {last["epoch"]}
             the loss on training fell from {kept["loss"]:.3f} to {last["loss"]:.3f};
             on validation it rose from {kept["val_loss"]:.3f} to
-            {last["val_loss"]:.3f}.  What was learned last helped no other
-            review.  Accuracy on validation {course}.  Accuracy only asks which answer
-            is given; the loss also asks how surely, and a wrong answer that is given
+            {last["val_loss"]:.3f}.  What was learned last did not help with
+            other reviews.  Accuracy on validation {course}.  Accuracy only asks which
+            answer is given; the loss also asks how surely, and a wrong answer given
             more surely costs more.  That is why stopping goes by the loss."""
         )
     else:
