@@ -1,6 +1,6 @@
 """01 · What is a sequence, and why does its order need a network of its own?
 
-A sequence is a row of items in which it matters who stands where: the letters of a
+A sequence is a row of items in which the places matter: the letters of a
 name, the words of a sentence, the temperatures of a year.  "Dog bites man" and "man
 bites dog" are the same three words; only their order tells who was bitten.
 
@@ -31,12 +31,13 @@ rows of three.
 How to read it: run it once, and lay file and output side by side.  What the output
 calls 2.3 stands in the file below "--- 2.3".  Read the comment there, then the output,
 then the code.  Functions called show_... or print_... mostly print; where you are short
-of time, skip their code, but not that of show_why_tanh and show_one_update.
+of time, skip their code, but not that of show_why_tanh.
 
 Run it
     python 01_sequence_basics.py
-    python 01_sequence_basics.py --quick     a fifth of the data: a look, other numbers
+    python 01_sequence_basics.py --quick     fewer data, for a first look; other numbers
     python 01_sequence_basics.py --sequence-length 20 --batch-size 16
+    (Parts 4.2, 4.3 and 4.7 stay at 12 letters, whatever that flag says.)
 
 You should see  (seed 0, one thread, about 10 seconds in all; two lines of a table)
     model      parameters   train_loss   test_accuracy   6 steps   18 steps   24 steps
@@ -80,11 +81,11 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnn_utils as utils
 
-LETTERS = ".ABCDE"  # a letter's place here is its id: A 1, B 2, ...; the dot: part 4.8
+LETTERS = ".ABCDE"  # a letter's place here is its id: A 1, B 2, ...; the dot: part 4.9
 FEATURES = 5  # A, B, C, D, E
 HIDDEN = 8
 PAIRS = 1000  # pairs of twins; see part 1.1
@@ -126,8 +127,8 @@ def listed(numbers):
 # --- 1.1 twins ------------------------------------------------------------------------
 #
 # Every sequence holds one A, one B, and fillers drawn from C, D and E.  Its label, the
-# right answer, is 1 if A comes before B, else 0.  So that nothing but the order can
-# tell, each sequence has a twin, in which A and B have changed places:
+# right answer, is 1 if A comes before B, else 0.  Nothing but the order shall give the
+# answer away.  So each sequence has a twin, in which A and B have changed places:
 #
 #     CEADCB   label 1
 #     CEBDCA   label 0
@@ -204,8 +205,8 @@ def encode(word):
 
 def one_hot(ids):
     """Ids (B, T) -> one-hot (B, T, F).  A dot, id 0, becomes a step of five zeros."""
-    # The four lines about the dot matter only from part 4.8 on.  one_hot makes one
-    # column for each id from 0 to 5; the dot's is the first, and we drop it.
+    # nn.functional.one_hot makes six columns, one for each id from 0 to 5.  Column 0 is
+    # that of the dot (padding, part 4.9); we drop it.
     with_dot = nn.functional.one_hot(ids, len(LETTERS))  # (B, T, 6)
     # The three dots in the index mean: all of B and T.  1: means: from column 1 on.
     return with_dot[..., 1:].float()  # (B, T, F)
@@ -242,11 +243,11 @@ def show_a_table():
 
 # --- 1.3 what is learned from, and what is asked about --------------------------------
 #
-# The data are split: four fifths are for training, the rest, the test set, is held out,
-# to ask afterwards what the model makes of sequences that it has never seen.  Twins go
-# to the same side.  Else the network could have learned a held-out sequence's twin by
-# heart.  (Later lessons choose among settings, and need a third part to choose by.
-# Nothing is chosen here.)
+# The data are split: four fifths are for training; the rest, the test set, is held out.
+# At the end the model is asked about these sequences, which it has never seen.  Twins
+# go to the same side.  Else the network could have learned a held-out sequence's twin
+# by heart.  (Later lessons choose among settings by what a run scores, and need a third
+# part of the data for that.  No run of this lesson chooses anything.)
 
 
 def split(words):
@@ -359,7 +360,10 @@ def show_the_sum():
 # a B, the weighted sum is (place of B) - (place of A): above 0 where A comes first.
 #
 # So a linear layer *can* answer this question.  What it pays:
-#     - The number of inputs is built in.  A layer for 3 steps cannot take 4.
+#     - The number of inputs is built in.  A layer for 3 steps cannot take 4.  (You
+#       could fill short sequences up with zeros to a greatest length.  Then it takes
+#       them.  But that length must be fixed beforehand, and the weights of places that
+#       few examples reach stay nearly untrained.)
 #     - The weights grow with the length: 2 scores * T * F.
 #     - "A at place 2" and "A at place 3" are strangers to it, with a weight each.  What
 #       it has learned about one says nothing about the other, so it needs examples of
@@ -499,7 +503,8 @@ def show_one_step():
     if all_right:
         print("Reading it: the last letter pushes against h, and loses: h remembers.")
     else:
-        print("Reading it: the last letter pushes against h, and wins: h forgets.")
+        print("Reading it: the last letter pushes against h, and wins: h now says")
+        print("which came last, and we read it as if it said which came first.")
 
 
 # --- 2.4 why tanh ---------------------------------------------------------------------
@@ -515,9 +520,10 @@ def show_one_step():
 #   note empty.  A ReLU cannot go below 0: "B was first" is lost.  The sigmoid, another
 #   curve, lies between 0 and 1 and would make 0.5 of an empty note.
 #
-#   A bend.  Many linear steps in a row are one linear step: the last state would be a
-#   weighted sum of all inputs, no more than the linear rival has.  For our first
-#   question that is enough.  It is not enough where one item changes what another
+#   A bend.  Without a curve, and without biases, three steps are
+#       h_3 = W_ih x_3  +  W_hh W_ih x_2  +  W_hh W_hh W_ih x_1
+#   That is a weighted sum of all letters, no more than the linear rival has.  For our
+#   first question that is enough.  It is not enough where one item changes what another
 #   means, as "not" does before "good".  Part 4.2 has such a question.
 #
 # What tanh does not mend is forgetting: with W_hh below 1 a note fades, with tanh or
@@ -538,9 +544,8 @@ def show_why_tanh():
         h_nothing = from_input + HAND_W_HH * h_nothing
         h_relu = max(0.0, from_input + HAND_W_HH * h_relu)
         print(f"    {letter}      {h_tanh:>11.3f}   {h_nothing:>12g}   {h_relu:>11g}")
-    print("Reading it: the ReLU could not note the B.  With nothing the sign is right,")
-    print("but each filler multiplies the state by W_hh.  With tanh it stays between")
-    print("-1 and 1.")
+    print("Reading it: the ReLU could not note the B.  With nothing, each filler")
+    print("multiplies the state by W_hh.  With tanh it stays between -1 and 1.")
 
 
 # --- 2.5 several units ----------------------------------------------------------------
@@ -625,7 +630,7 @@ def rnn_by_hand(x, w_ih, w_hh, b_ih, b_hh):
 #
 # To answer one question about a whole sequence, take the last state: states[:, -1] and
 # h_n[0] are the same numbers.  (In a batch of sequences of different length they are,
-# for the short ones, the same *wrong* numbers.  Part 4.9 mends that.)
+# for the short ones, the same *wrong* numbers.  Part 4.10 mends that.)
 
 
 class RNNClassifier(nn.Module):
@@ -746,8 +751,8 @@ def show_loss():
 #
 # The gradient says, for each weight, how the loss changes if the weight grows a little.
 # PyTorch computes it, working from the loss back to the weights: `backward`.  An update
-# then moves each weight a little *against* its gradient, so that the loss falls.  How
-# little, says the learning rate.
+# then moves each weight a little *against* its gradient, so that the loss falls.  The
+# learning rate says how far.
 
 
 def show_one_update():
@@ -874,6 +879,13 @@ def train_all(examples, args):
 # 4. Evaluation and pictures
 # ====================================================================================
 #
+# This section is long.  Its parts:
+#     4.1          the result for the first question
+#     4.2, 4.3     a second question, and few examples
+#     4.4 to 4.7   what the network remembers, how far back, and why not further
+#     4.8          the answer to the title
+#     4.9, 4.10    tools for the next lessons: sequences of different length
+#
 # --- 4.1 the result -------------------------------------------------------------------
 #
 # Accuracy is the share of right answers, on sequences that were held out.  Guessing has
@@ -997,12 +1009,20 @@ def report(models, all_records, test, source, args):
 # Look at the eight weights on the left, and at those on the right: they are the same
 # eight.  So both sides have equal sums.  To be right four times, the layer would need
 # two scores above 0 on the left and two below 0 on the right.  No weights can do that.
-# (The smallest example of this kind is known as XOR.)  The sum of 2.1 is out at once:
-# all four words hold the same letters.
+# (The smallest example of this kind is known as XOR.  One score means here: that of
+# label 1 minus that of label 0, which is a weighted sum as well.)
+#
+# Three of the four it could get.  But then the fourth is so wrong that the mean loss of
+# the four is above that of guessing: what the left side gains, the right side pays
+# back.  Training lowers the loss, so it stays near guessing: loss about 0.7, accuracy
+# about 0.5.  The sum of 2.1 is out at once: all four words hold the same letters.
 
 
 def make_fours(length, groups):
-    """Words for the second question, four twins side by side, each group once."""
+    """Words for the second question, four twins side by side.
+
+    A group that is drawn twice is kept once: of 500 drawn for 12 letters, 499 are left.
+    """
     generator = random.Random(20240104)
     words = []
     seen = set()
@@ -1024,11 +1044,11 @@ def make_fours(length, groups):
     return words
 
 
-def behind_the_a(words):
+def behind_the_a(words, device="cpu"):
     """Words -> Examples of the second question: label 1 where a C follows the A."""
     labels = [1 if word[word.index("A") + 1] == "C" else 0 for word in words]
     ids = torch.tensor([encode(word) for word in words])  # (N, T)
-    return Examples(words, one_hot(ids), torch.tensor(labels))
+    return Examples(words, one_hot(ids).to(device), torch.tensor(labels).to(device))
 
 
 def show_four_words():
@@ -1052,6 +1072,11 @@ def show_four_words():
 # the middle can look at two places at once: "an A at place 2 *and* a C at place 3".  It
 # has to learn that for each pair of neighbours, and it needs more weights.
 #
+# (You may think of a fourth: count pairs of neighbours, "AC", "AD", ..., in place of
+# single letters.  A linear layer on these counts can answer this question at any
+# length.  It has a memory of exactly one letter, built in by us.  Put a filler between
+# the A and the C, and the counts no longer tell.)
+#
 # The recurrent network needs no pairs of places.  Its new state is made of the old one
 # and the letter together, and bent by tanh, at every step in the same way.  "I have
 # just read an A" is a thing that a state can say.
@@ -1070,11 +1095,6 @@ class TwoLayerClassifier(nn.Module):
         return self.second(middle)  # (B, 2)
 
 
-def on_device(examples, device):
-    """The same Examples, their tensors on the device."""
-    return Examples(examples.words, examples.x.to(device), examples.labels.to(device))
-
-
 def ask_second_question(args, pairs):
     """Train linear, two layers and rnn on the second question; print their scores.
 
@@ -1083,9 +1103,9 @@ def ask_second_question(args, pairs):
     show_four_words()
     words = make_fours(12, pairs // 2)
     cut = 4 * round(0.8 * len(words) / 4)  # no group of four is torn apart
-    train_part = on_device(behind_the_a(words[:cut]), args.device)
-    test_part = on_device(behind_the_a(words[cut:]), args.device)
-    longer = on_device(behind_the_a(make_fours(24, OTHER_PAIRS // 2)), args.device)
+    train_part = behind_the_a(words[:cut], args.device)
+    test_part = behind_the_a(words[cut:], args.device)
+    longer = behind_the_a(make_fours(24, OTHER_PAIRS // 2), args.device)
     print(f"\nTrained on {cut} sequences of 12 letters, {EPOCHS} epochs; then asked")
     print(f"about {len(words) - cut} others, and {len(longer.words)} of 24 letters:")
     print("  model        parameters   train loss   12 letters   24 letters")
@@ -1107,9 +1127,9 @@ def ask_second_question(args, pairs):
     )
     if scores["linear"] < 0.6 and scores["rnn"] > 0.9:
         say(
-            """The recurrent network answers what the linear layer cannot.  And whoever
-            adds a second layer needs seven times as many weights, and still has a
-            network for 12 letters and no others."""
+            """The recurrent network answers what the linear layer cannot.  A second
+            layer answers it too, but with seven times as many weights, and only for 12
+            letters."""
         )
     if scores["rnn"] < 0.6:
         print("This run was too short for the network to find its step.")
@@ -1123,9 +1143,8 @@ def ask_second_question(args, pairs):
 
 # --- 4.3 few examples -----------------------------------------------------------------
 #
-# Two layers over all places learn each place by itself.  What they have learned of an A
-# at place 2 says nothing about an A at place 3.  The recurrent network has one step to
-# learn, and every example is about that step.  So with few examples it should be ahead.
+# Two layers learn each place by itself.  The recurrent network has one step to learn,
+# and every example is about that step.  So with few examples it should be ahead.
 
 
 def compare_on_few(train_part, test, args):
@@ -1146,10 +1165,8 @@ def compare_on_few(train_part, test, args):
         to 0.8625."""
     )
     say(
-        """It is no law.  Recorded with 40 sequences and 300 epochs, two layers had
-        0.8025 to 0.8375, and the network 0.5225 to 0.9500, behind in four of five.  In
-        those four its training loss was still 0.25 to 0.61: it had not even learned the
-        40.  One step that serves everywhere is worth much, once it is found."""
+        """It is no law.  Recorded with 40 sequences and 300 epochs, the network was
+        behind in four of five starts: there it had not found its step."""
     )
     return accuracies
 
@@ -1162,7 +1179,8 @@ def compare_on_few(train_part, test, args):
 # Its 8 units are hard to read.  But there is a way to ask it.  The output layer makes
 # two scores of the last state.  It can be applied to *every* state: what would the
 # network answer if the sequence ended here?  Take the score of "A comes first" minus
-# that of "B comes first".  Above 0 it would say A, below 0 B.
+# that of "B comes first".  Above 0 it would say A, below 0 B.  (Before the first A or B
+# that score means nothing: training never asked there.)  The picture note.png draws it.
 
 
 def lead_of_a(model, x):
@@ -1201,7 +1219,8 @@ def show_the_note(model, test, source, args):
     """Print and draw what the trained network would answer after each step."""
     heading("4.4 What does the network note down?")
     length = args.sequence_length
-    first_place = length // 3  # counted from 0
+    stride = max(1, length // 12)  # of a long sequence, print only some steps
+    first_place = length // 3 // stride * stride  # counted from 0; is printed
     second_place = 2 * first_place
     letters = ["C"] * length
     letters[first_place] = "A"
@@ -1209,16 +1228,7 @@ def show_the_note(model, test, source, args):
     word = "".join(letters)
     twins = to_examples([word, twin_of(word)], args.device)
     leads = lead_of_a(model, twins.x).tolist()  # two rows of T numbers
-    steps = range(1, length + 1)
-    if length > 24:  # a long table would be hard to read
-        steps = [
-            1,
-            first_place,
-            first_place + 1,
-            second_place,
-            second_place + 1,
-            length,
-        ]
+    steps = range(1, length + 1, stride)
     print('Score of "A first" minus score of "B first", if the sequence ended here:')
     print("  step   letter    score   letter    score")
     for step in steps:
@@ -1231,7 +1241,7 @@ def show_the_note(model, test, source, args):
         args,
         "note",
         f"The network's note, T = {length}: {source.label}",
-        {f"{twins.words[0][:24]}": leads[0], f"{twins.words[1][:24]}": leads[1]},
+        {"A, then B": leads[0], "B, then A": leads[1]},
         "letter read",
         'score of "A first" minus "B first"',
         x=range(1, length + 1),
@@ -1245,15 +1255,28 @@ def show_the_note(model, test, source, args):
     print(f"\nAll {len(test.words)} held-out sequences, share of right signs:")
     print(f"  right after the first of A and B     {after_first:.4f}")
     print(f"  right after the second of them       {after_second:.4f}")
+    print("And at the end, if one of the two is replaced by a C.  All of them, then")
+    near = length // 2 - 1
+    print(
+        f"those with at most {near} letters behind the one that is left, and the rest:"
+    )
     shares = {}
+    few_behind = {}
     for which in ("first", "second"):
         changed = without(test.words, which)
         ids = torch.tensor([encode(word) for word in changed])
         x = one_hot(ids).to(args.device)
-        shares[which] = (answers(model, x) == test.labels).float().mean().item()
-    print("And at the end, if one of the two is replaced by a C:")
-    print(f"  the first replaced, the second left  {shares['first']:.4f}")
-    print(f"  the second replaced, the first left  {shares['second']:.4f}")
+        right = (answers(model, x) == test.labels).float().cpu()  # (N,)
+        shares[which] = right.mean().item()
+        left = "second" if which == "first" else "first"
+        place = second if left == "second" else first
+        behind = length - 1 - place  # (N,)
+        few_behind[which] = right[behind <= near].mean().item()
+        print(f"  the {which} replaced, the {left} left  {shares[which]:.4f}", end="")
+        for group in (behind <= near, behind > near):
+            share = f"{right[group].mean():.4f}" if group.any() else "-"
+            print(f"   {share:>6}", end="")
+        print()
     last_is_enough = shares["first"] > 0.8 and shares["second"] < 0.6
     if after_first < 0.2 and after_second > 0.8 and last_is_enough:
         say(
@@ -1264,9 +1287,15 @@ def show_the_note(model, test, source, args):
             notes answer the question, and nothing in training preferred ours."""
         )
         say(
-            """The last two lines agree: the second letter alone is mostly enough, the
-            first alone is not."""
+            f"""The last two lines: a pure note of the last letter would have 1.0000 and
+            0.0000 in all columns.  The network has {few_behind["first"]:.4f} and
+            {few_behind["second"]:.4f} where few letters stand behind."""
         )
+        if shares["second"] > few_behind["second"] + 0.05:
+            say(
+                """Farther from the end the answers change: the note does not stay as it
+                was written.  That is part 4.5."""
+            )
     elif after_first > 0.8:
         print('Reading it: its note is "which came first", like ours by hand.')
     else:
@@ -1285,21 +1314,19 @@ def show_the_note(model, test, source, args):
 # note is written; from there on it must be kept.  So sort the sequences by how many
 # letters stand behind the second of A and B.  In training at most T - 2 do.
 #
-# And ask 4.4's question once more: how far is the right answer ahead of the wrong one,
-# a certain number of letters after the note was written?
+# There are two ways to lose a note.  It *fades*: the states of twins become alike, both
+# get one answer, and half of the answers are right.  Or it *drifts*: the states of
+# twins stay apart, but both wander across the border between the two answers.  Then
+# both answers are wrong, and hardly any is right.
+#
+# Two numbers tell which of them it is.  The lead: how far is the right answer ahead of
+# the wrong one, a certain number of letters after the note was written?  And the
+# distance: how far are the states of twins apart there?
 
 
 def letters_behind(word):
     """How many letters follow the second of A and B: "CAEBCC" -> 2."""
     return len(word) - 1 - max(word.index("A"), word.index("B"))
-
-
-def right_and_wrong(model, examples):
-    """Numbers of two sequences that the model gets right, and of two it gets wrong."""
-    right = answers(model, examples.x) == examples.labels  # (N,)
-    some_right = torch.nonzero(right).flatten()[:2].tolist()
-    some_wrong = torch.nonzero(~right).flatten()[:2].tolist()
-    return some_right + some_wrong
 
 
 def score_by_distance(model, examples, length):
@@ -1322,21 +1349,28 @@ def score_by_distance(model, examples, length):
     return scores
 
 
-def lead_of_the_right(model, examples, count):
-    """How far the right answer is ahead, `count` letters after the second of A and B.
+def lead_and_distance(model, examples, count):
+    """`count` letters after the second of A and B: how far the right answer is ahead,
+    and how far the states of twins are apart.
 
-    The mean over all sequences that have so many letters there.
+    Means over all sequences that have so many letters there.
     """
     leads = lead_of_a(model, examples.x).cpu()  # (N, T)
+    with torch.no_grad():
+        states = model.rnn(examples.x)[0].cpu()  # (N, T, H)
+    # Twins stand side by side.  Of the H differences the largest.
+    apart = (states[0::2] - states[1::2]).abs().amax(dim=2)  # (N / 2, T)
     _, second = first_and_second(examples.words)
-    total = 0.0
+    total_lead = 0.0
+    total_apart = 0.0
     long_enough = 0
     for number, place in enumerate(second.tolist()):
         if place + count < leads.shape[1]:
             lead = leads[number, place + count].item()
-            total += lead if examples.labels[number] == 1 else -lead
+            total_lead += lead if examples.labels[number] == 1 else -lead
+            total_apart += apart[number // 2, place + count].item()
             long_enough += 1
-    return total / long_enough
+    return total_lead / long_enough, total_apart / long_enough
 
 
 def print_by_distance(model, test, args):
@@ -1344,12 +1378,10 @@ def print_by_distance(model, test, args):
     heading("4.5 Where are the mistakes?")
     length = args.sequence_length
     examples = to_examples(make_words(2 * length, OTHER_PAIRS), args.device)
-    both = {"rnn": model, "by hand": classifier_by_hand().to(args.device)}
-    numbers = right_and_wrong(model, examples)
-    print_answers(f"Some sequences of {2 * length} letters:", examples, both, numbers)
     say(
-        f"""By how many letters stand behind the second of A and B, the {length} letters
-        of the test set and the {2 * length} letters that training never had:"""
+        f"""Accuracy, sorted by how many letters stand behind the second of A and B: on
+        the test set ({length} letters), and on {2 * length} letters, a length that
+        training never had.  The last column counts those of {2 * length}."""
     )
     of_test = {}  # fewest letters -> accuracy
     for fewest, _, _, share in score_by_distance(model, test, length):
@@ -1361,13 +1393,16 @@ def print_by_distance(model, test, args):
     for fewest, most, count, share in scores:
         shown = f"{of_test[fewest]:.4f}" if fewest in of_test else "-"
         print(f"  {fewest:>5} to {most:<6}   {shown:>11}   {share:>11.4f}   {count:>9}")
-    print("\nHow far the right answer is ahead, so many letters after the second:")
+    print("\nSo many letters after the second of A and B, in the longer sequences:")
+    print("                lead of the right answer   twins' states apart")
     counts = [0, length // 2, length - 2, length, length + length // 3]
     leads = []
+    distances = []
     for count in counts:
-        lead = lead_of_the_right(model, examples, count)
+        lead, distance = lead_and_distance(model, examples, count)
         leads.append(lead)
-        print(f"  {count:>3} letters   {lead:>6.1f}")
+        distances.append(distance)
+        print(f"  {count:>3} letters   {lead:>24.1f}   {distance:>19.2f}")
     near = scores[0][-1]
     far = scores[-1][-1]
     if near - far > 0.05:
@@ -1376,12 +1411,12 @@ def print_by_distance(model, test, args):
             Training asked the network to keep its note for a while; nothing made it
             keep it longer."""
         )
-        if leads[-1] < leads[0]:
-            print("The lead shrinks on the way: the note fades.")
-        if far < 0.4:
+        if far < 0.4 and leads[-1] < 0 and distances[-1] > 0.5 * distances[0]:
             say(
-                """Far below 0.5 is not a guess: the note was not lost, the lead has
-                gone through 0 and become wrong.  Nothing in training told it not to."""
+                """The lead shrinks and changes its sign, while the twins' states stay
+                apart.  So the note does not fade: it drifts across the border, and what
+                is far from the end is answered wrongly, not guessed.  Training only saw
+                to it that the note was on the right side for the waits that it had."""
             )
     else:
         print("Reading it: hardly worse far from the end than near it, if at all.")
@@ -1389,19 +1424,23 @@ def print_by_distance(model, test, args):
     if fewest in of_test and of_test[fewest] - share > 0.05:
         say(
             f"""In the row {fewest} to {most} the same wait goes well in {length}
-            letters and less well in {2 * length}.  So the wait is not all that counts.
-            In {length} letters, whoever has so many behind stands near the beginning.
-            In {2 * length}, a long stretch may lie before the two or between them, and
-            the network writes its note in a state that training never had."""
+            letters and less well in {2 * length}.  So that wait is not all that counts:
+            the longer sequences also have more letters before and between the two."""
         )
     say(
         """Another start makes other weights.  Recorded with the default flags and seeds
         0 to 4: 1.0000 at 12 steps each time, but 0.5575 to 0.9000 at 24, and each time
-        worse where more than 10 letters stand behind."""
+        worse where more than 10 letters stand behind.  In part 4.2 a network of this
+        kind, trained on 12 letters as well, had 0.9925 to 1.0000 on 24.  Nothing in
+        training asked for that either.  What training does not ask for may come out
+        well or badly."""
     )
 
 
-# --- 4.6 why a note fades -------------------------------------------------------------
+# --- 4.6 the other way to fail: a note fades ------------------------------------------
+#
+# Part 4.5 looked for drift.  This is fading, and it decides whether a network can learn
+# to remember at all.
 #
 # Take a pencil and one unit: h_t = tanh(0.5 a_t + 0.8 h_(t-1)), where the number a_t is
 # 1 at an A and 0 elsewhere.  Its state tells how long ago the A was: tanh(0.5) = 0.462
@@ -1427,7 +1466,7 @@ def fading_rnn():
 
 def show_fading():
     """Print how one unit forgets an A over 99 fillers."""
-    heading("4.6 Why a note fades")
+    heading("4.6 The other way to fail: a note fades")
     print("The unit reads an A, then fillers:")
     x = torch.zeros(1, 100, FEATURES)  # (B, T, F)
     x[0, 0, 0] = 1.0  # step 1 is an A
@@ -1444,15 +1483,18 @@ def show_fading():
 # the answer has to be kept for 88 steps more.  Nothing else changes.
 #
 # First look at the untrained network.  The letters have to reach the answer, and the
-# gradient has to come back.  The same product stands in its way.  The gradient says how
-# the loss would change if something at step t were a little different.  If a change at
-# step 1 is multiplied by 0.8 ninety-nine times before it arrives at the loss, the loss
-# hardly changes, so the gradient is hardly there.  What does that mean for a weight,
-# which is used at every step?  Its gradient is a sum with one term for each step.  The
-# terms of the early steps, where the A and the B are, have shrunk to nothing; what is
-# left comes from the last steps, and those are fillers.  So training has no reason to
-# move the weights in the direction of remembering.  This is called the vanishing
-# gradient.
+# gradient has to come back.  The same 0.8 * 0.8 * ... stands in its way.  The gradient
+# says how the loss would change if something at step t were a little different.  If a
+# change at step 1 is multiplied by 0.8 ninety-nine times before it arrives at the loss,
+# the loss hardly changes, so the gradient is hardly there.  What does that mean for a
+# weight, which is used at every step?  Its gradient is a sum with one term for each
+# step.  The terms of the early steps, where the A and the B are, have shrunk to
+# nothing; what is left comes from the last steps, and those are fillers.  So training
+# has no reason to move the weights in the direction of remembering.  This is called the
+# vanishing gradient.
+#
+# Below, the gradient is taken at the inputs, because there every step has one of its
+# own.  What a step adds to the gradient of the weights comes back the same way.
 
 
 def add_fillers(words, count):
@@ -1514,7 +1556,8 @@ def print_vanishing(examples, seed):
 # look how: h settles at 0.9993, where tanh is nearly flat.  Its slope is 1 - h^2, here
 # 0.0013.  Times W_hh, which is 4, each step back leaves 0.005 of the gradient.
 #
-#     a note that fades       about half of the gradient is left at each step
+#     a note that fades       about half is left at each step (the untrained network of
+#                             the output; for the unit of 4.6 it was 0.8)
 #     a note that is held     0.005 of it is left
 #
 # Either way nothing arrives (Bengio and others, 1994).
@@ -1536,8 +1579,8 @@ def train_waiting(args, pairs):
     print(f"   accuracy on {len(test_words)} held-out sequences {trained:.4f}")
     print(f"  by hand   weights of part 2.3, nothing trained   accuracy {by_hand:.4f}")
     say(
-        """Seeds 0 to 4 had 0.5000, recorded, after 12 epochs as well, and seed 0 after
-        60."""
+        """Recorded with the default flags, seeds 0 to 4 had 0.5000, after 12 epochs as
+        well, and seed 0 after 60."""
     )
     say(
         """Reading it: training has to find the weights, and where the gradient has
@@ -1558,10 +1601,62 @@ def train_waiting(args, pairs):
 # a short way to begin with.
 
 
-# --- 4.8 sequences of different length in one batch: padding and mask -----------------
+# --- 4.8 the answer to the title ------------------------------------------------------
+
+
+def answer_the_title(table, second, of_few, waiting, args):
+    """The answer to the title, in plain words."""
+    of_sum = table["sum"]["test_accuracy"]
+    of_linear = table["linear"]["test_accuracy"]
+    of_rnn = table["rnn"]["test_accuracy"]
+    length = args.sequence_length
+    longest = other_lengths(length)[-1]
+    at_longest = table["rnn"][f"{longest} steps"]
+    heading("4.8 What this lesson found")
+    print("What is a sequence?  Items whose order matters: a table of T steps by F")
+    print("features.  Twins hold the same items; only their order differs.")
+    print("Why does its order need a network of its own?")
+    say(
+        """In one sentence: because what an item means depends on what stood before it,
+        and a sequence may have any length."""
+    )
+    print("                                         sum   linear   two layers      rnn")
+    print(
+        f"  does A come before B?               {of_sum:.4f}   {of_linear:.4f}"
+        f"            -   {of_rnn:.4f}"
+    )
+    print(
+        f"  does a C follow the A?              0.5000   {second['linear']:.4f}"
+        f"       {second['two layers']:.4f}   {second['rnn']:.4f}"
+    )
+    print(
+        f"  the same, from {FEW} sequences            -        -"
+        f"       {of_few['two layers']:.4f}   {of_few['rnn']:.4f}"
+    )
+    print("  takes another length                   yes       no           no      yes")
+    print("  (-: not asked)")
+    say(
+        """The first question does not need a recurrent network: there each letter means
+        the same wherever it stands, and a linear layer can add that up.  It
+        takes more where one item changes what another means: a second layer at least.
+        And where the length varies too, it takes a network made for sequences.  The
+        recurrent network learns one step and uses it again and again.  So it fits any
+        length, and it can do with fewer examples, if training finds the step.  All that
+        it knows of the past is in its hidden state.  It is not the only such network:
+        lessons 07 and 09 have others, convolution and attention."""
+    )
+    print("How far does it reach?  It can take any number of steps, but it does not")
+    print("always learn to remember over them:")
+    print(f"    {longest} steps, twice those of its training   {at_longest:.4f} right")
+    print(f"    trained with {WAIT} fillers behind the letters   {waiting:.4f} right")
+    print("Where to go on: here a sequence gets one answer, as in lessons 04 to 06.")
+    print("In 07 each step gets one; in 08 to 10 a new sequence is written.")
+
+
+# --- 4.9 sequences of different length in one batch: padding and mask -----------------
 #
-# The title's question is nearly answered.  Parts 4.8 to 4.10 are tools for lessons 04
-# to 10; whoever is short of time may go on with 4.11 and come back.
+# The title's question is answered.  This part and the next are tools for lessons 04 to
+# 10.
 #
 # So far all sequences of a batch were equally long.  Real ones are not: names have 3
 # letters or 19, sentences 4 words or 60.  A recurrent network does not mind, but a
@@ -1576,7 +1671,7 @@ def train_waiting(args, pairs):
 #
 #     rows       padded          mask            lengths
 #     BADEC      B A D E C       1 1 1 1 1       5
-#     CAB        C A B . .       1 1 1 0 0       3         0 1 2 3 4 < 3
+#     CAB        C A B . .       1 1 1 0 0       3
 #     EA         E A . . .       1 1 0 0 0       2
 
 TOY_WORDS = ["BADEC", "CAB", "EA"]
@@ -1586,12 +1681,13 @@ def pad_by_hand(rows):
     """Lists of ids of unequal length -> ids (B, T) filled up with 0, mask (B, T)."""
     longest = max(len(row) for row in rows)
     padded = []
-    mask = []
     for row in rows:
-        missing = longest - len(row)
-        padded.append(row + [0] * missing)
-        mask.append([True] * len(row) + [False] * missing)
-    return torch.tensor(padded), torch.tensor(mask)
+        padded.append(row + [0] * (longest - len(row)))
+    lengths = torch.tensor([len(row) for row in rows])  # (B,)
+    # The places 0 1 2 ... side by side, the lengths one below the other: PyTorch
+    # compares each with each.
+    mask = torch.arange(longest) < lengths.unsqueeze(1)  # (T,) < (B, 1) -> (B, T)
+    return torch.tensor(padded), mask
 
 
 def spell(ids):
@@ -1601,7 +1697,7 @@ def spell(ids):
 
 def show_padding():
     """Print the grid and the mask of three words, and that utils has the same."""
-    heading("4.8 Sequences of different length in one batch: padding and mask")
+    heading("4.9 Sequences of different length in one batch: padding and mask")
     rows = [encode(word) for word in TOY_WORDS]
     ids, mask = pad_by_hand(rows)  # (3, 5), (3, 5)
     print("  word     ids, padded with 0    the same as letters    mask")
@@ -1620,7 +1716,7 @@ def show_padding():
     print(f"They give the same: {yes_or_no(same)}.")
 
 
-# --- 4.9 a last state and a mean, spoilt and mended -----------------------------------
+# --- 4.10 a last state and a mean, spoilt and mended ----------------------------------
 #
 # The network does not know that a dot means nothing.  It takes a step there as
 # anywhere: the dot is a row of zeros, but W_hh and the biases go on changing h.
@@ -1633,6 +1729,12 @@ def show_padding():
 # its own last item, at place length - 1 (counting from 0).  The steps behind it were
 # computed for nothing, but they do no harm: the network reads from left to right, so
 # they cannot change what came before.
+#
+# Or take no steps on padding at all.  pack_padded_sequence makes a packed batch, which
+# holds the real items alone; nn.RNN takes it in place of x, and its h_n is each row's
+# true last state.  That is needed where a network reads backwards too (lesson 07): from
+# the right it would meet the padding first, and no index can undo that.  The lengths
+# must lie on the CPU, and the longest row comes first (or enforce_sorted=False is set).
 #
 # The mean.  Some networks answer from the mean of all states (lesson 05), and a plain
 # mean counts the states at the dots as well.  The masked mean multiplies each state by
@@ -1653,7 +1755,7 @@ def masked_mean(states, mask):
     """Mean over each row's real items: states (B, T, H), mask (B, T) -> (B, H)."""
     real = mask.unsqueeze(-1)  # (B, T, 1)
     total = (states * real).sum(dim=1)  # (B, H): True counts as 1, False as 0
-    return total / real.sum(dim=1)  # (B, H): here as well
+    return total / real.sum(dim=1)  # (B, H) / (B, 1) -> (B, H)
 
 
 def last_states(rnn, words):
@@ -1669,7 +1771,7 @@ def last_states(rnn, words):
             _, own = rnn(x[number : number + 1, :length])  # (1, 1, H)
             alone.append(own[0, 0])
         states, h_n = rnn(x)  # (B, T, H), (1, B, H)
-        packed = pack_padded_sequence(x, lengths, batch_first=True)  # 4.10
+        packed = pack_padded_sequence(x, lengths, batch_first=True)
         _, h_n_of_packed = rnn(packed)  # (1, B, H)
     return {
         "last column": states[:, -1],
@@ -1682,7 +1784,7 @@ def last_states(rnn, words):
 
 def show_spoilt_states():
     """Print states of a padded batch, its last states and means, wrong and right."""
-    heading("4.9 A last state and a mean, spoilt and mended")
+    heading("4.10 A last state and a mean, spoilt and mended")
     ids, lengths = utils.pad([encode(word) for word in TOY_WORDS])  # (3, 5), (3,)
     mask = utils.length_mask(lengths, width=5)  # (3, 5)
     rnn = fading_rnn()
@@ -1697,7 +1799,7 @@ def show_spoilt_states():
         end alike, because the state fades at a dot as at a letter."""
     )
     found = last_states(rnn, TOY_WORDS)
-    print("\nThe last state, in five ways (packing is part 4.10):")
+    print("\nThe last state, in five ways:")
     names = ("last column", "h_n", "length - 1", "h_n, packed", "alone")
     print("  word  " + "".join(f"{name:>13}" for name in names))
     for number, word in enumerate(TOY_WORDS):
@@ -1749,130 +1851,20 @@ def print_cost_of_padding(model, length, device):
         )
 
 
-# --- 4.10 packing ---------------------------------------------------------------------
-#
-# The other remedy takes no steps on padding at all.  A packed batch holds the real
-# items alone, step by step: first the first item of all rows, then the second of all
-# rows that have one, and so on.
-#
-#     B A D E C         step          1        2        3      4    5
-#     C A B . .         data          B C E    A A A    D B    E    C
-#     E A . . .         batch_sizes   3        3        2      1    1
-#
-# batch_sizes says how many rows still run at each step.  The rows must come longest
-# first, so that those that have ended are always the last ones.  (They need not in your
-# data: pack_padded_sequence(..., enforce_sorted=False) sorts them, and puts the results
-# back in your order.)
-#
-# The lengths must lie on the CPU, even if x is on a graphics card: give
-# lengths.cpu(), or PyTorch raises an error.
-#
-# nn.RNN takes such a batch in place of x.  Its h_n then holds each row's true last
-# state.  Its `states` come back packed as well; pad_packed_sequence makes a grid of
-# them again, with zeros at the padding.
-#
-# Which remedy when?
-#     a mask          whenever you average, add, or compare: losses (08), attention (09)
-#     length - 1      you want one last state, and the network reads forwards: plainest
-#     packing         the network reads backwards too (07): from the right it would meet
-#                     the padding first, and no index can undo that
+# --- 4.11 the title once more ---------------------------------------------------------
 
 
-def pack_by_hand(ids, lengths):
-    """A padded batch (B, T), longest row first -> data (items,), batch_sizes (T,).
-
-    data holds the real items; batch_sizes, how many rows still run at each step.
-    """
-    data = []
-    batch_sizes = []
-    for t in range(ids.shape[1]):
-        running = 0  # rows that have an item at this step
-        for number in range(ids.shape[0]):
-            if t < lengths[number]:
-                data.append(ids[number, t].item())
-                running += 1
-        batch_sizes.append(running)
-    return torch.tensor(data), torch.tensor(batch_sizes)
-
-
-def show_packing():
-    """Print what a packed batch stores, by hand and by PyTorch, and what comes out."""
-    heading("4.10 Packing: the real items alone, step by step")
-    ids, lengths = utils.pad([encode(word) for word in TOY_WORDS])  # (3, 5), (3,)
-    data, batch_sizes = pack_by_hand(ids, lengths)  # (10,), (5,)
-    theirs = pack_padded_sequence(ids, lengths, batch_first=True)
-    same = torch.equal(data, theirs.data)
-    same = same and torch.equal(batch_sizes, theirs.batch_sizes)
-    items = [spell(step) for step in data.split(batch_sizes.tolist())]
-    print(f"  data          {' | '.join(items)}")
-    print(f"  batch_sizes   {batch_sizes.tolist()}")
-    print(f"  {len(data)} items instead of {ids.numel()} cells.", end="  ")
-    print(f"pack_padded_sequence makes the same: {yes_or_no(same)}.")
-    packed = pack_padded_sequence(one_hot(ids), lengths, batch_first=True)
-    with torch.no_grad():
-        packed_states, h_n = fading_rnn()(packed)
-    states, _ = pad_packed_sequence(packed_states, batch_first=True)  # (3, 5, 1)
-    print("Through the unit of 4.6, and made a grid again:")
-    print("  word     states                                    h_n")
-    for number, word in enumerate(TOY_WORDS):
-        shown = listed(states[number, :, 0].tolist())
-        print(f"  {word:<6}  {shown}   {h_n[0, number, 0]:.3f}")
+def repeat_the_answer(table, second):
+    """The answer of part 4.8 in two sentences, with its numbers."""
+    heading("4.11 The title once more")
     say(
-        """Reading it: h_n is right for each word.  Zeros fill the places of the dots.
-        The network computed 10 states, not 15.  (Whether that is faster is another
-        matter: packing itself takes time.)"""
+        f"""The order needs a network of its own because what an item means depends on
+        what stood before it, and a sequence may have any length.  Which of two letters
+        comes first, a linear layer can add up ({table["linear"]["test_accuracy"]:.4f}
+        right, the recurrent network {table["rnn"]["test_accuracy"]:.4f}); what follows
+        the A, it cannot ({second["linear"]:.4f}, the recurrent network
+        {second["rnn"]:.4f})."""
     )
-
-
-# --- 4.11 the answer to the title -----------------------------------------------------
-
-
-def answer_the_title(table, second, of_few, waiting, args):
-    """The answer to the title, in plain words."""
-    of_sum = table["sum"]["test_accuracy"]
-    of_linear = table["linear"]["test_accuracy"]
-    of_rnn = table["rnn"]["test_accuracy"]
-    length = args.sequence_length
-    longest = other_lengths(length)[-1]
-    at_longest = table["rnn"][f"{longest} steps"]
-    heading("4.11 What this lesson found")
-    print("What is a sequence?  Items whose order matters: a table of T steps by F")
-    print("features.  Twins hold the same items; only their order differs.")
-    print("Why does its order need a network of its own?")
-    say(
-        """In one sentence: because what an item means depends on what stood before it,
-        and a sequence may have any length."""
-    )
-    print("                                         sum   linear   two layers      rnn")
-    print(
-        f"  does A come before B?               {of_sum:.4f}   {of_linear:.4f}"
-        f"            -   {of_rnn:.4f}"
-    )
-    print(
-        f"  does a C follow the A?                   -   {second['linear']:.4f}"
-        f"       {second['two layers']:.4f}   {second['rnn']:.4f}"
-    )
-    print(
-        f"  the same, from {FEW} sequences            -        -"
-        f"       {of_few['two layers']:.4f}   {of_few['rnn']:.4f}"
-    )
-    print("  another length than in training        yes       no           no      yes")
-    say(
-        """The first question does not need a recurrent network: there each letter means
-        the same wherever it stands, and a linear layer can add that up.  It
-        takes more where one item changes what another means: a second layer at least.
-        And where the length varies too, it takes a network made for sequences.  The
-        recurrent network learns one step and uses it again and again.  So it fits any
-        length, and often needs fewer examples.  All that it knows of the past is in its
-        hidden state.  It is not the only such network: lessons 07 and 09 have others,
-        convolution and attention."""
-    )
-    print("How far does it reach?  It can take any number of steps, but it does not")
-    print("always learn to remember over them:")
-    print(f"    {longest} steps, twice those of its training   {at_longest:.4f} right")
-    print(f"    trained with {WAIT} fillers behind the letters   {waiting:.4f} right")
-    print("Where to go on: here a sequence gets one answer, as in lessons 04 to 06.")
-    print("In 07 each step gets one; in 08 to 10 a new sequence is written.")
 
 
 # --- answers to "Try this" ------------------------------------------------------------
@@ -2020,14 +2012,14 @@ def main(argv=None):
     print_by_distance(models["rnn"], test_part, args)
     show_fading()
     waiting = train_waiting(args, pairs)
-    # ... sequences of different length in one batch; then pictures, files, the answer.
+    # ... the answer; sequences of different length in one batch; files.
+    answer_the_title(table, second, of_few, waiting, args)
     show_padding()
     show_spoilt_states()
     print_cost_of_padding(models["rnn"], length, args.device)
-    show_packing()
     draw_losses(all_records, source, args)
     write_results(table, models, all_records, waiting, train_part, source, args)
-    answer_the_title(table, second, of_few, waiting, args)
+    repeat_the_answer(table, second)
 
 
 if __name__ == "__main__":
