@@ -1107,12 +1107,10 @@ def explain(models, answers, rows, lines, truth):
         print(f"{long:+.1f} on the longest.")
         if long > short and lines["none"][-1] < lines["none"][0]:
             print(
-                "The gap grows with the length, as if one summary were short of room; but"
+                "The gap grows with the length, as if one summary were short of room."
             )
-            print(
-                "most of it is there for short sentences already: the network without"
-            )
-            print("attention also learns more slowly.")
+        if 2 * short > long > 0:
+            print("Most of it is there for the shortest sentences already.")
     print("\nWhere should the decoder look?")
     bleu = round(rows[kind]["bleu"], 2)
     dictionary = round(rows["dictionary"]["bleu"], 2)
