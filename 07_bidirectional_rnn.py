@@ -81,6 +81,7 @@ from argparse import Namespace
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
+import regex
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -1671,7 +1672,10 @@ def draw(model, config, records, data, args):
 #     \w+(?:[.-]\w+)*         a word: Time, well-known, 3.5
 #     [^\w\s]                 one mark
 
-CUT = re.compile(r"\w+?(?=n['’]t\b)|n['’]t\b|['’]\w+|\w+(?:[.-]\w+)*|[^\w\s]")
+LETTER = r"[\w\p{M}]"  # \p{M}: marks on letters, as in Hindi
+CUT = regex.compile(
+    rf"{LETTER}+?(?=n['’]t\b)|n['’]t\b|['’]{LETTER}+|{LETTER}+(?:[.-]{LETTER}+)*|[^\w\s]"
+)
 
 
 def batch_of(words, data, args):

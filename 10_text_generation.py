@@ -94,6 +94,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import regex
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -199,7 +200,9 @@ def tokenize(text, level):
     if level == "char":
         return list(text)
     # Words with their apostrophes (don't), or one sign that is no letter and no space.
-    return re.findall(r"\w+(?:'\w+)*|[^\w ]", text)
+    # \p{M}: marks that stand on letters, without which a Hindi word falls to pieces.
+    letter = r"[\w\p{M}]"
+    return regex.findall(rf"{letter}+(?:'{letter}+)*|[^\w\p{{M}} ]", text)
 
 
 def join(tokens, level):
