@@ -332,7 +332,9 @@ def show_one_name(data):
 # Why tanh?  It squeezes every number into -1 ... 1.  Without it, two bad things happen.
 # First, h_t = W_hh h_(t-1) + ... multiplies the state by W_hh at every letter: if that
 # makes it 1.5 times as large, it is 58 times as large after ten letters.  tanh stops
-# that growth.  Second, many linear steps in a row are one linear step: nothing could
+# that growth of the state.  (It does not bound the gradient: near 0 its slope is 1, so
+# there W_hh acts in full; near -1 and 1 the slope is nearly 0.  So one row can explode
+# and another vanish, with the same weights: section 3.)  Second, many linear steps in a row are one linear step: nothing could
 # depend on *two* letters together, such as an "s" that counts only before "ki".
 #
 # Why not another bent curve?  The sigmoid would also do, but its slope is at most 1/4
@@ -638,8 +640,16 @@ def show_softmax():
     print(f"its gradient is {gap:.0g} from ours.")
 
 
-# From the scores the gradient goes through the linear layer to the last state: times
-# the weights of that layer, this is dL/dh_T.  Now the part that is special to a
+# From the scores the gradient goes on to two places.  The scores are W_out h_T + b_out,
+# so, written as in the rules below,
+#
+#     dL/dh_T   = W_out^T (dL/dscores)         how the last state should have been
+#     dL/dW_out = (dL/dscores) h_T^T           how the linear layer learns
+#
+# with the softmax table's (-0.341, 0.242, 0.099), say, as dL/dscores.  (And at each
+# letter dL/dx_t = W_ih^T (dL/da_t) goes to the letter's row of the embedding: so that
+# learns, too.)  Below, dL/dh_T is simply set to [1, 0], so that one can follow it with a
+# pencil.  Now the part that is special to a
 # recurrent network: how does it get back to the first letter?
 #
 # The loss depends on h_3 alone.  (Where every letter has a loss of its own, as in
@@ -873,6 +883,11 @@ def show_vanishing_and_exploding():
 # gradient by the size that gradients usually had of late.  If all are shortened alike,
 # it divides by less, and takes the same step.  What clipping takes away is the rare
 # long one.
+#
+# Why, then, can Adam not mend a gradient that vanishes on its way to a far letter?  The
+# weights are shared: the shares of all letters are added up into *one* gradient before
+# Adam sees it.  The share of the far letter drowns in the sum, and whatever makes the
+# sum larger makes all shares larger alike.
 #
 # And what does it bring?  `--compare clip` trains with and without, from the usual
 # start and from a W_hh four times too large, so that gradients explode (names [real],
@@ -1422,8 +1437,10 @@ def explain_luck(answers, val_answers, truth, val_truth, data):
         standard error); one figure in three moves by more, one in twenty by more than
         twice that.  So do not read much into a lead that is not the same on both
         parts, nor compare validation with test: they are other names.  And that is the
-        luck of the names.  Another is
-        the luck of the seed: on the real names up to 0.01 (section 3)."""
+        luck of the names, for one model; the lead of one model over another on
+        the *same* names is steadier than either, and McNemar's test above is the one for
+        it.  Macro_f1 rests also on languages with very few test names: it is
+        the least sure figure of all.  Another is the luck of the seed: on the real names up to 0.01 (section 3)."""
     )
     best = label_noise_ceiling(data.parts[2])
     if best < 1:
@@ -1457,7 +1474,8 @@ def show_rare_languages(answers, truth, data):
     utils.print_table(title, rows, corner="language")
     say(
         """A rare language has few names to learn from, and in accuracy few names to
-        lose.  One could make each of its names count more in the loss (the argument
+        lose; and some of its names may be names of a common language as well, which then
+        wins (Scottish and English, in the real data).  One could make each of its names count more in the loss (the argument
         `weight` of F.cross_entropy): that finds more of them and takes more others for
         them.  Here every name counts the same, and macro_f1 shows the price.  (A dash
         stands where a language was never the answer, or has no test name.)"""
@@ -1688,7 +1706,8 @@ def explain_recall(found, args):
             of the gradient or more arrived before training, the letter was learned;
             wherever it was {max(missed):.2g} or less, it was not learned in this
             training.  The network has room for one letter of four.  What was missing is
-            the gradient that would teach it to keep it."""
+            the gradient that would teach it to keep it: the far letter's share drowns
+            in the sum over all letters, which is all that Adam sees."""
     else:
         verdict = """The first figure does not foretell all of the second here: near the
             border luck has a part."""
