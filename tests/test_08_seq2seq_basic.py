@@ -238,20 +238,32 @@ def test_the_state_turned_round_and_back_is_the_same():
 
 def test_words_after_the_first_mistake_by_hand():
     """The model is replaced by its answers: with true words given, with its own."""
-    target = torch.tensor([[4, 5, 6, EOS], [7, 8, EOS, PAD], [4, 5, EOS, PAD]])
+    target = torch.tensor(
+        [
+            [4, 5, 6, 6, 7, EOS],
+            [7, 8, EOS, PAD, PAD, PAD],
+            [4, 5, EOS, PAD, PAD, PAD],
+        ]
+    )
     answers = {
-        True: [[4, 7, 6, EOS], [7, 8, EOS, PAD], [5, 6, EOS, PAD]],
-        False: [[4, 7, 8, EOS], [7, 8, EOS, 4], [5, 5, 4, 4]],
+        True: [
+            [4, 7, 6, 6, 8, EOS],
+            [7, 8, EOS, PAD, PAD, PAD],
+            [5, 5, EOS, PAD, PAD, PAD],
+        ],
+        False: [[4, 7, 8, 6, 8, EOS], [7, 8, EOS, 4, 4, 4], [5, 6, 4, 4, 4, 4]],
     }
 
     def model(source, lengths, target, forced):
         return F.one_hot(torch.tensor(answers[forced]), 9)
 
     batch = {"source": None, "source_length": None, "target": target}
-    # After the mistakes: 6 and <eos> of the first row, 5 and <eos> of the third.
-    found = lesson.after_first_mistake(model, [batch])
-    assert found == (4, 3 / 4, 2 / 4)
-    assert lesson.after_first_mistake(model, []) == (0, 0, 0)
+    # After the mistakes: 6 6 7 of the first row, 5 of the third; <eos> is not counted.
+    words, *shares = lesson.after_first_mistake(model, [batch])
+    assert words == 4
+    # Left are first 6 6 7, then 6 7, then 7; in the third row 5.
+    assert shares == pytest.approx([3 / 4, 1 / 4, (2 / 3 + 1 / 2 + 1 + 1) / 4])
+    assert lesson.after_first_mistake(model, []) == (0, 0, 0, 0)
 
 
 def test_a_wide_beam_finds_the_best_of_all_answers():
@@ -360,8 +372,8 @@ def test_twelve_sentences_are_learned_whatever_their_lengths(capsys):
     assert new <= known
 
 
-def test_links_of_the_dictionary_as_the_comment_counts_them():
-    """Without "no word", as there: homme is the stronger link of "man" after two rounds."""
+def test_links_of_the_dictionary_by_hand():
+    """Without "no word": homme is the stronger link of "man" after two rounds."""
     pairs = [("a man", "un homme"), ("a dog", "un chien")]
     links = {}
     for source, target in pairs:
