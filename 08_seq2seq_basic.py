@@ -1599,9 +1599,9 @@ def digits_by_length(model, data, greedy, args):
 #     trained on true words alone                       0.8935            0.6221  0.2714
 #     --teacher-forcing 0.5                             0.8786            0.6670  0.2116
 #
-# 0.8935 is about twice the guess, four fifths of the way from it to 1.  So most of the order is in the state as well.  The decoder
-# can read it out while it is put right at each word.  Left to its own words it finds fewer:
-# it loses the thread as it writes.
+# 0.8935 is about twice the guess, four fifths of the way from it to 1.  So most of the
+# order is in the state as well.  The decoder can read it out while it is put right at each
+# word.  Left to its own words it finds fewer: it loses the thread as it writes.
 #
 # Is that gap the price of teacher forcing?  Not all of it.  A true word is also a help: it
 # tells the decoder which digit it had wrong, and where in the source it is.  The last row was
