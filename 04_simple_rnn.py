@@ -58,7 +58,7 @@ Try this  (guess first, then run; choose by the scores on validation, see sectio
                            on test?  (all in one line; 2 to 5 minutes)
     What came of them in our runs stands at the end of section 4.
 
-How to read 1,900 lines: the lesson itself is in the comments and in rnn_by_hand,
+How to read 2,000 lines: the lesson itself is in the comments and in rnn_by_hand,
 NameRNN, bptt_by_hand, measure and train_by_hand.  Functions named show_, print_ and
 explain_ only print: read what they print, not how.  What is marked [flags] or
 [machinery] may be skipped.
@@ -334,8 +334,10 @@ def show_one_name(data):
 # makes it 1.5 times as large, it is 58 times as large after ten letters.  tanh stops
 # that growth of the state.  (It does not bound the gradient: near 0 its slope is 1, so
 # there W_hh acts in full; near -1 and 1 the slope is nearly 0.  So one row can explode
-# and another vanish, with the same weights: section 3.)  Second, many linear steps in a row are one linear step: nothing could
-# depend on *two* letters together, such as an "s" that counts only before "ki".
+# and another vanish, with the same weights: section 3.)
+#
+# Second, many linear steps in a row are one linear step: nothing could depend on *two*
+# letters together, such as an "s" that counts only before "ki".
 #
 # Why not another bent curve?  The sigmoid would also do, but its slope is at most 1/4
 # and that of tanh up to 1.  Section 3 multiplies these slopes, and with the sigmoid
@@ -1427,20 +1429,24 @@ def explain_luck(answers, val_answers, truth, val_truth, data):
         only_ours, only_theirs, p = utils.mcnemar(ours_are_right, theirs_are_right)
         lead = (only_theirs - only_ours) / len(right)
         print(f"  {part:<12}{only_ours:>14}{only_theirs:>14}{lead:>+21.4f}{p:>10.2g}")
+    # The test part's last: how far would the lead move with other names?
     accuracy = ours_are_right.float().mean().item()
     error = math.sqrt(accuracy * (1 - accuracy) / len(truth))
+    of_lead = math.sqrt(only_ours + only_theirs) / len(truth)
     say(
         f"""Reading it: p says how well luck alone would explain that there is a lead.  It
-        does not say that the lead is just so large.  With other names of the same kind an
+        does not say that the lead is just so large.  With other names of the same kind one
         accuracy of {accuracy:.2f} on {len(truth):,} names would move by about
-        sqrt({accuracy:.2f} * {1 - accuracy:.2f} / {len(truth):,}) = {error:.3f} (the
-        standard error); one figure in three moves by more, one in twenty by more than
-        twice that.  So do not read much into a lead that is not the same on both
-        parts, nor compare validation with test: they are other names.  And that is the
-        luck of the names, for one model; the lead of one model over another on
-        the *same* names is steadier than either, and McNemar's test above is the one for
-        it.  Macro_f1 rests also on languages with very few test names: it is
-        the least sure figure of all.  Another is the luck of the seed: on the real names up to 0.01 (section 3)."""
+        sqrt({accuracy:.2f} * {1 - accuracy:.2f} / {len(truth):,}) = {error:.3f}, its
+        standard error: one figure in three moves by more, one in twenty by more than
+        twice that.  The lead, of two models on the same names, moves by about
+        sqrt({only_ours} + {only_theirs}) / {len(truth):,} = {of_lead:.3f}.  So who leads
+        may be settled while by how much is not."""
+    )
+    say(
+        """That was the luck of the names.  Macro_f1 suffers most from it: some languages
+        have very few test names.  Another is the luck of the seed: on the real names up to
+        0.01 (section 3)."""
     )
     best = label_noise_ceiling(data.parts[2])
     if best < 1:
