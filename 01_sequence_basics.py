@@ -75,7 +75,6 @@ Try this  (guess first, then run; answers at the end of section 4)
 import math
 import random
 import sys
-import textwrap
 import time
 from typing import NamedTuple
 
@@ -96,17 +95,6 @@ FEW_EPOCHS = 75
 WAIT = 88  # fillers that follow the 12 letters in part 4.7: 100 steps in all
 WAIT_EPOCHS = 3  # more change nothing: part 4.7 names recorded runs
 LEARNING_RATE = 0.01
-
-
-def heading(text):
-    """Print the title of one part of the lesson."""
-    print(f"\n--- {text} ---")
-
-
-def say(text):
-    """Print a paragraph, its lines broken at 80 signs."""
-    text = " ".join(text.split())
-    print(textwrap.fill(text, 80, fix_sentence_endings=True))
 
 
 def yes_or_no(fact):
@@ -176,7 +164,7 @@ def twin_of(word):
 
 def print_twins(words):
     """Print the first two twins of this run, and how often each letter occurs."""
-    heading("1.1 Two twins: what a sequence looks like")
+    utils.heading("1.1 Two twins: what a sequence looks like")
     for word in words[:2]:
         counts = "  ".join(f"{letter} {word.count(letter)}" for letter in "ABCDE")
         label = label_of(word)
@@ -214,7 +202,7 @@ def one_hot(ids):
 
 def show_a_table():
     """Print two twins on their way from text to tensor, the one-hot table by hand."""
-    heading("1.2 From letters to numbers")
+    utils.heading("1.2 From letters to numbers")
     words = ["CAB", "CBA"]
     print(f"  as text        {words[0]:<22}{words[1]}")
     print(f"  as ids         {encode(words[0])!s:<22}{encode(words[1])}")
@@ -289,7 +277,7 @@ def to_examples(words, device="cpu"):
 
 def print_parts(train, test):
     """Print how many sequences there are to learn from and to be asked about."""
-    heading("1.3 The data of this run")
+    utils.heading("1.3 The data of this run")
     print(f"{len(train.words)} sequences to learn from: x {tuple(train.x.shape)}.")
     print(f"{len(test.words)} held out, to be asked about at the end.")
     share = test.labels.float().mean().item()
@@ -336,7 +324,7 @@ class SumClassifier(nn.Module):
 
 def show_the_sum():
     """Print the sums of two twins, and what an untrained SumClassifier says of them."""
-    heading("2.1 First rival: add the steps up")
+    utils.heading("2.1 First rival: add the steps up")
     twins = to_examples(["CAB", "CBA"])
     for word, table in zip(twins.words, twins.x, strict=True):
         total = table.sum(dim=0).int().tolist()  # how many A, B, C, D, E
@@ -385,7 +373,7 @@ class LinearClassifier(nn.Module):
 
 def show_the_linear_layer():
     """Print a linear layer with weights set by hand: that it works, and its price."""
-    heading("2.2 Second rival: one linear layer on all T x F numbers")
+    utils.heading("2.2 Second rival: one linear layer on all T x F numbers")
     layer = nn.Linear(3 * FEATURES, 1)  # one score is enough to see it
     with torch.no_grad():  # again: we set the weights ourselves
         # A method whose name ends in _ changes the tensor itself: zero_ fills it with
@@ -476,7 +464,7 @@ def step_by_hand(letter, h):
 
 def show_one_step():
     """Print the step with weights set by hand, letter by letter, for two twins."""
-    heading("2.3 One recurrent step, with numbers")
+    utils.heading("2.3 One recurrent step, with numbers")
     w_ih = ", ".join(f"{weight:g}" for weight in HAND_W_IH)
     print("h_t = tanh(W_ih x_t + W_hh h_(t-1)), biases 0,")
     print(f"W_ih = [{w_ih}], W_hh = [{HAND_W_HH:g}].")
@@ -532,7 +520,7 @@ def show_one_step():
 
 def show_why_tanh():
     """Print the state of CBACCC with tanh, with nothing, with a ReLU in its place."""
-    heading("2.4 Why tanh")
+    utils.heading("2.4 Why tanh")
     h_tanh = 0.0
     h_nothing = 0.0
     h_relu = 0.0
@@ -562,7 +550,7 @@ def rnn_step(x, h, w_ih, w_hh, b_ih, b_hh):
 
 def show_two_units():
     """Print one step with two units, every number substituted; compare nn.RNNCell."""
-    heading("2.5 The same step with two hidden units")
+    utils.heading("2.5 The same step with two hidden units")
     x = torch.tensor([1.0, 0.5])  # (F,), F = 2
     h = torch.tensor([0.4, -0.2])  # (H,), H = 2
     cell = nn.RNNCell(2, 2)  # PyTorch's step; we give it our weights
@@ -662,7 +650,7 @@ def classifier_by_hand():
 
 def show_what_rnn_returns():
     """Print both outputs of nn.RNN for two twins, with the weights set by hand."""
-    heading("2.6 Many steps: what nn.RNN returns")
+    utils.heading("2.6 Many steps: what nn.RNN returns")
     model = classifier_by_hand()
     twins = to_examples(["CAB", "CBA"])
     with torch.no_grad():
@@ -697,7 +685,7 @@ def show_what_rnn_returns():
 
 def show_sizes():
     """Print the parameters of each model, counted with a pencil and by PyTorch."""
-    heading("2.7 How many numbers each model has to learn")
+    utils.heading("2.7 How many numbers each model has to learn")
     rows = (
         ("sum, any T", "80 + 16 + 32 + 2", SumClassifier()),
         ("linear, T = 12", "2 * 12 * 5 + 2", LinearClassifier(12)),
@@ -730,7 +718,7 @@ def show_sizes():
 
 def show_loss():
     """Print two scores, their probabilities and the loss, for both possible labels."""
-    heading("3.1 How wrong is an answer?  The loss")
+    utils.heading("3.1 How wrong is an answer?  The loss")
     scores = torch.tensor([0.2, 1.2])
     powers = scores.exp()  # (2,): e to the power of each score
     chances = powers / powers.sum()  # (2,)
@@ -757,7 +745,7 @@ def show_loss():
 
 def show_one_update():
     """Print an update of a model of one weight, and a forgotten zero_grad."""
-    heading("3.2 One update of a model of one weight")
+    utils.heading("3.2 One update of a model of one weight")
     weight = torch.tensor(1.0, requires_grad=True)  # requires_grad: it shall be trained
     optimizer = torch.optim.SGD([weight], lr=0.1)  # the plainest rule of an update
     print("The model says w * 2, w = 1; it should say 3.  Learning rate 0.1.")
@@ -773,7 +761,7 @@ def show_one_update():
     # Now the mistake: backward once more, with the old gradient still in place.
     loss.backward()
     both = weight.grad.item()
-    say(
+    utils.say(
         """The gradient there is 2 * (2.8 - 3) * 2 = -0.8.  But `backward` adds to what
         is there already:"""
     )
@@ -854,7 +842,7 @@ def train_from_seed(name, examples, args, epochs=EPOCHS):
 
 def train_all(examples, args):
     """Train the two rivals and the recurrent network: two dicts, models and records."""
-    heading("3.3 Training the three models")
+    utils.heading("3.3 Training the three models")
     updates = math.ceil(len(examples.words) / args.batch_size)
     print(f"{EPOCHS} epochs of {updates} updates.  Mean loss:")
     print("  model     epoch 1    epoch 2    epoch 4    epoch 8    the last")
@@ -868,7 +856,7 @@ def train_all(examples, args):
         # Some epochs are enough to see the course; it is drawn in training.png.
         shown = [losses[0], losses[1], losses[3], losses[7], losses[-1]]
         print(f"  {name:<7}" + "".join(f"   {loss:>8.4f}" for loss in shown))
-    say(
+    utils.say(
         """Reading it: a guess costs 0.6931.  With any weights, the sum gives twins
         equal scores, so that on average over both it cannot pay less than a guess."""
     )
@@ -955,7 +943,7 @@ def score_all(models, all_records, test, args):
 
 def report(models, all_records, test, source, args):
     """Print answers and the result table; returns the table."""
-    heading("4.1 The result: does the order matter?")
+    utils.heading("4.1 The result: does the order matter?")
     # Twins stand side by side, so the first six are three pairs.
     print_answers(
         "Held-out sequences, three pairs of twins.  Which comes first, A or B?",
@@ -969,14 +957,14 @@ def report(models, all_records, test, source, args):
     utils.print_table(title, table)
     of_linear = table["linear"]["test_accuracy"]
     of_rnn = table["rnn"]["test_accuracy"]
-    say(
+    utils.say(
         f"""Reading it: first test_accuracy.  The sum is where guessing is.  The linear
         layer has {of_linear:.4f}, the recurrent network {of_rnn:.4f}."""
     )
     if of_linear >= of_rnn:
         print("So far nobody needs a recurrent network!")
     longest = f"{other_lengths(args.sequence_length)[-1]} steps"
-    say(
+    utils.say(
         f"""Then the other lengths.  The linear layer has no weights for them.  The
         recurrent network can always take one more step.  Whether it *answers* well
         there is another matter: at {longest}, {table["rnn"][longest]:.4f} with the
@@ -1053,7 +1041,7 @@ def behind_the_a(words, device="cpu"):
 
 def show_four_words():
     """Print the scores of a linear layer with random weights for the four words."""
-    heading("4.2 A question that no weighted sum can answer")
+    utils.heading("4.2 A question that no weighted sum can answer")
     print("Is the letter right behind the A a C?  One score, random weights:")
     torch.manual_seed(3)
     layer = nn.Linear(4 * FEATURES, 1)
@@ -1121,19 +1109,19 @@ def ask_second_question(args, pairs):
             f"  {name:<10}   {utils.count_parameters(model):>10,}   "
             f"{records[-1]['loss']:>10.4f}   {scores[name]:>10.4f}   {at_longer:>10}"
         )
-    say(
+    utils.say(
         f"""Reading it: a guess is right in 0.5000, with loss 0.6931.  The linear layer
         has {scores["linear"]:.4f}."""
     )
     if scores["linear"] < 0.6 and scores["rnn"] > 0.9:
-        say(
+        utils.say(
             """The recurrent network answers what the linear layer cannot.  A second
             layer answers it too, but with seven times as many weights, and only for 12
             letters."""
         )
     if scores["rnn"] < 0.6:
         print("This run was too short for the network to find its step.")
-    say(
+    utils.say(
         """Recorded with the default flags and seeds 0 to 4: linear 0.4950
         to 0.5075, two layers 0.9700 to 0.9975, rnn 1.0000 each time, and 0.9925 to
         1.0000 on 24 letters."""
@@ -1149,7 +1137,7 @@ def ask_second_question(args, pairs):
 
 def compare_on_few(train_part, test, args):
     """Train two layers and rnn on few sequences of the second question: accuracies."""
-    heading("4.3 From few examples")
+    utils.heading("4.3 From few examples")
     few = Examples(train_part.words[:FEW], train_part.x[:FEW], train_part.labels[:FEW])
     epochs = FEW_EPOCHS // 5 if args.quick else FEW_EPOCHS
     print(f"The second question, {len(few.words)} sequences, {epochs} epochs:")
@@ -1159,12 +1147,12 @@ def compare_on_few(train_part, test, args):
         accuracies[name] = accuracy(model, test)
         print(f"  {name:<10}   train loss {records[-1]['loss']:.4f}", end="")
         print(f"   accuracy on held-out sequences {accuracies[name]:.4f}")
-    say(
+    utils.say(
         """Reading it: that is one start.  Recorded with the default flags and seeds 0
         to 4, the network was ahead each time: 0.9575 to 1.0000, and two layers 0.8125
         to 0.8625."""
     )
-    say(
+    utils.say(
         """It is no law.  Recorded with 40 sequences and 300 epochs, the network was
         behind in four of five starts: there it had not found its step."""
     )
@@ -1217,7 +1205,7 @@ def right_after(leads, labels, places):
 
 def show_the_note(model, test, source, args):
     """Print and draw what the trained network would answer after each step."""
-    heading("4.4 What does the network note down?")
+    utils.heading("4.4 What does the network note down?")
     length = args.sequence_length
     stride = max(1, length // 12)  # of a long sequence, print only some steps
     first_place = length // 3 // stride * stride  # counted from 0; is printed
@@ -1279,20 +1267,20 @@ def show_the_note(model, test, source, args):
         print()
     last_is_enough = shares["first"] > 0.8 and shares["second"] < 0.6
     if after_first < 0.2 and after_second > 0.8 and last_is_enough:
-        say(
+        utils.say(
             """Reading it: having read only an A, the network would say "B first", and
             having read only a B, "A first".  That looks wrong, but it is not.  Its note
             is not "which came first".  It is "which came *last*".  The second letter
             overwrites the first, and if the last one is a B, then A came first.  Both
             notes answer the question, and nothing in training preferred ours."""
         )
-        say(
+        utils.say(
             f"""The last two lines: a pure note of the last letter would have 1.0000 and
             0.0000 in all columns.  The network has {few_behind["first"]:.4f} and
             {few_behind["second"]:.4f} where few letters stand behind."""
         )
         if shares["second"] > few_behind["second"] + 0.05:
-            say(
+            utils.say(
                 """Farther from the end the answers change: the note does not stay as it
                 was written.  That is part 4.5."""
             )
@@ -1300,7 +1288,7 @@ def show_the_note(model, test, source, args):
         print('Reading it: its note is "which came first", like ours by hand.')
     else:
         print("Reading it: this note is neither of the two, or it fades too soon.")
-    say(
+    utils.say(
         """Recorded with the default flags and seeds 0 to 4: after the first letter no
         sign was right (0.0000) in any of the five; after the second, 0.9250 to 1.0000
         were.  All five networks note the last letter."""
@@ -1375,10 +1363,10 @@ def lead_and_distance(model, examples, count):
 
 def print_by_distance(model, test, args):
     """Print where the trained network's mistakes are in sequences twice as long."""
-    heading("4.5 Where are the mistakes?")
+    utils.heading("4.5 Where are the mistakes?")
     length = args.sequence_length
     examples = to_examples(make_words(2 * length, OTHER_PAIRS), args.device)
-    say(
+    utils.say(
         f"""Accuracy, sorted by how many letters stand behind the second of A and B: on
         the test set ({length} letters), and on {2 * length} letters, a length that
         training never had.  The last column counts those of {2 * length}."""
@@ -1406,13 +1394,13 @@ def print_by_distance(model, test, args):
     near = scores[0][-1]
     far = scores[-1][-1]
     if near - far > 0.05:
-        say(
+        utils.say(
             """Reading it: what is near the end is answered better than what is far.
             Training asked the network to keep its note for a while; nothing made it
             keep it longer."""
         )
         if far < 0.4 and leads[-1] < 0 and distances[-1] > 0.5 * distances[0]:
-            say(
+            utils.say(
                 """The lead shrinks and changes its sign, while the twins' states stay
                 apart.  So the note does not fade: it drifts across the border, and what
                 is far from the end is answered wrongly, not guessed.  Training only saw
@@ -1422,12 +1410,12 @@ def print_by_distance(model, test, args):
         print("Reading it: hardly worse far from the end than near it, if at all.")
     fewest, most, _, share = scores[min(1, len(scores) - 1)]
     if fewest in of_test and of_test[fewest] - share > 0.05:
-        say(
+        utils.say(
             f"""In the row {fewest} to {most} the same wait goes well in {length}
             letters and less well in {2 * length}.  So that wait is not all that counts:
             the longer sequences also have more letters before and between the two."""
         )
-    say(
+    utils.say(
         """Another start makes other weights.  Recorded with the default flags and seeds
         0 to 4: 1.0000 at 12 steps each time, but 0.5575 to 0.9000 at 24, and each time
         worse where more than 10 letters stand behind.  In part 4.2 a network of this
@@ -1466,7 +1454,7 @@ def fading_rnn():
 
 def show_fading():
     """Print how one unit forgets an A over 99 fillers."""
-    heading("4.6 The other way to fail: a note fades")
+    utils.heading("4.6 The other way to fail: a note fades")
     print("The unit reads an A, then fillers:")
     x = torch.zeros(1, 100, FEATURES)  # (B, T, F)
     x[0, 0, 0] = 1.0  # step 1 is an A
@@ -1543,7 +1531,7 @@ def print_vanishing(examples, seed):
     print("Reading it: downwards, what is left of the letters on their way to the")
     print("answer; upwards, what is left of the gradient on its way to the letters.")
     ten = gradient[19] / gradient[29]  # what ten steps, from 30 back to 20, leave
-    say(
+    utils.say(
         f"""From step 30 back to step 20 the gradient shrinks to {ten:.0e} of itself:
         each step leaves about {ten**0.1:.1f}.  Without the fillers at most 10 letters
         follow, in most sequences fewer, so there was always something to learn from.
@@ -1565,7 +1553,7 @@ def print_vanishing(examples, seed):
 
 def train_waiting(args, pairs):
     """Train the network on 100 steps; print and return its accuracy."""
-    heading("4.7 Can it learn to wait?")
+    utils.heading("4.7 Can it learn to wait?")
     train_words, test_words = split(add_fillers(make_words(12, pairs), WAIT))
     train_part = to_examples(train_words, args.device)
     test_part = to_examples(test_words, args.device)
@@ -1578,11 +1566,11 @@ def train_waiting(args, pairs):
     print(f"  trained   loss {losses[0]:.4f} -> {losses[-1]:.4f}", end="")
     print(f"   accuracy on {len(test_words)} held-out sequences {trained:.4f}")
     print(f"  by hand   weights of part 2.3, nothing trained   accuracy {by_hand:.4f}")
-    say(
+    utils.say(
         """Recorded with the default flags, seeds 0 to 4 had 0.5000, after 12 epochs as
         well, and seed 0 after 60."""
     )
-    say(
+    utils.say(
         """Reading it: training has to find the weights, and where the gradient has
         vanished, nothing tells it where they are.  Lesson 04 follows the gradient back
         step by step; lesson 05 builds a cell that it can pass through."""
@@ -1612,11 +1600,11 @@ def answer_the_title(table, second, of_few, waiting, args):
     length = args.sequence_length
     longest = other_lengths(length)[-1]
     at_longest = table["rnn"][f"{longest} steps"]
-    heading("4.8 What this lesson found")
+    utils.heading("4.8 What this lesson found")
     print("What is a sequence?  Items whose order matters: a table of T steps by F")
     print("features.  Twins hold the same items; only their order differs.")
     print("Why does its order need a network of its own?")
-    say(
+    utils.say(
         """In one sentence: because what an item means depends on what stood before it,
         and a sequence may have any length."""
     )
@@ -1635,7 +1623,7 @@ def answer_the_title(table, second, of_few, waiting, args):
     )
     print("  takes another length                   yes       no           no      yes")
     print("  (-: not asked)")
-    say(
+    utils.say(
         """The first question does not need a recurrent network: there each letter means
         the same wherever it stands, and a linear layer can add that up.  It
         takes more where one item changes what another means: a second layer at least.
@@ -1697,7 +1685,7 @@ def spell(ids):
 
 def show_padding():
     """Print the grid and the mask of three words, and that utils has the same."""
-    heading("4.9 Sequences of different length in one batch: padding and mask")
+    utils.heading("4.9 Sequences of different length in one batch: padding and mask")
     rows = [encode(word) for word in TOY_WORDS]
     ids, mask = pad_by_hand(rows)  # (3, 5), (3, 5)
     print("  word     ids, padded with 0    the same as letters    mask")
@@ -1784,7 +1772,7 @@ def last_states(rnn, words):
 
 def show_spoilt_states():
     """Print states of a padded batch, its last states and means, wrong and right."""
-    heading("4.10 A last state and a mean, spoilt and mended")
+    utils.heading("4.10 A last state and a mean, spoilt and mended")
     ids, lengths = utils.pad([encode(word) for word in TOY_WORDS])  # (3, 5), (3,)
     mask = utils.length_mask(lengths, width=5)  # (3, 5)
     rnn = fading_rnn()
@@ -1794,7 +1782,7 @@ def show_spoilt_states():
     print("One unit that tells how long ago the A was.  The state after each step:")
     for number, word in enumerate(TOY_WORDS):
         print(f"  {word:<6}  {spell(ids[number])}   {listed(states[number].tolist())}")
-    say(
+    utils.say(
         """Reading it: 3 letters, 1 letter and none stand behind the A.  Yet all rows
         end alike, because the state fades at a dot as at a letter."""
     )
@@ -1805,7 +1793,7 @@ def show_spoilt_states():
     for number, word in enumerate(TOY_WORDS):
         shown = "".join(f"{found[name][number].item():>13.3f}" for name in names)
         print(f"  {word:<6}{shown}")
-    say(
+    utils.say(
         """Reading it: "alone" is the word run by itself, so it is right.  Last column
         and h_n are wrong for both short words."""
     )
@@ -1836,7 +1824,7 @@ def print_cost_of_padding(model, length, device):
     spoilt = (from_last_column == examples.labels).float().mean().item()
     mended = (from_own_end == examples.labels).float().mean().item()
     print("\nAnd what the mistake costs in our task:")
-    say(
+    utils.say(
         f"""The trained network reads {count} sequences of {short} letters, padded to
         {longest} as if they shared a batch with longer ones."""
     )
@@ -1845,7 +1833,7 @@ def print_cost_of_padding(model, length, device):
     if spoilt < mended:
         print("Reading it: no error is raised.  Only the answers are worse.")
     if spoilt < 0.4:
-        say(
+        utils.say(
             """Far below 0.5 is worse than a coin: the dots turn the note over, as the
             letters did in part 4.5."""
         )
@@ -1856,8 +1844,8 @@ def print_cost_of_padding(model, length, device):
 
 def repeat_the_answer(table, second):
     """The answer of part 4.8 in two sentences, with its numbers."""
-    heading("4.11 The title once more")
-    say(
+    utils.heading("4.11 The title once more")
+    utils.say(
         f"""The order needs a network of its own because what an item means depends on
         what stood before it, and a sequence may have any length.  Which of two letters
         comes first, a linear layer can add up ({table["linear"]["test_accuracy"]:.4f}

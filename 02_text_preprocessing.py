@@ -79,7 +79,6 @@ Try this  (guess first: each run prints the answer.  docs/exercises.md goes thro
 
 import json
 import sys
-import textwrap
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -172,7 +171,7 @@ def show_one_sentence():
     found = [vocabulary[i] for i in row if i not in (0, 2, 3)]
     back = " ".join(found)
 
-    heading("One sentence on its whole way")
+    utils.heading("One sentence on its whole way")
     print(f"  text:   {text}")
     print(f"  tokens: {tokens}")
     print_columns(
@@ -186,9 +185,10 @@ def show_one_sentence():
         }
     )
     print(f"  back:   {back}")
-    say(
+    utils.say(
         "Read a vector downwards: the one at place 2 (cat) is [0.3, 0.9].  Lost on the "
-        "way: the capital letter, the spacing, and the word saw."
+        "way: the capital letter, the spacing, and the word saw.",
+        "  ",
     )
 
 
@@ -313,14 +313,16 @@ def show_cuts():
     print(f"  basic_english  {' '.join(visible(basic_english(text)))}")
     print(f"  word           {' '.join(visible(words(text)))}")
     print(f"  char           {' '.join(visible(characters(text)))}")
-    say(
+    utils.say(
         "basic_english has dropped the colon and the double quotes, and has cut Don't "
-        "into three."
+        "into three.",
+        "  ",
     )
-    say(
+    utils.say(
         "_ is a space: for char it is a token like any other.  Digits are tokens too: "
         "an id does not tell that 3.50 is more than 3.49; a network would have to "
-        "learn it."
+        "learn it.",
+        "  ",
     )
     print(f"  Hindi, word    {' | '.join(words('नमस्ते दुनिया'))}")
 
@@ -424,10 +426,11 @@ def show_byte_pairs():
         for word in TOY_WORDS:
             pieces[word] = merge_pair(pieces[word], best)
         print_pieces(TOY_WORDS, pieces)
-    say(
+    utils.say(
         "Why 20 for i n?  Once in each word, 4 + 3 + 2 + 3 + 2 = 14, and a second time "
         "in raining and training, 3 + 3.  Then a in and r a have 12 each: the alphabet "
-        "decides.  After four merges there are pieces that a reader knows: rain, ing."
+        "decides.  After four merges there are pieces that a reader knows: rain, ing.",
+        "  ",
     )
     # New text is cut by the same merges, in the same order.
     new = single_bytes("straining")
@@ -652,7 +655,7 @@ def show_vocabulary():
         counts.update(tokens)
     in_order = sorted(counts, key=lambda token: (-counts[token], token))
     ids = number_tokens(token_lists, min_freq=2)
-    heading("Step 2: number the tokens")
+    utils.heading("Step 2: number the tokens")
     print("A vocabulary of: " + " / ".join(texts))
     print("  count    " + "  ".join(f"{token} {counts[token]}" for token in counts))
     print("  sort     " + "  ".join(f"{token} {counts[token]}" for token in in_order))
@@ -733,7 +736,7 @@ def show_special_tokens():
     rows = [to_row(text.split(), vocabulary, max_length=100) for text in texts]
     ids, lengths = utils.pad(rows, vocabulary[PAD])  # (B, T), (B,); see lesson 01
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
-    heading("Step 3: one table out of many rows")
+    utils.heading("Step 3: one table out of many rows")
     print("Two texts in one table: " + " / ".join(texts))
     for number in range(len(texts)):
         print_columns(
@@ -743,9 +746,10 @@ def show_special_tokens():
                 "mask": [str(m) for m in mask[number].int().tolist()],
             }
         )
-    say(
+    utils.say(
         "<pad> fills the first row up, <unk> stands for unicorn, <bos> and <eos> say "
-        "where each text begins and ends."
+        "where each text begins and ends.",
+        "  ",
     )
 
 
@@ -796,7 +800,7 @@ def show_embedding_lookup():
         table.weight.copy_(weight)
     by_pytorch = table(ids)  # (1, 3, 2)
     one_hot = nn.functional.one_hot(ids, 5)  # (1, 3, 5)
-    heading("Step 4: look up vectors")
+    utils.heading("Step 4: look up vectors")
     print("The ids 3 1 3 in a table of V = 5 rows, E = 2 numbers each")
     for place in range(3):
         i = ids[0, place].item()
@@ -843,7 +847,7 @@ def show_whole_path():
     table = nn.Embedding(len(vocabulary), 4, padding_idx=0)
     for ids, _ in loader:  # (B, T); the lengths are not needed here
         vectors = table(ids)  # (B, T, E)
-    heading("All four steps for a text of one's own, and back from a file")
+    utils.heading("All four steps for a text of one's own, and back from a file")
     print(f"  tokens   {' / '.join(' '.join(visible(each)) for each in token_lists)}")
     print(f"  ids (B, T) {tuple(ids.shape)}, vectors (B, T, E) {tuple(vectors.shape)}")
 
@@ -932,7 +936,7 @@ def show_embedding_step():
         table.weight.copy_(torch.tensor(before))
     one_step(table, torch.tensor(ids), learning_rate)
 
-    heading("One step of training")
+    utils.heading("One step of training")
     print(f"On the ids {ids}: towards [1, 1], learning rate 0.1")
     print("  row  before       gradient       after")
     changed = []
@@ -1032,28 +1036,32 @@ def show_counted_vectors():
         id_lists.append(ids)
     counts = count_neighbours(id_lists, size=4, window=2)  # (4, 4)
     weights = weigh(counts)  # (4, 4)
-    heading("Vectors by counting neighbours")
+    utils.heading("Vectors by counting neighbours")
     print("Four words and their neighbours in: " + " / ".join(texts))
     print_square("1. Counts, at most 2 places apart", names, counts, digits=0)
-    say(
+    utils.say(
         "Row cat: drinks once, milk once.  Row dog: drinks twice, milk once.  often is "
-        "not in the table, but it keeps its place: dog and drinks are 2 apart there."
+        "not in the table, but it keeps its place: dog and drinks are 2 apart there.",
+        "  ",
     )
     close = count_neighbours(id_lists, size=4, window=1)
-    say(
+    utils.say(
         f"At most 1 place apart, dog would have drinks {close[1, 2]:.0f} time, and milk "
-        f"{close[1, 3]:.0f} times."
+        f"{close[1, 3]:.0f} times.",
+        "  ",
     )
     print_square("2. Weights", names, weights, digits=2)
-    say(
+    utils.say(
         "cat has 2 of all 14 neighbours, drinks 5: chance gives 2 x 5 / 14 = 0.71; "
-        "counted was 1, so the weight is log(1 / 0.71) = 0.34."
+        "counted was 1, so the weight is log(1 / 0.71) = 0.34.",
+        "  ",
     )
     print_square("3. Cosines of the rows of weights", names, cosines(weights), digits=2)
-    say(
+    utils.say(
         "cat and dog: (0.34 x 0.62 + 0.56 x 0.15) / (0.65 x 0.64) = 0.71, 0.65 and "
         "0.64 being the lengths of their rows.  Nearest to cat is dog, though the two "
-        "never stand in one text."
+        "never stand in one text.",
+        "  ",
     )
 
 
@@ -1074,7 +1082,7 @@ def follow_documents(texts, token_lists, vocabulary, tokenizer, args, source):
     loader = DataLoader(rows, batch_size=4, collate_fn=utils.pad)
     ids, lengths = next(iter(loader))  # the first batch: (B, T), (B,)
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
-    heading(f"Real documents on their way, {args.tokenizer}, {source.label}")
+    utils.heading(f"Real documents on their way, {args.tokenizer}, {source.label}")
     print(f"  text     {texts[0][:70]!r}")
     print(f"  tokens   {' '.join(visible(token_lists[0][:15]))}")
     print(f"  ids      {rows[0][:15]}")
@@ -1092,10 +1100,11 @@ def follow_documents(texts, token_lists, vocabulary, tokenizer, args, source):
             }
         )
     padding = 1 - mask.float().mean().item()
-    say(
+    utils.say(
         f"Padding in this batch: {padding:.1%} of its places, work for nothing.  Texts "
         "of similar length in one batch need less (from lesson 04 on they share one); "
-        "packing (lesson 01) skips the rest."
+        "packing (lesson 01) skips the rest.",
+        "  ",
     )
     return ids, mask
 
@@ -1115,11 +1124,12 @@ def print_lengths(token_lists, held_lists, args):
     print(f"  99% of them have at most {most:,}")
     print(f"  the longest has {lengths.max():,}, the average {lengths.mean():.1f}")
     print(f"  (held-out documents: {held_lengths.mean():.1f} on average)")
-    say(
+    utils.say(
         f"--max-length {args.max_length} shortens {too_long.sum():,} of {len(lengths):,} "
         f"documents, and cuts off {lost:.1%} of all training tokens.  A rule for "
         "choosing it: so that nine of ten documents stay whole, or more if the ends "
-        "matter.  Long rows cost time: a recurrent network reads token after token."
+        "matter.  Long rows cost time: a recurrent network reads token after token.",
+        "  ",
     )
 
 
@@ -1134,16 +1144,17 @@ def train_one_batch(ids, mask, vocabulary, args):
     differs = (table.weight != before).any(dim=1)  # (V,)
     changed = differs.nonzero().flatten()  # the places of True: numbers of rows
     occurred = ids[mask].unique()  # ids in the batch, padding left out, each once
-    say(
+    utils.say(
         f"One step of training on this batch changes {len(changed):,} of "
         f"{len(vocabulary):,} rows of the embedding, exactly those of its tokens: "
-        f"{torch.equal(changed, occurred)}.  So a rare token is rarely trained."
+        f"{torch.equal(changed, occurred)}.  So a rare token is rarely trained.",
+        "  ",
     )
 
 
 def print_merges(merges, train_texts, held_texts, source):
     """The first merges; what more merges do; words from frequent to rare."""
-    heading(f"Byte-pair encoding of the training part, {source.label}")
+    utils.heading(f"Byte-pair encoding of the training part, {source.label}")
     for number, (pair, count) in enumerate(merges[:6], start=1):
         left, right = visible(pair)
         print(f"  merge {number}: {left} + {right} -> {left}{right}  {count:,} times")
@@ -1164,10 +1175,11 @@ def print_merges(merges, train_texts, held_texts, source):
             line[word] = " ".join(visible(encoder.cut(" " + word)))
         table[f"{number:,}"] = line
     utils.print_table("More merges, on held-out text (_ is a space)", table, "merges")
-    say(
+    utils.say(
         "Without a merge a token is one byte, which for plain English is one character. "
         " How many merges to take?  Each costs one row of the embedding and shortens the "
-        "texts.  The first ones save most, for they join the most frequent pairs."
+        "texts.  The first ones save most, for they join the most frequent pairs.",
+        "  ",
     )
 
 
@@ -1253,12 +1265,13 @@ def compare_tokenizers(tokenizers, vocabularies, held_texts, held_tokens, source
             "hit": f"{hit / len(held_texts):.1%}",
             "exactly back": f"{exact / len(held_texts):.1%}",
         }
-    heading(f"Which tokenizer when?  Held-out part of {source.label}")
+    utils.heading(f"Which tokenizer when?  Held-out part of {source.label}")
     utils.print_table("Whole documents, nothing cut off", table, corner="tokenizer")
     print("  (unknown, hit and exactly back are shares, explained at the file's head)")
-    say(
+    utils.say(
         "As a rule, small pieces make long rows and leave little unknown; words make "
-        "short rows, leave more unknown, and lose where the spaces were."
+        "short rows, leave more unknown, and lose where the spaces were.",
+        "  ",
     )
     print("\nUsual advice (not measured in this lesson)")
     for name, advice in USUAL_ADVICE.items():
@@ -1275,9 +1288,10 @@ def print_losses(tokenizers, vocabularies, held_tokens, train_texts):
         back = there_and_back(tokens, vocabularies[name], tokenizer.join)
         mark = "✔" if back == line else "✘"
         print(f"  {mark} {name:>13}: {back}")
-    say(
+    utils.say(
         "Words lose the spacing, and words that training had too seldom; characters "
-        "lose signs that training had too seldom; bytes lose nothing."
+        "lose signs that training had too seldom; bytes lose nothing.",
+        "  ",
     )
 
     # The most frequent word of six letters or more, its third and fourth letter
@@ -1292,7 +1306,10 @@ def print_losses(tokenizers, vocabularies, held_tokens, train_texts):
             vocabulary = vocabularies[name]
             ids = vocabulary.encode(tokenizer.cut(" " + typed))
             print(f"  {name:>13}: {' '.join(visible(vocabulary.decode(ids)))}")
-        say("To the words it is nothing but unknown; bpe keeps every letter of it.")
+        utils.say(
+            "To the words it is nothing but unknown; bpe keeps every letter of it.",
+            "  ",
+        )
         break
 
     # A dict keeps its order: the first five different unknown words.
@@ -1329,11 +1346,12 @@ def print_leakage(train_tokens, held_tokens, args):
     if tenth:
         near = unknown(others, tenth)
         print(f"  {near:>6}  every tenth document held out, vocabulary from the rest")
-    say(
+    utils.say(
         "Only the first is a fair guess for text to come.  For the second the vocabulary "
         "has been counted on the very texts that it is asked about; what it still does "
         "not know is too rare for --min-freq, or beyond --max-vocab.  For the third each "
-        "held-out document stands between two of the training part."
+        "held-out document stands between two of the training part.",
+        "  ",
     )
 
 
@@ -1383,18 +1401,20 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
             }
     title = f"Share of tokens known, {args.tokenizer}, {source.label}"
     utils.print_table(title, table, corner="most frequent")
-    say(
+    utils.say(
         "Read it downwards: what a larger vocabulary adds.  Where the next step adds "
         "too little held-out for its price in weights, stop.  The last line is that of "
-        "this run; its number is V without the special tokens."
+        "this run; its number is V without the special tokens.",
+        "  ",
     )
     if args.tokenizer == "bpe":
-        say(
+        utils.say(
             "(And without the pieces and bytes that never stood alone in training: they "
-            "have an id all the same, so nothing is unknown.)"
+            "have an id all the same, so nothing is unknown.)",
+            "  ",
         )
     else:
-        say(about_unknown(train_tokens, held_tokens, vocabulary, args))
+        utils.say(about_unknown(train_tokens, held_tokens, vocabulary, args), "  ")
         print_what_remains(ranked, held_tokens, used)
 
     print(f"\nZipf's law, {args.tokenizer}: is rank x count about the same everywhere?")
@@ -1407,15 +1427,17 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
             told = f"rank {rank:>5,}  {token:>10}  {count:>7,} times"
             print(f"  {told}  product {products[-1]:,}")
     counted = train_counts[: 10 ** (len(products) - 1)]  # as far as the last such rank
-    say(
+    utils.say(
         f"The largest product is {max(products) / min(products):,.1f} times the "
-        f"smallest, while the counts differ {counted[0] / counted[-1]:,.0f} times."
+        f"smallest, while the counts differ {counted[0] / counted[-1]:,.0f} times.",
+        "  ",
     )
     top = train_counts[:10].sum() / train_counts.sum()
     once = (train_counts == 1).mean()
-    say(
+    utils.say(
         f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of its different "
-        "tokens occur only once: too rarely to learn from."
+        "tokens occur only once: too rarely to learn from.",
+        "  ",
     )
 
 
@@ -1485,9 +1507,10 @@ def draw(train_tokens, held_tokens, args, source):
     figure.suptitle(f"Known tokens, and Zipf's law: {source.label}", **utils.PLAIN)
     print()
     utils.save_picture(figure, args, "coverage_and_zipf")
-    say(
+    utils.say(
         "Reading it: left, what a vocabulary of each size knows of held-out text; "
-        "small pieces reach 1 soonest.  Right, dashed: Zipf's law; words lie along it."
+        "small pieces reach 1 soonest.  Right, dashed: Zipf's law; words lie along it.",
+        "  ",
     )
 
 
@@ -1515,7 +1538,7 @@ def print_neighbours(train_tokens, args, source):
     for token in frequent.tokens[size // 10 :]:
         if token not in asked:
             asked.append(token)
-    heading(f"Which tokens are alike?  {args.tokenizer}, {source.label}")
+    utils.heading(f"Which tokens are alike?  {args.tokenizer}, {source.label}")
     # (Of Shakespeare these are 1,000, by chance.)
     print(f"Nearest of {size:,} tokens, each seen {least} times or more")
     print("(neighbours: at most 3 places apart; power 0.75)")
@@ -1529,24 +1552,27 @@ def print_neighbours(train_tokens, args, source):
     # layout again, for page heads such as 3 KING HENRY VI stand among the speeches.)
     if "king" in asked[:6]:
         first = sum(tokens[0] == "king" for tokens in train_tokens)
-        say(
+        utils.say(
             f"Beware of king: {first:,} of its {occurred['king']:,} places are the first "
             "of a document.  In a play a speech begins with its speaker, such as KING "
             "RICHARD II or KING HENRY VI.  Counting finds whatever stands in a text, "
-            "headings included; so it is partly layout, not meaning, that decides here."
+            "headings included; so it is partly layout, not meaning, that decides here.",
+            "  ",
         )
     if size > 1:
         average = alike.sum() / (size * (size - 1))
-        say(
+        utils.say(
             f"In brackets: how often the token occurred.  The yardstick: two tokens "
-            f"taken at random have a cosine of {average:.2f} on average."
+            f"taken at random have a cosine of {average:.2f} on average.",
+            "  ",
         )
-    say(
+    utils.say(
         "No network, no labels: two words are alike if their neighbours are.  So "
         "opposites (day and night) can be near each other, for they stand in the same "
         "places; and a rare word has met too few neighbours to be placed well.  These "
         "vectors are counted, not learnt; learnt ones, which a task shapes, come in "
-        "lesson 05."
+        "lesson 05.",
+        "  ",
     )
 
 
@@ -1581,13 +1607,14 @@ def conclude(figures, source):
     by_bytes = figures["bpe"]
     by_letter = figures["char"]
     # "word" is left out: its figures are nearly those of basic_english.
-    heading(f"How does text become numbers?  {source.label}")
-    say(
+    utils.heading(f"How does text become numbers?  {source.label}")
+    utils.say(
         "Cut it into tokens; number the tokens of the training part; fill rows up to "
         "one length, with a mask beside them; let each id pick a row of a table.  That "
-        "row, the vector, is what a network computes with, and training changes it."
+        "row, the vector, is what a network computes with, and training changes it.",
+        "  ",
     )
-    say(
+    utils.say(
         f"Which tokens?  Words (basic_english) make rows of "
         f"{by_word['tokens_per_document']:.1f} tokens, and need a list of "
         f"{by_word['vocabulary_size']:,}; {1 - by_word['held_out_coverage']:.2%} of the "
@@ -1596,30 +1623,23 @@ def conclude(figures, source):
         f"{by_letter['tokens_per_document']:.1f}.  Byte-pair encoding has a list of "
         f"{by_bytes['vocabulary_size']:,}, rows of "
         f"{by_bytes['tokens_per_document']:.1f}, and loses nothing of any text (in NFC "
-        f"form, in which é is one sign)."
+        f"form, in which é is one sign).",
+        "  ",
     )
-    say(
+    utils.say(
         "How sure is that?  That bpe knows every text is certain, for every byte has "
         "an id.  The other figures are counts on this one text; another text gives "
-        "other figures."
+        "other figures.",
+        "  ",
     )
-    say(
+    utils.say(
         "And meaning?  There is none in an id.  It comes from use: from the words near "
-        "a word, which were counted here, or from a task, which lesson 05 learns."
+        "a word, which were counted here, or from a task, which lesson 05 learns.",
+        "  ",
     )
 
 
 # --- Printing ------------------------------------------------------------------------
-
-
-def heading(text):
-    """Print the title of one part of the lesson."""
-    print(f"\n--- {text} ---")
-
-
-def say(text):
-    """Print a paragraph, broken into lines."""
-    print(textwrap.fill(text, 82, initial_indent="  ", subsequent_indent="  "))
 
 
 def print_columns(lines):
@@ -1724,7 +1744,7 @@ def main(argv=None):
     print(f"  the first: {train_texts[0][:70]!r}")
 
     # 2. Model: cut, number, fill up, look up, each on a toy.
-    heading("Step 1: cut text into tokens")
+    utils.heading("Step 1: cut text into tokens")
     show_cuts()
     show_byte_pairs()
     show_chunks()

@@ -67,7 +67,6 @@ Try this  (guess first, then run; docs/exercises.md answers the first two)
 #     origin  the place of the last value that a forecast knows; its target is h later
 
 import sys
-import textwrap
 from typing import NamedTuple
 
 import numpy as np
@@ -76,17 +75,6 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rnn_utils as utils
-
-
-def heading(text):
-    """Print the title of one part of the lesson."""
-    print(f"\n--- {text} ---")
-
-
-def say(text):
-    """Print a paragraph, its lines broken at 80 signs."""
-    text = " ".join(text.split())
-    print(textwrap.fill(text, 80, fix_sentence_endings=True))
 
 
 def as_row(numbers, form="g"):
@@ -214,7 +202,7 @@ def show_repair():
     values = [value for _, value in TEN_ROWS]
     shared, _ = utils.repair_series(pd.Series(values, dates, dtype=float))
     gap = np.abs(shared.to_numpy() - [value for _, value in filled]).max()
-    say(
+    utils.say(
         f"""Sorted: March now stands before April.  Merged: of the two rows of May the
         last counts.  Filled: June (no row) and August (empty) take the value before.
         Half way between May and July would be 17 for June; but in June nobody knew
@@ -260,7 +248,7 @@ def date_at(series, place):
 def report_series(series, repairs, source):
     """Print what was read, both ends of it, and what was repaired."""
     print(f"\nThe series, {source.label}: '{series.name}', {len(series):,} values")
-    say(ABOUT[source.name])
+    utils.say(ABOUT[source.name])
     last = len(series) - 1
     for place in (0, 1, 2, last):
         if place == last:
@@ -340,7 +328,7 @@ def show_scaling():
     print(f"  std                     root of their mean, {std**2:g}, is {std:g}")
     print(f"  scaled                  {as_row(scaled)}")
     print(f"  back: an answer of 1.5  1.5 * {std:g} + {mean:g} = {1.5 * std + mean:g}")
-    say(
+    utils.say(
         """The scaled values of val and test, 2 2.5 3, lie above all of train: the
         series climbs, and a network would be asked about numbers it has never met."""
     )
@@ -438,7 +426,7 @@ def show_windows():
     inputs, targets = make_windows(values, 3, 2)  # (6, 3, 1), (6,)
     input_gap = (inputs[:, :, 0] - torch.tensor(loop_inputs)).abs().max()
     target_gap = (targets - torch.tensor(loop_targets)).abs().max()
-    say(
+    utils.say(
         f"""The fast way finds {same(max(input_gap, target_gap))}: inputs
         {tuple(inputs.shape)}, 6 windows of 3 steps with 1 number each, and targets
         {tuple(targets.shape)}."""
@@ -448,7 +436,7 @@ def show_windows():
     second, _ = make_windows(10 * values, 3, 2)  # (6, 3, 1)
     both = torch.cat([inputs, second], dim=2)  # (6, 3, 2)
     window = [[int(number) for number in step] for step in both[0]]
-    say(
+    utils.say(
         f"""With a second column, say 10 20 30 ..., inputs are {tuple(both.shape)}: 2
         numbers each step.  Window 0 is then {window}, and its target is still 5."""
     )
@@ -525,7 +513,7 @@ def show_parts():
     for part, windows in split_windows(10, 3, 2).items():
         by_slice[part] = list(range(6))[windows]
     found = "the same" if by_slice == by_rule else "something else"
-    say(
+    utils.say(
         f"""split_windows, by three slices, finds {found}.  Training on [4, 5, 6] -> 8
         would show the 8, which validation asks for.  So this window belongs to val,
         although its inputs lie in train."""
@@ -790,7 +778,7 @@ def report_line(series, length, horizon):
         if 0.3 < newest[0] < 0.7 and newest[1:].min() > 0:
             text += f"""  So the line trusts the last value by {newest[0]:.0%}, and asks
             the ones before it too.  One value alone is noisy."""
-        say(text)
+        utils.say(text)
 
     truth = values[n2:]  # (M,)
     known = values[n2 - horizon : len(values) - horizon]  # (M,): the last known value
@@ -813,7 +801,7 @@ def report_line(series, length, horizon):
         text += f"""  So whoever counts sees little between the two.  The line's lead is in
         the size of its errors, on average {off_by_line.mean():.4g} against
         {off_by_last.mean():.4g}.  Section 4 compares with care."""
-    say(text)
+    utils.say(text)
     return errors
 
 
@@ -865,7 +853,7 @@ def show_search():
         bias = layer.bias.item() * std + mean - weight * mean
         after = weight * TOY[-1] + bias
         print(f"  {steps:>5}   {weight:6.3f}  {bias:6.3f}   {after:6.3f}")
-    say(
+    utils.say(
         """Reading it: at 0 steps weight and bias are 0 in scaled numbers, and a scaled 0
         is 4 in the toy's units: whatever comes in, the answer is 4.  The search ends
         where the formula stands at once: 0.5, 3 and 7.5."""
@@ -938,9 +926,9 @@ def report_search(values, length, horizon, errors, args):
         line.  (On test either may be ahead by a little.)"""
     else:
         text += "The search has not arrived there yet; more epochs go on with it."
-    say(text)
+    utils.say(text)
     if np.isnan(rows[same_step]["train RMSE"]):
-        say(
+        utils.say(
             """nan is "not a number": without scaling the same step size is far too
             large.  Each step overshoots, the next overshoots more, until the numbers are
             too large to be written."""
@@ -957,8 +945,8 @@ def report_search(values, length, horizon, errors, args):
             too small: it has come to {bias:.2g} of {goal:.3g}.  """
         text += """And every series would need a step size of its own.  That is why one
         scales."""
-        say(text)
-    say(
+        utils.say(text)
+    utils.say(
         f"""That answers the first half of the title: of {len(values):,} values came
         {len(truths["train"]):,} training examples, and of these {length + 1} numbers,
         the weights and the bias.  Is an RMSE of {errors["test"]:.4g} on test good?  And
@@ -1019,7 +1007,7 @@ def show_scores():
     print(f"         3 / 4                      = {found['MASE']:.2f}")
     shared = utils.forecast_scores(np.array(errors), naive_mae=4.0)
     gap = max(abs(shared[name] - found[name]) for name in found)
-    say(
+    utils.say(
         f"""RMSE is above MAE, because one large error stands out.
         utils.forecast_scores finds {same(gap)}."""
     )
@@ -1087,7 +1075,7 @@ def show_baselines():
         "moving average": utils.moving_average(values, origins, steps=[1], width=3),
     }
     gaps = [abs(shared[name][0, 0] - by_hand[name]) for name in shared]
-    say(
+    utils.say(
         f"""Five steps ahead is place 13; one season before it, place 10, is not known
         yet.  So seasonal naive goes back one season more, to place 7: {farther:g}.  The
         shared functions find {same(max(gaps))}."""
@@ -1176,7 +1164,7 @@ def report_autocorrelation(train, season, source):
         right = bar if r[lag] > 0 else ""
         shown = round(r[lag], 2) + 0.0  # + 0.0 makes a plain zero of -0.00
         print(f"  lag {lag:>4}   {shown:6.2f}   {left:>20}|{right}")
-    say(
+    utils.say(
         """Reading it: where r_k is far from 0, a value tells much about the one k steps
         later.  r_1 near 1 is memory: the next value is like this one.  If r_k sinks
         below 0 and rises to a second peak, the series has a season.  If it sinks slowly
@@ -1247,7 +1235,7 @@ def report_comparison(rows, fitted, train, source, length, horizon):
     utils.print_table(f"All rivals on {source.label}, {ahead(horizon)}", rows)
     print("Reading it, row by row:")
     if length > 1:
-        say(
+        utils.say(
             f"""- The moving average takes the last {fitted.width} values: of 2 to
             {length}, that many erred least on train."""
         )
@@ -1259,10 +1247,10 @@ def report_comparison(rows, fitted, train, source, length, horizon):
         if source.name == "sunspots" and r[fitted.season] < r[horizon]:
             text += """  The cycles are real, but unequal in length and height, so one
             season ago was often another phase."""
-        say(text)
+        utils.say(text)
     mase = rows["persistence"]["test MASE"]
     if horizon == 1 and mase > 1.05:
-        say(
+        utils.say(
             f"""- Persistence has MASE {mase:.2f}, and by definition 1 in train: the test
             part is rougher.  So compare within the column, not with 1."""
         )
@@ -1339,7 +1327,7 @@ def report_luck(rows, made, targets, values, horizon):
     change = rows[best]["test RMSE"] / (rows[rival]["test RMSE"] or 1.0) - 1
     side = "above" if change > 0 else "below"
     verdict = "more than luck" if p < 0.05 else "it may be luck"
-    say(
+    utils.say(
         f"""Best on validation: {best}.  On the {len(truth):,} values of test its RMSE
         is {abs(change):.1%} {side} that of {rival}.  t = {t:.2f}, {as_text_p(p)}:
         {verdict}."""
@@ -1399,7 +1387,7 @@ def report_lengths(values, longest, horizon):
         {n1 - most - horizon + 1:,} examples, and what they learn more is noise: this is
         called overfitting.  (A longer window leaves out the first few examples of
         train.)"""
-    say(text)
+    utils.say(text)
 
 
 def report_distances(values, length, fitted, source):
@@ -1429,7 +1417,7 @@ def report_distances(values, length, fitted, source):
         text += "  Whoever asks for more steps gets a larger error."
     if fitted.season and fitted.season > 60:
         text += "  Seasonal naive reads the same old value in every row, so it stays."
-    say(text)
+    utils.say(text)
     if season_wins:
         far = season_wins[-1]
         r = utils.autocorrelation(values[:n1], far)[far]
@@ -1439,7 +1427,7 @@ def report_distances(values, length, fitted, source):
             {r:.2f}): high now means low then.  """
         text += """The value of one season ago still says something.  (This is
         validation.  What of test?  See Try this.)"""
-        say(text)
+        utils.say(text)
 
 
 def report_noise(noise, test_rmse):
@@ -1483,7 +1471,7 @@ def report_scaling(values, horizon, source):
     lie = 0.0  # without an error there is none to change
     if error:
         lie = by_everything / by_train - 1
-    say(
+    utils.say(
         f"""Reading it: the forecasts are the same, and so is their error.  In scaled
         units, in which many report it, it seems to change by {lie:+.1%}.  (Where train is
         the rougher part, the mistake makes it look larger.)  In the series' own units
@@ -1575,7 +1563,7 @@ def report_leak():
     rows = report_shuffled(utils.simulated_prices().to_numpy(), 36, 12)
     ratio = rows["at random"]["persistence"] / rows["at random"]["look-up"]
     # The series and the draw are fixed, so the following holds in every run.
-    say(
+    utils.say(
         """Reading it: the last column says how many test targets stand in some training
         window, as input or as target.  The two rows ask about different windows, so
         compare within a row.  By time, no target was seen.  The line is about as good as
@@ -1583,7 +1571,7 @@ def report_leak():
         old price.  To the luck of our twelve days it adds the luck of the old twelve
         days, and the difference in height between the two windows."""
     )
-    say(
+    utils.say(
         f"""At random, nearly all targets were seen, and the error of persistence is
         {ratio:.1f} times that of the look-up: near the 3.5 that we expected.  It
         forecasts what nobody can forecast.  That is the leak.  Nothing of it will be
@@ -1671,7 +1659,7 @@ def report_smoothing(series, source, length, horizon):
     if rows["smoothed, honest"]["persistence RMSE"] > rows["raw"]["persistence RMSE"]:
         text += f"""Persistence gains nothing by that: its value is {half + horizon} steps
         old now, not {horizon}."""
-    say(text)
+    utils.say(text)
     return rows
 
 
@@ -1727,7 +1715,7 @@ def report_prices(prices, source):
             f"{made['test'][row]:13.2f} {said_returns[row]:14.2%}"
         )
     off = abs(made["test"][0] / truth[0] - 1)
-    say(
+    utils.say(
         f"""Reading it: on the first of them the line's price is wrong by {off:.2%} of the
         price, which sounds like little.  But the price moved by {true_returns[0]:.2%},
         and the line had said {said_returns[0]:.2%}."""
@@ -1739,7 +1727,7 @@ def report_prices(prices, source):
             "R2 of return": r_squared(true_returns, forecast / before - 1),
         }
     utils.print_table("The whole test part", rows)
-    say(
+    utils.say(
         """Reading it: compare the left column with the right one.  Persistence forecasts
         a return of 0 each time, which is a constant; so its R2 of return cannot be above
         0.  A model of prices has something to say only if its own R2 of return is
@@ -1792,7 +1780,7 @@ def report_answer(series, line_errors, rows, p, scaled, leak, smoothed, priced, 
     if p < 0.05:
         worse = test_rmse > rows[rival]["test RMSE"]
         verdict = "but on test worse than" if worse else "better than"
-    heading("How does a series become training examples?")
+    utils.heading("How does a series become training examples?")
     for sentence in (
         """1. Repair the dates: one value for each, in order; a gap takes the value before
         it, never one that comes later.""",
@@ -1802,15 +1790,15 @@ def report_answer(series, line_errors, rows, p, scaled, leak, smoothed, priced, 
         in batches: inputs (64, {length}, 1), targets (64,).""",
         f"4. Fit.  A line learned from them errs by {line_errors['test']:.4g} on test.",
     ):
-        say(sentence)
-    heading("And which score may one believe?")
+        utils.say(sentence)
+    utils.heading("And which score may one believe?")
     for sentence in (
         f"""5. One that was compared with rules of one line.  Best on validation: {best},
         {verdict} {rival} ({as_text_p(p)}); on test RMSE {test_rmse:.4g}, MASE
         {test_mase:.2f}.""",
         "6. One that is free of four mistakes:",
     ):
-        say(sentence)
+        utils.say(sentence)
     print("                           with the mistake    without")
     print(
         f"  scaled by everything     {scaled[0]:16.4f} {scaled[1]:10.4f}    RMSE / std of persistence"
@@ -1868,7 +1856,7 @@ def main(argv=None):
     values = series.to_numpy()  # (n,)
     utils.check_series(values, length, horizon)  # long enough for windows and parts?
 
-    heading("1. Data: repair, split, scale")
+    utils.heading("1. Data: repair, split, scale")
     show_repair()
     report_series(series, repairs, source)
     show_split()
@@ -1876,7 +1864,7 @@ def main(argv=None):
     scaled, mean, std = scale_by_train(values)  # (n,)
     show_differences()
 
-    heading("1. Data: windows, each to its part")
+    utils.heading("1. Data: windows, each to its part")
     show_windows()
     show_parts()
     report_windows(series, length, horizon)
@@ -1886,16 +1874,16 @@ def main(argv=None):
     train = split_windows(len(values), length, horizon)["train"]
     report_batches(inputs[train], targets[train], args.seed)
 
-    heading("2. Model: a line")
+    utils.heading("2. Model: a line")
     show_line()
 
-    heading("3. Training: by a formula, and batch by batch")
+    utils.heading("3. Training: by a formula, and batch by batch")
     show_fit()
     line_errors = report_line(series, length, horizon)
     show_search()
     searched = report_search(values, length, horizon, line_errors, args)
 
-    heading("4. Evaluation: is the line good?")
+    utils.heading("4. Evaluation: is the line good?")
     n1, n2 = utils.split_by_time(len(values))
     show_scores()
     show_baselines()
@@ -1925,24 +1913,24 @@ def main(argv=None):
         noise = utils.sine_series()[1].to_numpy()[n2 : len(values)]
         metrics["test_noise_variance"] = report_noise(noise, metrics["test_rmse"])
 
-    heading("4. Trap 1: a ruler that has seen the test")
+    utils.heading("4. Trap 1: a ruler that has seen the test")
     lie, *scaled_errors = report_scaling(values, horizon, source)
 
-    heading("4. Trap 2: shuffled windows")
+    utils.heading("4. Trap 2: shuffled windows")
     leak = report_leak()
 
-    heading("4. Trap 3: a smoothed series")
+    utils.heading("4. Trap 3: a smoothed series")
     show_smoothing()
     smoothed = report_smoothing(series, source, length, horizon)
 
-    heading("4. Trap 4: prices against returns")
+    utils.heading("4. Trap 4: prices against returns")
     show_r_squared()
     prices = values
     market = source
     if source.name != "stock" or series.name == "volume":  # this part needs prices
         prices = utils.simulated_prices().to_numpy()
         market = utils.Source("simulated", None, False)
-        say(
+        utils.say(
             """The random price of trap 2 again, one day ahead.  (For a real one: --dataset
             stock.)"""
         )

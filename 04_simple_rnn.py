@@ -74,7 +74,6 @@ explain_ only print: read what they print, not how.  What is marked [flags] or
 
 import math
 import sys
-import textwrap
 import unicodedata
 from argparse import Namespace
 from collections import Counter
@@ -87,17 +86,6 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnn_utils as utils
-
-
-def heading(text):
-    """Print the title of one part of the lesson."""
-    print(f"\n--- {text} ---")
-
-
-def say(text):
-    """Print a paragraph, its lines broken at 80 characters."""
-    text = " ".join(text.split())
-    print(textwrap.fill(text, 80, fix_sentence_endings=True))
 
 
 def listed(numbers):
@@ -265,7 +253,7 @@ def show_languages(data):
         print("  " + "    ".join(cells[start : start + 3]))
     commonest, most = counts.most_common(1)[0]
     rarest, fewest = counts.most_common()[-1]
-    say(
+    utils.say(
         f"""For one {rarest} name it sees {most / fewest:.0f} {commonest} ones.  Keep
         that in mind when you read the scores."""
     )
@@ -289,7 +277,7 @@ def show_one_name(data):
     print(f"  padded to {len(row)} letters  {row}")
     print(f"  its length            {batch['name_length'][0]}")
     print(f"  its language          {language}, class {batch['label'][0]}")
-    say(
+    utils.say(
         f"""Id 0 is padding.  Id 1 is kept for letters that stand in no training name.
         No training step moves its vector, so to the network such a letter is noise.
         Then come the letters, the commonest first: 2 is "{data.vocabulary.tokens[2]}".
@@ -629,7 +617,7 @@ def show_softmax():
             f"  {language:<8}  {scores[row]:>5.1f}  {powers[row]:>7.2f}  "
             f"{chances[row]:>11.3f}  {losses[row]:>13.3f}  {gradient[row]:>+19.3f}"
         )
-    say(
+    utils.say(
         """The last column: if Italian is right, its score should grow and the others
         should fall.  Steps go against the gradient, so its -0.341 means up."""
     )
@@ -776,7 +764,7 @@ def show_gradient_through_time():
     print("\nForwards and back through three letters, with the weights of section 2:")
     print(f"  W_ih = {TOY_W_IH}   W_hh = {TOY_W_HH}")
     print(f"  bias = {TOY_BIAS}, h_0 = [0, 0]")
-    say(
+    utils.say(
         """(In section 2 the old state was [0.2, -0.4], so h_1 is another one here.  Four
         places are shown, more are computed with: a last place may be off by one.)"""
     )
@@ -847,7 +835,7 @@ def show_vanishing_and_exploding():
         lengths = growth_of_gradient(factor, letters)
         cells = "".join(f"{lengths[back]:>9.2g}" for back in (1, 3, 10, 30))
         print(f"  {name:<30}{cells}")
-    say(
+    utils.say(
         """Reading it: 0.5 * 0.5 * ... dies out: the gradient vanishes, and the first
         letters have no say in what is learned.  1.5 * 1.5 * ... grows without end: it
         explodes, and one step of training throws all weights far away.  A matrix that
@@ -856,7 +844,7 @@ def show_vanishing_and_exploding():
         (Not by 0.9 at every step: each unit has a slope of its own, and the gradient
         turns from one to the other.)"""
     )
-    say(
+    utils.say(
         """A real W_hh is no such turning: it stretches a vector in some directions and
         shrinks it in others.  How much, its singular values say (the word to look up);
         the largest of them bounds the growth.  Exploding has a simple remedy, which comes
@@ -920,13 +908,13 @@ def show_clipping(args):
         step = [round(-0.1 * value, 2) for value in weight.grad.tolist()]
         print(f"  {when}   gradient {gradient}   length {length:.1f}   step {step}")
         nn.utils.clip_grad_norm_([weight], max_norm=1.0)
-    say(
+    utils.say(
         """Adam, which trains below, adapts the size of its steps by itself, but slowly:
         it remembers one huge gradient for many steps, and takes too small ones
         meanwhile.  So one clips too."""
     )
     used = f"{args.clip:g}" if args.clip else "0, which means: no clipping"
-    say(
+    utils.say(
         f"""In this run --clip is {used}.  The training log below has grad_norm, the mean
         length before clipping.  A mean somewhat above the limit is no alarm; one that
         jumps to ten times its usual size is."""
@@ -1041,14 +1029,14 @@ def show_the_loop_is_fit(config, data, args):
     print("\nThe loop in the open (train_by_hand) against utils.fit, one epoch each:")
     print(f"  validation loss {before:.3f} before, {after:.3f} after")
     print(f"  largest difference between their weights: {max(gaps):.1g}")
-    say(
+    utils.say(
         f"""Giving each language the same probability would cost log({classes}) =
         {math.log(classes):.3f}.  An untrained network is near that, though not even: by
         chance it prefers some languages.  (Do not compare with the first epoch of the
         long training below.  There the learning rate is still rising; here one epoch is
         its whole course, up and down.)"""
     )
-    say(
+    utils.say(
         """From here on `utils.fit` is known.  It adds a progress line, files to go on
         from if a run is cut off, and what further flags ask for."""
     )
@@ -1059,7 +1047,7 @@ def explain_training(records, args):
     best = min(records, key=lambda record: record["val_loss"])
     last = records[-1]
     print()
-    say(
+    utils.say(
         """Reading it: loss and accuracy are means over an epoch in which the weights
         still improve, with dropout on; val_loss and val_accuracy are taken at its end,
         with dropout off.  So at first val_loss may be the lower one."""
@@ -1069,7 +1057,7 @@ def explain_training(records, args):
     val_falls = last["val_loss"] - half["val_loss"]
     # Early on the comparison means nothing: val_loss is taken at an epoch's end.
     if half["epoch"] >= 5 and falls < 0 and falls < val_falls:
-        say(
+        utils.say(
             f"""From epoch {half["epoch"]} to {last["epoch"]} loss changed by
             {falls:+.3f}, val_loss only by {val_falls:+.3f}.  What loss alone gains is
             learned by heart: it helps with these names and with no others."""
@@ -1077,7 +1065,7 @@ def explain_training(records, args):
     print(f"The lowest val_loss was that of epoch {best['epoch']}.")
     most = max(records, key=lambda record: record["val_accuracy"])
     if most["val_accuracy"] > best["val_accuracy"]:
-        say(
+        utils.say(
             f"""By val_accuracy epoch {most["epoch"]} would have been better
             ({most["val_accuracy"]:.4f} against {best["val_accuracy"]:.4f}).  The epoch is
             chosen by the loss, because it is the finer measure: it sees how sure each
@@ -1086,7 +1074,7 @@ def explain_training(records, args):
     if args.clip:
         above = sum(record["grad_norm"] > args.clip for record in records)
         longest = max(record["max_grad_norm"] for record in records)
-        say(
+        utils.say(
             f"""grad_norm, the mean length of the gradient before clipping, was above
             --clip {args.clip:g} in {above} of {len(records)} epochs; the longest gradient
             of all had {longest:.1f}.  If most epochs are above, clipping shortens many
@@ -1218,7 +1206,7 @@ def show_letter_by_letter(model, name, data, args):
     for t in range(len(name)):
         print(f"  {name[: t + 1]:<{len(name)}}  {likeliest(chances[t], data.labels)}")
     learned = any(name == spelling for spelling, _ in data.parts[0])
-    say(
+    utils.say(
         f"""Reading it: each line is the answer if the name ended there.  A letter can
         turn it round: the state holds what was read, and a new letter changes it.  (It
         learned from whole names alone: a lone first letter is taken for a name that
@@ -1353,7 +1341,7 @@ def show_mcnemar():
     wrong = [False] + [True] * 5
     gap = abs(utils.mcnemar(right, wrong)[2] - small)
     print(f"  utils.mcnemar has the same p: {gap:.0g} apart.")
-    say(
+    utils.say(
         f"""Luck does that once in five times: nothing is shown.  10 to 50 is just as
         uneven, but 60 coins hardly ever fall so: p = {large:.1g}.  By convention one stops
         believing in luck when p is below 0.05."""
@@ -1380,7 +1368,7 @@ def report(model, config, records, data, args, flattered=None):
         rows["the same, leaky split: flattered"] = flattered
     utils.print_table(f"{data.source.label}: test, {len(truth):,} names", rows)
     if flattered:
-        say(
+        utils.say(
             """The flattered figure is of another test set, of lines, repeats included.
             So a part of the difference is the leak, and a part are the other names."""
         )
@@ -1390,7 +1378,7 @@ def report(model, config, records, data, args, flattered=None):
         "letter_groups": rivals["letter_groups"][:val_count],
     }
     checked = score_all(val_answers, val_truth)
-    say(
+    utils.say(
         f"""Accuracy on validation: {config["cell"]} {checked[ours]["accuracy"]:.4f},
         letter_groups {checked["letter_groups"]["accuracy"]:.4f}.  When you try other
         flags, choose by this figure: whoever chooses by the test has no test left."""
@@ -1433,7 +1421,7 @@ def explain_luck(answers, val_answers, truth, val_truth, data):
     accuracy = ours_are_right.float().mean().item()
     error = math.sqrt(accuracy * (1 - accuracy) / len(truth))
     of_lead = math.sqrt(only_ours + only_theirs) / len(truth)
-    say(
+    utils.say(
         f"""Reading it: p says how well luck alone would explain that there is a lead.  It
         does not say that the lead is just so large.  With other names of the same kind one
         accuracy of {accuracy:.2f} on {len(truth):,} names would move by about
@@ -1443,14 +1431,14 @@ def explain_luck(answers, val_answers, truth, val_truth, data):
         sqrt({only_ours} + {only_theirs}) / {len(truth):,} = {of_lead:.3f}.  So who leads
         may be settled while by how much is not."""
     )
-    say(
+    utils.say(
         """That was the luck of the names.  Macro_f1 suffers most from it: some languages
         have very few test names.  Another is the luck of the seed: on the real names up to
         0.01 (section 3)."""
     )
     best = label_noise_ceiling(data.parts[2])
     if best < 1:
-        say(
+        utils.say(
             f"""Could a perfect model reach 1?  No: some spellings have several
             languages, so {best:.4f} is the best possible on these names."""
         )
@@ -1478,7 +1466,7 @@ def show_rare_languages(answers, truth, data):
         rows[language] = row
     title = "The commonest and the rarest languages (f1 is what macro_f1 averages)"
     utils.print_table(title, rows, corner="language")
-    say(
+    utils.say(
         """A rare language has few names to learn from, and in accuracy few names to
         lose; and some of its names may be names of a common language as well, which then
         wins (Scottish and English, in the real data).  One could make each of its names count more in the loss (the argument
@@ -1555,7 +1543,7 @@ def show_exchanged_letters(model, data, args):
     cells = "".join(f"{share:>7.0%}" for share in shares.values())
     print(f"  the answer changes      {cells}")
     if shares[7] > 0.02:
-        say(
+        utils.say(
             f"""Reading it: the letter seven places before the last still turns
             {shares[7]:.0%} of the answers (in a name of eight letters it is the first).
             So within a name the network does not forget.  But names are short: half of
@@ -1566,7 +1554,7 @@ def show_exchanged_letters(model, data, args):
         print("Reading it: a letter seven places back hardly counts.")
         return
     if shares[7] > shares[5]:
-        say(
+        utils.say(
             """Why does it count more than the one five places before?  A likely reason: it
             is oftener the first letter, and beginnings tell much."""
         )
@@ -1717,10 +1705,10 @@ def explain_recall(found, args):
     else:
         verdict = """The first figure does not foretell all of the second here: near the
             border luck has a part."""
-    say(f"Reading it: guessing is right for {1 / RECALL_LETTERS:.2f}.  {verdict}")
+    utils.say(f"Reading it: guessing is right for {1 / RECALL_LETTERS:.2f}.  {verdict}")
     far = max(RECALL_AFTER)
     factors = [found[start][far][0] ** (1 / far) for start in RECALL_STARTS]
-    say(
+    utils.say(
         f"""How much is lost at each letter?  The gradient at k = {far} is about a product
         of {far} equal factors: of {factors[0]:.2f} from PyTorch's own start, of
         {factors[1]:.2f} from an orthogonal one.  That is W_hh^T times tanh' (section 3).
@@ -1764,7 +1752,7 @@ def draw(model, config, records, data, args):
         panels["length of the gradient"] = ["grad_norm", "max_grad_norm"]
         title = f"Training, {about}"
         utils.plot_records(args, "training", title, {about: records}, panels)
-        say(
+        utils.say(
             """Reading it: the training log of section 3 as curves; how to read it stands
             there."""
         )
@@ -1784,7 +1772,7 @@ def draw(model, config, records, data, args):
         ylabel="truth",
         bar="share of the row",
     )
-    say(
+    utils.say(
         """Reading it: a row is a language; a bright cell off the diagonal is what it is
         often taken for.  The three brightest, with the share of names that no model can
         tell apart, because the same spelling stands in both files:"""
@@ -1806,19 +1794,19 @@ def answer_the_title(rows, p, found, data, args):
         verdict = "But the network loses to the letter groups"
     print("Can a plain RNN tell where a name comes from?")
     print("Yes." if right > guess else "Not after so little training.")
-    say(
+    utils.say(
         f"""It is right for {right:.1%} of the names, none of which it saw before;
         always naming the commonest language is right for {guess:.1%}.  {verdict}
         ({gap:+.4f})."""
     )
     if rows[ours]["macro_f1"] < right - 0.1:
-        say(
+        utils.say(
             f"""Its accuracy is the work of the common languages.  Of the rare ones it misses many:
             macro_f1, in which each language counts alike, is only
             {rows[ours]["macro_f1"]:.2f}."""
         )
     if gap < 0 and p < 0.05:
-        say(
+        utils.say(
             f"""A likely reason: a few letters side by side decide (Mc-, -ov, -ini).
             The linear model is handed all such groups ready made; the network must
             first find them, in {len(data.parts[0]):,} names.  Where the order of
@@ -1832,13 +1820,13 @@ def answer_the_title(rows, p, found, data, args):
                 border = max(border, back)
     furthest = max(RECALL_AFTER)
     if 0 < border < furthest:
-        say(
+        utils.say(
             f"""And what can it not do?  Learn to remember over long distances.  From the
             better of two starts it learned to name a letter {border} places back, and
             none {furthest} places back.  The cause is the cell: its state, and so its
             gradient, goes through W_hh and tanh at every letter."""
         )
-    say(
+    utils.say(
         """Names are short.  A review has hundreds of words.  For that, LSTM (lesson 05) and
         GRU (06) change the cell itself."""
     )
@@ -1952,7 +1940,7 @@ def main(argv=None):
         raise utils.UserError("--predict takes names of one letter or more")
 
     # 1. The data: read, split without a leak, one name looked at.
-    heading("1. Data")
+    utils.heading("1. Data")
     source, lines = read_names(args)
     parts = split_without_leak(lines)
     sizes = " / ".join(f"{len(part):,}" for part in parts)
@@ -1971,7 +1959,7 @@ def main(argv=None):
     show_one_name(data)
 
     # 2. The model: one step with numbers, many steps, the whole network.
-    heading("2. Model")
+    utils.heading("2. Model")
     show_one_step()
     show_many_steps()
     show_plain_equals_fast(data)
@@ -1979,7 +1967,7 @@ def main(argv=None):
 
     # 3. Training: the loss, the gradient and what becomes of it, clipping, the loop;
     #    then the real thing.
-    heading("3. Training")
+    utils.heading("3. Training")
     show_softmax()
     show_gradient_through_time()
     show_vanishing_and_exploding()
@@ -1999,17 +1987,17 @@ def main(argv=None):
         leaked = load_names(source, split_with_leak(lines), feeds, args)
         other, _ = train_model(config, leaked, args)
         flattered = utils.judge(other, forward, leaked.test, args)
-    heading("4. Evaluation: what it says, and how good it is")
+    utils.heading("4. Evaluation: what it says, and how good it is")
     first = (args.predict or ["Schmidhuber"])[0]
     show_letter_by_letter(model, first, data, args)
     rows, p = report(model, config, records, data, args, flattered)
-    heading("4. Evaluation: how far back it remembers")
+    utils.heading("4. Evaluation: how far back it remembers")
     show_exchanged_letters(model, data, args)
     found = show_recall(args)
     if not args.no_plots:
-        heading("4. Pictures")
+        utils.heading("4. Pictures")
         draw(model, config, records, data, args)
-    heading("What this lesson found")
+    utils.heading("What this lesson found")
     answer_the_title(rows, p, found, data, args)
     if args.predict:
         print_predictions(model, data, args)

@@ -83,11 +83,6 @@ from torch.nn import functional as F
 import rnn_utils as utils
 
 
-def say(text):
-    """Print a paragraph, its lines broken at 80 signs."""
-    print(textwrap.fill(" ".join(text.split()), 80, fix_sentence_endings=True))
-
-
 def quote(text):
     """Print a text as a paragraph, six places further in."""
     print(textwrap.indent(textwrap.fill(text, 74), "      "))
@@ -199,7 +194,7 @@ def show_one_review(data, max_length):
     print(f"  label    {label}, class {data.labels.index(label)}")
     print(f"  words    {' '.join(words[:24])}")
     print(f"  ids      {' '.join(map(str, ids[:24]))}")
-    say(
+    utils.say(
         """If there were room for 8 words only, these would be kept, half of them
         from the beginning and half from the end.  Beside a review of 10 words, two
         places of its row are padding, and the mask says so:"""
@@ -211,7 +206,7 @@ def show_one_review(data, max_length):
     print(f"  kept     {' '.join(data.vocabulary.decode(kept.tolist()))}")
     print(f"  row      {' '.join(map(str, row[0].tolist()))}")
     print(f"  mask     {' '.join(map(str, mask.int().tolist()))}")
-    say(
+    utils.say(
         """Nobody tells the network where words were left out: it reads straight over
         the gap.  So 8 words are too few, and --max-length is far larger:"""
     )
@@ -440,7 +435,7 @@ def show_one_cell():
         f"  nn.LSTM with these weights ends with c = {last_c[0, 0, 0].item():.3f}, "
         f"h = {states[0, -1, 0].item():.3f} = {last_h[0, 0, 0].item():.3f}"
     )
-    say(
+    utils.say(
         """Reading it: at "good" the input gate opens, and the memory is written.  At
         "the" it is nearly shut, and the memory is kept (f near 1).  The output gate is
         nearly shut too: the cell still knows (c = 0.906) and hardly shows it (h =
@@ -466,7 +461,7 @@ def show_lstm_is_nn_lstm():
         (one - other).abs().max().item()
         for one, other in zip(our_gradients, their_gradients, strict=True)
     ]
-    say(
+    utils.say(
         f"""With random weights and numbers, (B, T, E) = (4, 9, 5) and H = 7, our
         states and those of nn.LSTM are {(ours - theirs).abs().max():.0e} apart, the
         gradients of W and b {max(gaps):.0e}.  So nn.LSTM, which is faster, may stand in
@@ -554,7 +549,7 @@ def show_memory_path():
     ):
         left = "".join(f"{factor**words:>9.2g}" for words in (1, 10, 50, 200))
         print(f"  {name:<38}{left[1:]}")
-    say(
+    utils.say(
         """Reading it: sum is what stands inside the sigmoid.  Along this path alone
         the LSTM at its start reaches less far than this plain RNN (whose 0.9 is only
         assumed).  What differs is what training can do.  Words near the end
@@ -718,20 +713,20 @@ def explain_recall(rows):
     if "lstm" not in able or plain["N=50"] > 0.95:
         return
     if plain["N=100"] > max(0.3, plain["N=20"] - 0.05):
-        say(
+        utils.say(
             f"""Look along the row of the plain RNN.  It is right for {plain["N=20"]:.2f}
             of the sequences of 20 letters, and for {plain["N=100"]:.2f} of those of 100:
             beyond 20 it loses hardly any more.  But it never learned to hold every
             first letter."""
         )
     else:
-        say(
+        utils.say(
             f"""The plain RNN falls behind.  It is right for {plain["N=1"]:.2f} of the
             single letters, for {plain["N=20"]:.2f} of the sequences of 20 and for
             {plain["N=100"]:.2f} of those of 100."""
         )
     if MORE_SHORT in able:
-        say(
+        utils.say(
             """Can the plain RNN not hold a letter, then?  It can.  Where short sequences
             are more common it learns to, and then holds it for 100.  In so
             many batches it is the learning that fails, when every length is equally
@@ -755,19 +750,19 @@ def show_recall_gradient(reach, plain, batch):
     start = reach["lstm, before training"]
     alone = sigmoid(1) ** 49  # along the first path, at the f of the start
     if max(start[49], reach["rnn, before training"][49]) < 0.05:
-        say(
+        utils.say(
             """Before training little comes through from 49 letters back, for either
             cell: the short sequences have to teach the beginning."""
         )
     if start[49] > 100 * alone:
-        say(
+        utils.say(
             f"""(The LSTM brings {start[49]:.2g}, though f alone would leave
             {alone:.0e}.  At the start the second path, through h, brings more.  What
             training changes, the row "lstm, trained" shows.)"""
         )
     trained = reach["lstm, trained"]
     if trained[1] < 0.5 and trained[49] > 0.3 * trained[10]:
-        say(
+        utils.say(
             f"""In the trained LSTM most is lost in the first step: on its way from h into
             c the gradient passes o and the slope of tanh, which is small for a large c.
             What has got into c goes far: {trained[10]:.2g} arrives 10 letters back,
@@ -777,7 +772,7 @@ def show_recall_gradient(reach, plain, batch):
         states, _ = plain.rnn(plain.embed(batch["letters"]))  # (B, T, H)
     flat = (states.abs() > 0.95).float().mean().item()
     if reach["rnn, trained"][10] < 0.01:
-        say(
+        utils.say(
             f"""In the trained RNN it got worse.  To hold a thing against the noise it
             pushes its numbers to the ends of tanh: {flat:.0%} of its numbers h are beyond
             0.95 or -0.95.  There tanh is flat, and the gradient has to pass it at every
@@ -816,7 +811,7 @@ def show_recalled_memory(model, batch):
         print(f"  N = {length:<10}" + "".join(f"{value:>7.1f}" for value in values))
     print("  product of f  " + "".join(f"{left:>7.2f}" for left in products.tolist()))
     later = len(steps) - 1
-    say(
+    utils.say(
         f"""product of f: what is left of a change of c, along the first path, over the
         {later} letters after the first.  As training began it was
         {sigmoid(1) ** later:.0e}."""
@@ -824,18 +819,18 @@ def show_recalled_memory(model, batch):
     last = means[:, -1, number].abs()  # (8,)
     wide_open = int((products > 0.3).sum())
     if wide_open:
-        say(
+        utils.say(
             f"""For {wide_open} of the 8 letters more than 0.3 is left: there the gate has
             learned to stay open, as the theory promised."""
         )
     rewritten = int(((products < 0.05) & (last > 2)).sum())
     if rewritten:
-        say(
+        utils.say(
             f"""For {rewritten} nearly nothing is left, and still the number is there: it
             is kept by being written anew all the time."""
         )
     if last.max() > 2 * means[:, 4, number].abs().max():
-        say(
+        utils.say(
             f"""Did it write the letter once and then shut its input gate, as one might
             think?  No.  h shows the sign of c, g is made of h, and so i * g adds the same
             sign once more at every letter, up to {last.max() / len(steps):.1f} a letter:
@@ -935,7 +930,7 @@ def show_poolings():
         ours = f"[{found[0]:.2f}, {found[1]:.2f}]"
         wrong = f"[{careless[0]:.2f}, {careless[1]:.2f}]"
         print(f"  {how:<10} {by_hand[how]:<35} = {ours:<15} careless: {wrong}")
-    say(
+    utils.say(
         f"""attention: with v = [0.5, 0] the scores v . h are 0.5 and 1.5; e to their
         power is {powers[0]:.2f} and {powers[1]:.2f}; divided by their sum, these are
         the weights.  careless: what comes out if the padding counts."""
@@ -1025,7 +1020,7 @@ def show_weights(config, data):
     reviews = len(data.parts[0])
     print(f"  in all   {total:>10,}")
     share = utils.count_parameters(model.embed) / total
-    say(
+    utils.say(
         f"""embed: {config["words"]:,} words times {width}, which is {share:.0%} of all.
         The cell, in its first layer: {GATES[cell]} times W_ih ({hidden}, {width}),
         W_hh ({hidden}, {hidden}) and two biases ({hidden}).  attend (of attention pooling): the {hidden} numbers of v.
@@ -1097,7 +1092,7 @@ def show_dropout():
     print(f"  once more     {as_line(dropout(numbers))}")
     dropout.eval()  # as model.eval() does for a whole network
     print(f"  after eval()  {as_line(dropout(numbers))}")
-    say(
+    utils.say(
         """What stays is doubled in training, so that sums are on average the same as
         afterwards, when nothing is left out.  If you forget model.eval() before you ask
         a network, its answers change from one time to the next.  (utils.fit and
@@ -1163,7 +1158,7 @@ def show_overfitting(records, args):
             f"{record['val_loss']:.3f} {val_bar:<24}{note}"
         )
     if records[0]["loss"] > records[0]["val_loss"]:
-        say(
+        utils.say(
             """(Why does the loss on training start higher?  It is taken while the weights
             still change, and with dropout on.)"""
         )
@@ -1180,7 +1175,7 @@ def show_overfitting(records, args):
         course = f"went from {before} to {after}"
         if before == after:
             course = f"stayed at {after}"
-        say(
+        utils.say(
             f"""They part after epoch {best}.  From there to epoch {last["epoch"]}
             the loss on training fell from {kept["loss"]:.3f} to {last["loss"]:.3f};
             on validation it rose from {kept["val_loss"]:.3f} to
@@ -1288,7 +1283,7 @@ def show_running_verdict(model, config, data, args):
         bar = "#" * round(20 * chances[t].item())
         rest = "".join(f"{column[t]:>7.2f}" for column in columns.values())
         print(f"  {word[:12]:<12} {chances[t]:.2f} {bar:<20} {rest}")
-    say(
+    utils.say(
         """Reading it.  p is that of a review that ends at this word.  The network was
         trained on whole reviews, so take the p of a beginning for a guess, above all
         before the first opinion."""
@@ -1296,7 +1291,7 @@ def show_running_verdict(model, config, data, args):
     if "f" in columns:
         widest = words[columns["i"].argmax()]
         least = words[columns["f"].argmin()]
-        say(
+        utils.say(
             f"""i, f, o: how far the gates are open, means over the hidden numbers.  The
             input gate is widest open at "{widest}"; least of the memory is kept at
             "{least}".  At the start of training every f was near 0.73; the mean of this
@@ -1309,7 +1304,7 @@ def show_running_verdict(model, config, data, args):
             )
     if "weight" in columns:
         heaviest = words[columns["weight"].argmax()]
-        say(
+        utils.say(
             f"""weight, unlike p, belongs to the text read to its end: how much of the
             pooled vector is the state at this word.  All weights sum to 1.  It is
             largest at "{heaviest}": not for that word alone, but for what the cell knew
@@ -1356,7 +1351,7 @@ def show_how_long_it_holds(model, data, cut=10):
             "(As parts of a state's length.  to another: the states of another review.)"
         )
     if gaps[-1] < 0.05:
-        say(
+        utils.say(
             """So this memory is short: 30 words later hardly anything is left.  An LSTM
             can learn to hold for 100 steps, as section 2 shows; these reviews did not
             teach it to.  Where attention pools they need not: it may look at every
@@ -1456,7 +1451,7 @@ def show_most_wrong(scores, data, most=4):
     if data.source.name == "sample":
         print("Reading it: which rule of section 1 did it miss?")
     else:
-        say(
+        utils.say(
             """Reading it: irony, the plot taken for the opinion, a turn in the last
             line, or a label that you would not have given either?"""
         )
@@ -1538,7 +1533,7 @@ def show_log_count_ratio():
         print(f"  {run:<15} {n_pos:>6} {n_neg:>6}   {r:+.3f}")
         if holds(TOY_ASKED, run):
             total = total + r
-    say(
+    utils.say(
         f"""Reading it: "good" alone says nearly nothing here; "good film" and "not good"
         tell the classes apart.  And a new review, "{TOY_ASKED}"?  If every weight is 1,
         the ratios of its runs sum to {total:+.2f}: praise, and that is wrong.  "not a
@@ -1590,7 +1585,7 @@ def explain(answers, rows, ours, order, truth, data):
     right = {name: scores.argmax(1) == truth for name, scores in answers.items()}
     if rows["majority"]["accuracy"] < 1 / len(data.labels):
         print("(majority: what is commonest in training is rarer in the test.)")
-    say(
+    utils.say(
         """Luck?  Count the test reviews that only one of two gets right.  Were both
         equally good, these would fall like tosses of a coin (McNemar's test, lesson
         04)."""
@@ -1621,12 +1616,12 @@ def answer_the_title(rows, ours, verdicts, order, data):
     points = 100 * abs(accuracy[ours] - accuracy["ratio_trigram"])
     print("\nCan a network read a review?")
     if verdicts["majority"] != "beats":
-        say(
+        utils.say(
             """Not in this run: it is not better than the same answer for all.  A
             training as short as that of --quick is for trying only."""
         )
         return
-    say(
+    utils.say(
         f"""Yes, well enough to judge it.  Of reviews that it never saw it is right
         about {accuracy[ours]:.1%}; the same answer for all is right about
         {accuracy["majority"]:.1%}.  And it {verdicts["ratio_trigram"]} a model that only
@@ -1640,10 +1635,10 @@ def answer_the_title(rows, ours, verdicts, order, data):
         network order is worth {100 * (real - mixed):.1f} points"""
     if real - mixed < 0.05:
         said += ": it goes mostly by which words occur"
-    say(said + ".")
+    utils.say(said + ".")
     pairs = accuracy["tfidf_bigram"] - accuracy["tfidf_unigram"]
     if pairs > real - mixed:
-        say(
+        utils.say(
             f"""But that is what this network makes of order, not all that order is
             worth: on test the counts gain {100 * pairs:.1f} points when pairs stand
             beside the single words."""
@@ -1654,7 +1649,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
             said = """Reviewers say what they think in set words and phrases ("awful",
             "waste of time", "7 / 10"), and which of them occur is nearly all that
             one needs to know"""
-        say(
+        utils.say(
             f"""Why do the counts win?  {said}: words alone are right about
             {accuracy["tfidf_unigram"]:.1%}, with pairs
             {accuracy["tfidf_bigram"]:.1%}, with triples and their ratio
@@ -1665,7 +1660,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
             network gets at most --max-length words, of which it knows the
             --max-vocab commonest."""
         )
-        say(
+        utils.say(
             """When should one take an LSTM, then?  Where order decides: --dataset sample
             turns the table round.  And where there is more text to learn from: networks
             that first learned to guess the next word (lesson 10) of millions of
@@ -1673,12 +1668,12 @@ def answer_the_title(rows, ours, verdicts, order, data):
         )
     elif verdicts["ratio_trigram"] == "beats":
         if data.source.name == "sample":
-            say(
+            utils.say(
                 """Why does it win?  What decides here stands further away than three
                 words reach, and a count of runs cannot join it.  A network that reads
                 in order can."""
             )
-            say(
+            utils.say(
                 """Is it the memory that carries it there?  Attention may look at any
                 state.  Let the last state hold all, --pooling last, once with --cell rnn
                 and once without.  (What came out here stands at the end of the file.)"""
@@ -1686,7 +1681,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
     else:
         print("So small a difference may be luck.")
     if data.source.name == "imdb":
-        say(
+        utils.say(
             """And what is the LSTM's cell worth on these reviews?  --compare cell asks
             that.  A recorded run on 6,000 of them, with older defaults (max pooling,
             three epochs), had on validation 0.5526 with the plain RNN, 0.7353 with the
@@ -1750,7 +1745,7 @@ def compare(config, data, args):
     rivals = utils.review_baselines(data.parts[0], data.parts[1], data.labels)
     kinds = variants(config, args)
     utils.compare_variants(args, data.source, kinds, train, score_all(rivals, truth))
-    say(
+    utils.say(
         """Reading it: one seed, so small gaps mean nothing.  Each row is scored at
         its best epoch; the picture shows where its two losses part."""
     )

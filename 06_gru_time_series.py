@@ -70,7 +70,6 @@ Try this  (guess first, then run; every run prints recorded answers near its end
 
 import math
 import sys
-import textwrap
 import warnings
 from typing import NamedTuple
 
@@ -80,12 +79,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
 import rnn_utils as utils
-
-
-def say(text, indent=""):
-    """Print sentences with numbers in them, in lines of 80 characters."""
-    print(textwrap.fill(text, 80, initial_indent=indent, subsequent_indent=indent))
-
 
 # ====================================================================================
 # 1. Data
@@ -527,7 +520,7 @@ def show_limits():
         n = math.tanh(from_input + r * from_state)
         new = z * h + (1 - z) * n
         print(f"  {r:.1f}  {z:.1f}   {n:>24.3f}   {new:>7.3f}   {meaning}")
-    say(
+    utils.say(
         "z = 1: all is kept; z = 0: all is written anew.  Where z is 1, r does not matter.  "
         "What is r good for?  In the last two rows both take half of the candidate.  With "
         "r = 1 the old state has its say in what is written; with r = 0 the input alone "
@@ -944,7 +937,7 @@ def report_training(records, data):
     if best["val_one_step"] / on_validation > best["one_step"] / on_training + 0.02:
         print("A part of what it learned holds for the training years alone.")
     if best is records[-1] and len(records) > 1:
-        say(
+        utils.say(
             "The last epoch is the best.  That does not call for more of them, for the "
             "learning rate has come down to nothing.  A longer run is another run: one "
             "was tried on the sunspots, see Recorded trials."
@@ -988,7 +981,7 @@ def report_gates(model, data):
     if model.far is not None:
         readers["further steps"] = model.far
     print("\nThe gates of the trained network on validation, by our own gru_step.")
-    say(
+    utils.say(
         "span: between these two a gate lies in 80 % of all steps, for it depends on what "
         f"is read.  left: of what a unit held {steps} steps before the end; a mean over "
         "windows, not the mean z multiplied, for some windows keep much."
@@ -1020,7 +1013,7 @@ def report_gates(model, data):
     )
     if 0 < slow < count:
         text += "  So units do share the work, one holding while its neighbour follows."
-    say(text)
+    utils.say(text)
 
 
 # ====================================================================================
@@ -1319,7 +1312,7 @@ def report_one_step(found, data):
     choices = found.choices
     print(f"statistic and p: the test of the {found.ours} against this rival, below 0")
     print(f"where the {found.ours} errs less.")
-    say(
+    utils.say(
         f"The moving average takes {choices['width']} values, the autoregression "
         f"{choices['order']}; the season is "
         f"{choices['season'] or 'none that training shows'}."
@@ -1329,7 +1322,7 @@ def report_one_step(found, data):
         print(f"  {said} {', '.join(names)}")
     copied = rows["persistence"]["MASE"]
     if abs(copied - 1) > 0.05:
-        say(
+        utils.say(
             f"Persistence has MASE {copied:.2f} here and 1 on training, so test is the "
             f"{'harder' if copied > 1 else 'easier'} part.  Compare the rows with each "
             "other, not with 1."
@@ -1344,7 +1337,7 @@ def report_one_step(found, data):
                 f"  {choices['season']} months are {choices['season'] / 12:.1f} years, "
                 "but the sun is no clock: its cycles differ in length and height."
             )
-        say(about)
+        utils.say(about)
     report_copying(found)
     if data.source.name in INVENTED:
         square = rows[found.ours]["MSE"]
@@ -1371,7 +1364,7 @@ def report_copying(found):
     moves = found.forecasts[found.ours][:, 0] - last  # (M,), what the network adds
     size = float(np.mean(moves**2) ** 0.5)
     real_size = float(np.mean((truth - last) ** 2) ** 0.5)
-    say(
+    utils.say(
         f"Is it a copy of the last value, one step late?  The forecast lies {size:.4g} "
         f"from that value (root of the mean square; a copy: 0), the truth "
         f"{real_size:.4g}."
@@ -1386,7 +1379,7 @@ def report_copying(found):
             "  To beat a coin is no great feat here: the moving average does, for after "
             "a jump the series tends to jump back."
         )
-    say(text)
+    utils.say(text)
 
 
 # The test knows of chance in the months.  It does not know of chance in the seed: with
@@ -1561,11 +1554,11 @@ def report_overlap(found, rows, ahead):
     )
     if careless < 0.05 <= honest:
         text += "  Without care for the overlap we would have announced a difference."
-    say(text)
+    utils.say(text)
     near = errors_of(found, found.ours, 1)
     d = near**2 - errors_of(found, "autoregression", 1) ** 2
     if likeness(d, 0) > 0:
-        say(
+        utils.say(
             "One step ahead the test leaves neighbours out.  Rightly?  There g_1 / g_0 of "
             f"d is {likeness(d, 1) / likeness(d, 0):+.2f}; of {len(d):,} unrelated "
             f"numbers it would lie within {2 / len(d) ** 0.5:.2f} of 0, mostly."
@@ -1737,7 +1730,7 @@ def show_forecasts(band, data):
     narrow, wide = np.quantile(widths, [0.1, 0.9])
     at_narrow, at_wide = where_narrow_and_wide(widths, data)
     print("✔: the truth lies in the band.  One in five should lie outside.")
-    say(
+    utils.say(
         f"Reading it: {misses} of {len(shown)} lie outside.  Eight prove nothing, and all "
         f"{count:,} are counted below.  Not all bands are alike: a tenth are narrower "
         f"than {narrow:.4g}, where the last value is {at_narrow:.4g} on average; a tenth "
@@ -1778,13 +1771,13 @@ def report_coverage(raw, band, data):
     else:
         served = "on test that was the wrong way, by luck or because the parts differ"
     print(f"\nDoes the band of {data.source.label} keep its promise, one step ahead?")
-    say(
+    utils.say(
         f"As learned it holds {raw_share:.1%} of test.  On validation it was too "
         f"{'narrow' if wider else 'wide'}, so the margin made it "
         f"{'wider' if wider else 'narrower'}; {served}.  Now it holds {share:.1%}, "
         f"{hits} of {len(truth)}."
     )
-    say(
+    utils.say(
         "If test is like validation, and one miss no sign of the next, 95 % of good bands "
         f"hold {least:.1%} to {most:.1%}.  {judged}"
     )
@@ -1821,7 +1814,7 @@ def report_bands(model, raw, band, found, data, args):
         row["corrected, test"] = f"{is_inside(band, found.truth, ahead).mean():.1%}"
         rows[f"{ahead} ahead"] = row
     utils.print_table(f"{data.source.label}: the 80 % band", rows, "steps")
-    say(
+    utils.say(
         "RMSE: of the forecast on test.  width: the median, that of the middle one of all "
         "bands on test.  training, test: how much of each part they hold, as learned.  "
         "Then the same of the corrected bands."
@@ -1831,7 +1824,7 @@ def report_bands(model, raw, band, found, data, args):
     # In order: low edge <= forecast <= high edge.
     ordered = (raw[:, :, LOW] <= raw[:, :, MEAN]) & (raw[:, :, MEAN] <= raw[:, :, HIGH])
     crossed = int((~ordered).sum())
-    say(
+    utils.say(
         "Low edge, forecast and high edge stand in another order in "
         f"{crossed:,} of {ordered.size:,} bands as learned.  (A band whose low edge lies "
         "above the high one holds nothing.)"
@@ -1855,7 +1848,7 @@ def report_far_bands(raw, band, learned_on, seen, found, ahead):
                 f"  On training such a band holds {on_training:.0%}: the further reader "
                 "knows those years too well, and is too sure of itself in others."
             )
-        say(text)
+        utils.say(text)
     shares = []
     for step in range(2, band.shape[1] + 1):
         shares.append(float(is_inside(band, found.truth, step).mean()))
@@ -1870,7 +1863,7 @@ def report_far_bands(raw, band, learned_on, seen, found, ahead):
             "validation; test is another time, and far ahead misses come in runs.  What "
             "a band will hold in a new time, no correction made from the past can know."
         )
-    say(text)
+    utils.say(text)
 
 
 def band_cost(low, high, truth):
@@ -2013,7 +2006,7 @@ def show_trials():
     utils.print_table("Other sizes, seed 0 alone", rows, "flags")
     print("Reading it")
     for what, sentences in WHAT_THEY_TEACH.items():
-        say(f"{what}: {sentences}", indent="  ")
+        utils.say(f"{what}: {sentences}", indent="  ")
 
 
 def report_leak(found, data, config, args):
@@ -2092,7 +2085,7 @@ def report_cost(found, rows, model):
         judged = f"Here it is not: it does not beat {', '.join(unbeaten)}."
     else:
         judged = "Here it is: it beats all of them, beyond luck."
-    say(
+    utils.say(
         "Is the network worth its cost?  For that it must beat its rivals.  For the "
         f"next step it has {utils.count_parameters(model.near):,} weights, the "
         f"autoregression {found.choices['order'] + 1}.  {judged}"
@@ -2114,7 +2107,7 @@ def conclude(found, rows, extra, model, data):
         said = verdict(ours, row["RMSE"], row["p"])
         print(f"    It {said} {name}: {row['RMSE']:.4g}, p {p_text(row['p'])}.")
     if data.source.name == "sunspots":
-        say(
+        utils.say(
             "(Its two readers were chosen with a look at test.  With one it has 19.13 to "
             "19.99, which does not beat persistence.  So believe this p the less.)",
             indent="    ",
@@ -2123,7 +2116,7 @@ def conclude(found, rows, extra, model, data):
         print(f"    {BECAUSE[data.source.name, word]}")
     for name, sentences in RECORDED.items():
         if name != data.source.name:
-            say(f"recorded, {sentences}", indent="  ")
+            utils.say(f"recorded, {sentences}", indent="  ")
     report_cost(found, rows, model)
     said = verdict(extra["band_cost"], extra["constant_band_cost"], extra["p_band"])
     print(f"And its band?  One step ahead it {said} the band of constant width,")

@@ -1440,25 +1440,34 @@ def show_reviews(scores, data):
 def names_in(tags):
     """Whole names of a sentence: a set of (kind, first place, place after the last)."""
     found = set()
-    kind, start = None, 0
-    for place, tag in enumerate([*tags, "O"]):
-        mark, _, its_kind = tag.partition("-")
-        if kind is not None and (mark != "I" or its_kind != kind):
+    kind = None  # of the name that we are in, if any
+    start = 0  # where it began
+    for place, tag in enumerate(
+        [*tags, "O"]
+    ):  # the O ends a name at the sentence's end
+        mark, _, its_kind = tag.partition("-")  # "B-PER" -> "B", "-", "PER"
+        goes_on = mark == "I" and its_kind == kind
+        if kind is not None and not goes_on:
             found.add((kind, start, place))
             kind = None
-        if mark == "B" or (mark == "I" and kind is None):
-            kind, start = its_kind, place
+        if kind is None and mark in ("B", "I"):  # an I without its B begins one, too
+            kind = its_kind
+            start = place
     return found
 
 
 def name_scores(true_tags, given_tags):
     """Precision, recall and F1 of whole names; both: a list of tags for each sentence."""
-    true, given, right = 0, 0, 0
-    for wanted, said in zip(true_tags, given_tags, strict=True):
-        wanted, said = names_in(wanted), names_in(said)
+    true = 0  # names that are there
+    given = 0  # names that were answered
+    right = 0  # names that are both: the same words, the same kind
+    for tags, answered in zip(true_tags, given_tags, strict=True):
+        wanted = names_in(tags)
+        said = names_in(answered)
         true += len(wanted)
         given += len(said)
         right += len(wanted & said)
+    # Sums over all sentences first, then one division: not a mean of means.
     precision = right / given if given else 0.0
     recall = right / true if true else 0.0
     f1 = 2 * right / (true + given) if true + given else 0.0
@@ -1475,7 +1484,8 @@ def score_names(answers, data):
     true_tags = [tags_of(sentence) for sentence in data.parts[TEST]]
     rows = {}
     for name, scores in answers.items():
-        said = iter(data.labels[k] for k in scores.argmax(1).tolist())
+        # The M answers stand in one row; each sentence takes as many as it has words.
+        said = iter(data.labels[number] for number in scores.argmax(1).tolist())
         given_tags = [[next(said) for _ in tags] for tags in true_tags]
         rows[name] = name_scores(true_tags, given_tags)
     utils.print_table("The same answers, whole names counted", rows)

@@ -84,7 +84,6 @@ import math
 import re
 import sys
 import sysconfig
-import textwrap
 import time
 import warnings
 from argparse import Namespace
@@ -100,13 +99,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import rnn_utils as utils
-
-
-def say(text):
-    """Print a paragraph, its lines broken at 80 signs."""
-    text = " ".join(text.split())
-    print(textwrap.fill(text, 80, fix_sentence_endings=True))
-
 
 # ====================================================================================
 # 1. Data
@@ -186,7 +178,7 @@ def show_streams():
             given = "".join(letters[i] for i in batch["input"][row])
             wanted = "".join(letters[i] for i in batch["target"][row])
             print(f"    stream {row + 1}   input {given}   target {wanted}")
-    say(
+    utils.say(
         "Reading it: each target is the letter that follows its input.  Stream 1 goes "
         "on from abc to def, so its state after c is the state before d."
     )
@@ -262,7 +254,7 @@ def show_data(corpus, args):
     """How large the text is, and its first tokens on their way to the network."""
     train, held_out = corpus.ids
     unknown = (held_out == 0).double().mean().item()
-    say(
+    utils.say(
         f"{corpus.source.label}: {len(train):,} tokens to train on, {len(held_out):,} "
         f"held out; {len(corpus.vocabulary):,} in the vocabulary, {unknown:.2%} of those "
         "held out are unknown."
@@ -270,7 +262,7 @@ def show_data(corpus, args):
     custom = ", as everyone does with this corpus"
     if corpus.source.name != "shakespeare":
         custom = ""
-    say(
+    utils.say(
         f"(The best epoch is chosen on the held-out part too{custom}; that flatters the "
         "result a little.)"
     )
@@ -284,7 +276,7 @@ def show_data(corpus, args):
     print(f"  input    {join(tokens[:-1], corpus.level)!r}")
     print(f"  target   {join(tokens[1:], corpus.level)!r}, the same one token later")
     streams = training_streams(corpus, args)
-    say(
+    utils.say(
         f"In training: {streams.streams} streams of {streams.width:,} tokens, read "
         f"{streams.steps} at a time: {len(streams):,} windows an epoch."
     )
@@ -370,7 +362,7 @@ def show_units():
     print(f"  sum {total:.3f}, divided by 5: {nats:.3f} nats a character")
     print(f"  in bits: {nats:.3f} / log 2 = {nats / math.log(2):.3f}")
     print(f"  perplexity: e^{nats:.3f} = {math.exp(nats):.2f}")
-    say(
+    utils.say(
         "Reading it: b alone makes 2.303 of the 5.521, since the model was surprised "
         "there.  A token that is foreseen with p = 1 adds nothing."
     )
@@ -516,7 +508,7 @@ def show_untrained(model, corpus, args):
     print(f"  and a line: {as_text(corpus, line, args.prompt)!r}")
     tokens = len(corpus.vocabulary)
     nats = mean_nats(model, corpus.ids[1][:2000])
-    say(
+    utils.say(
         "Reading it: to this network all tokens are about equally likely, as to one who "
         f"guesses blindly: 1 in {tokens:,} is {1 / tokens:.4f}.  Blind guessing costs "
         f"log {tokens:,} = {math.log(tokens):.2f} nats whatever comes; this network "
@@ -666,7 +658,7 @@ def show_truncated_steps():
     for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         gaps.append((weight - other).abs().max().item())
     print()
-    say(
+    utils.say(
         "Training in the open: a small network reads this lesson's docstring once, "
         f"{len(train)} windows, T = {train.steps}.  Its loss there: {before:.2f} nats "
         f"before, {mean_nats(ours, ids):.2f} after."
@@ -701,7 +693,7 @@ def show_without_detach():
     steps_without_detach(retain_graph=False)
     print("PyTorch's message goes on to advise retain_graph=True.  With that:")
     steps_without_detach(retain_graph=True)
-    say(
+    utils.say(
         "Reading it: the second backward wants to go on into the first window.  What "
         "that window computed on its way has been thrown away by its own backward.  "
         "Kept, it is of no use: the weights that made it have changed since then.  The "
@@ -731,7 +723,7 @@ def train_model(model, config, corpus, args, feeds):
         model, Measure(), train, val, args, config, feeds, after_epoch=write_a_line
     )
     if records and records[-1]["loss"] > records[-1]["val_loss"]:
-        say(
+        utils.say(
             "(Why is loss higher than val_loss?  It is taken with dropout, and on the "
             "way, while the network is still learning.)"
         )
@@ -740,7 +732,7 @@ def train_model(model, config, corpus, args, feeds):
     title = f"Training, {corpus.source.label}, {args.cell}"
     utils.plot_records(args, "training", title, {args.cell: records}, panels)
     if len(records) > 1 and not args.no_plots:
-        say(
+        utils.say(
             "(Where val_loss stops falling while loss falls on, the network begins to "
             "learn its text by heart.  Is there such a place?)"
         )
@@ -869,7 +861,7 @@ def show_plus_one():
         )
         if n == 0:
             never += p
-    say(
+    utils.say(
         f"Reading it: what never followed a gets {never:.3f} in all.  That is much, and "
         "each of them gets the same, z as well."
     )
@@ -967,7 +959,7 @@ def show_kneser_ney():
     unseen = [letter for letter in TOY_LETTERS if counts[letter] == 0]
     never = sum(p[letter] for letter in unseen)
     plus_one = len(unseen) / (total + size)  # the same by adding 1, as above
-    say(
+    utils.say(
         f"Reading it: what never followed a gets {never:.3f} in all, taken from a_ and "
         f"aq; adding 1 gave it {plus_one:.3f}.  And it is not shared evenly: e gets twice "
         f"what u gets ({p['e']:.3f}, {p['u']:.3f}), although u is the more frequent, for "
@@ -1089,12 +1081,12 @@ def show_losses(model, corpus, args):
     utils.print_table(title, rows)
     print("The n-grams without + 1 are Kneser and Ney's.")
     if not args.eval_only:
-        say(
+        utils.say(
             "(val_loss, above, was read as 16 streams for speed.  Each of them begins "
             "without a state, so it is not quite the first figure here.)"
         )
     perplexity = math.exp(min(nats[f"{args.cell} (this lesson)"], 700))
-    say(
+    utils.say(
         f"Reading it: our perplexity {perplexity:.1f} means as unsure as a die with "
         f"about {perplexity:.0f} sides."
     )
@@ -1108,7 +1100,7 @@ def read_plus_one(train, held_out, highest, nats):
     """What adding 1 does to short histories, and to long ones."""
     pairs = unseen_share(train, held_out, 2)
     runs = unseen_share(train, held_out, highest)
-    say(
+    utils.say(
         f"Of the pairs in the held-out part, {pairs:.1%} never stood in training: "
         f"adding 1 comes to {nats['2-gram, + 1']:.4f} nats, Kneser and Ney to "
         f"{nats['2-gram']:.4f}.  Of the runs of {highest}, {runs:.0%} are new: adding 1 "
@@ -1123,17 +1115,17 @@ def read_other_models(corpus, args):
     """What to compare these figures with, and what not."""
     shakespeare = corpus.source.name == "shakespeare" and not args.quick
     if corpus.level == "char" and shakespeare:
-        say(
+        utils.say(
             "For comparison: nanoGPT, a small Transformer that forgets after 256 "
             "characters, reports 1.4697 nats on this split of Shakespeare."
         )
     elif corpus.level == "char":
-        say(
+        utils.say(
             "(On Shakespeare an order above 7 gains nothing.  On another text it may: "
             "then the rival could be stronger than here.)"
         )
     else:
-        say(
+        utils.say(
             "These are figures a token, not to be compared with those a character: a "
             "word is several characters (marks and line ends, easy to guess, are tokens "
             "too).  One would compare the nats of the whole text, the sum.  But not "
@@ -1172,7 +1164,7 @@ def show_memory(carried, reset, corpus, args):
     utils.print_table("Nats by place after a reset:", rows, corner="place")
     saved = reset - carried
     early = saved[place <= 16].sum().item() / len(saved)
-    say(
+    utils.say(
         f"Reading it: compare across, not down: each row has other {unit} of the text, "
         f"some harder than others.  Forgetting costs {saved.mean().item():.3f} nats, the "
         f"difference of the first two rows of the table before; {early:.3f} of them are "
@@ -1189,7 +1181,7 @@ def show_memory(carried, reset, corpus, args):
             f"What is saved there was read more than {steps} {unit} before, farther back "
             "than any gradient reached in training: nobody asked for it."
         )
-    say(f"Beyond place {steps}, carrying saves {late_saved:.4f} nats.  {meaning}")
+    utils.say(f"Beyond place {steps}, carrying saves {late_saved:.4f} nats.  {meaning}")
 
 
 # --- Writing: how the next token is drawn ------------------------------------------------
@@ -1292,13 +1284,13 @@ def show_trained_steps(model, corpus, args):
     """The steps of `generate` again, now that the network has learnt."""
     print("\nWriting after training: what may come next, with its probability")
     drawn, before, p = show_steps(model, corpus, args, steps=6)
-    say(
+    utils.say(
         "Reading it: where one token has nearly all, the network is sure; where the "
         "likeliest has little, the die decides, and what it decides is read on.  (The "
         "die is that of the steps before training.)"
     )
     if p < 0.01:
-        say(
+        utils.say(
             f"After {before!r} came {drawn!r}, to which the network gave {p:.3f}.  The "
             "unlikely tokens are many, so now and then one is thrown; a table below says "
             "how often."
@@ -1401,14 +1393,14 @@ def show_circle(model, corpus, args, ids):
     if corpus.level == "char" and size > 1:
         note = " (it may begin inside a word)"
     told = ", ".join(f"{chance:.3f} in round {number}" for number, chance in chances)
-    say(
+    utils.say(
         f"Reading it: greedy writing goes in a circle, and each round is {text!r}{note}.  "
         f"The mean probability that the network gave to its tokens was {told}."
     )
     if chances[-1][1] > 1.05 * chances[0][1]:
         print("What was said again became likelier by it, so nothing leads out.")
     else:
-        say(
+        utils.say(
             "Each round finds the state nearly as the one before left it, so it "
             "gives nearly the same probabilities, and nothing leads out."
         )
@@ -1555,7 +1547,7 @@ def read_ways(rows, corpus):
         gaps = {name: abs(row[column] - author[column]) for name, row in fair.items()}
         return min(gaps, key=gaps.get, default="none")
 
-    say(
+    utils.say(
         "Reading it: the last row is a piece of the author's own text, from the held-out "
         "part.  The nearer to its figures, the better; small differences are luck, since "
         "the texts are short.  A way with few distinct 3-word runs says the "
@@ -1572,9 +1564,9 @@ def read_ways(rows, corpus):
         told.append(
             f"{name}: {row['unlikely tokens']:.1%} and {row['known words']:.0%}"
         )
-    say(f"Unlikely tokens and known words: {', '.join(told)}.")
+    utils.say(f"Unlikely tokens and known words: {', '.join(told)}.")
     if rows["temperature 1"]["known words"] < author["known words"]:
-        say(
+        utils.say(
             "The author surprises with words that exist.  Where the network does, the "
             "word often does not, and what is odd is read on.  A lower temperature gives "
             "away surprise for words that exist: that is the compromise."
@@ -1584,12 +1576,12 @@ def read_ways(rows, corpus):
 def read_copies(ours, authors):
     """What the longest copy says, beside the author's."""
     if ours <= authors:
-        say(
+        utils.say(
             "The longest copy is no longer than the author's own: no sign that it "
             "learned by heart."
         )
     else:
-        say(
+        utils.say(
             "The longest copy is longer than the author's own: look at it.  A set phrase "
             "may be so long; a whole sentence would be learnt by heart."
         )
@@ -1598,11 +1590,11 @@ def read_copies(ours, authors):
 def read_blocks(parsed):
     """What the count of parsed blocks says."""
     if parsed.endswith("of 0"):
-        say(
+        utils.say(
             "A block of code begins at the margin, after a blank line.  The network "
             "hardly came back to the margin, so there is no whole block to parse."
         )
-    say(
+    utils.say(
         "Real code does not parse everywhere either: a blank line inside a long string, "
         "or before an else, cuts a block in two."
     )
@@ -1624,7 +1616,7 @@ def answer(ours, counted, rows, corpus, args):
     theirs = counted[best].mean().item()
     won, number = stretches_won(ours, counted[best])
     print("\nCan a network write?")
-    say(
+    utils.say(
         f"By its surprise: {nats:.4f} nats; the best that counting had here, the {best}, "
         f"has {theirs:.4f}.  In {won:,} of {number:,} stretches of 1,000 "
         f"{UNIT[corpus.level]} the network was the less surprised; if the two were equally "
@@ -1633,12 +1625,12 @@ def answer(ours, counted, rows, corpus, args):
     if corpus.level == "char":
         share = rows[name_of_flags(args)]["known words"]
         authors = rows[AUTHOR]["known words"]
-        say(
+        utils.say(
             f"By its text: {share:.0%} of its words stand in the training text (the "
             f"author's: {authors:.0%})."
         )
     if nats < theirs:
-        say(
+        utils.say(
             "So it knows more of how such a text looks than whoever only counts.  It "
             "means nothing by it: it was asked for the next token, and never for "
             "something to say."
@@ -1854,7 +1846,7 @@ def show_speed(args):
     axes = ("T, steps", "seconds")
     utils.plot_lines(args, "scan", title, seconds, *axes, x=lengths, log=True)
     if not args.no_plots:
-        say(
+        utils.say(
             "(The axis of seconds is logarithmic: lines that run at one distance differ "
             "by one factor.)"
         )
@@ -1870,7 +1862,7 @@ def read_speed(length, seconds):
     if at_once < loop:
         print("Not to wait pays here.")
     else:
-        say(
+        utils.say(
             "It is the slower one here: it computes more, and this device works at few "
             "places at once.  (On a CPU a running sum is itself a loop, a compiled one; "
             "there are no rounds.)  Feng and others report 175 times a GRU's speed on a GPU, "
@@ -1882,8 +1874,10 @@ def read_speed(length, seconds):
             "That has nothing to do with a scan: its step is a product and a sum, number "
             "by number, where that of nn.GRU needs a product with a matrix, W_hh."
         )
-    say(f"minGRU's loop has {gru / loop:.1f} times the speed of nn.GRU.  {meaning}")
-    say(
+    utils.say(
+        f"minGRU's loop has {gru / loop:.1f} times the speed of nn.GRU.  {meaning}"
+    )
+    utils.say(
         "What is given up: a gate that cannot see the state cannot decide by what is "
         "remembered.  What that costs, --cell mingru shows: it trains such a network."
     )

@@ -42,6 +42,7 @@ import signal
 import sys
 import tarfile
 import tempfile
+import textwrap
 import threading
 import time
 import unicodedata
@@ -227,7 +228,7 @@ def cells_of_equal_size(build, config, cells):
 # ====================================================================================
 #
 # `choose_dataset` turns the flags into a Source: which data set, where it lies, and
-# whether it is real.  Then one reader for each form of data: `read_text` and `read_csv`
+# whether it is real.  Then one reader for each form of data: `read_text`, `read_table`
 # for files, `load_series` (lessons 03, 06), `load_reviews` (05, 07), `load_pairs`
 # (08, 09).  What only one lesson reads, it reads itself.
 
@@ -472,6 +473,8 @@ def read_table(path):
     text, titles = _without_titles(read_text(path))
     separator = _find_separator(text)
     rows = _cut_rows(path, text, separator)
+    if not rows:
+        raise UserError(f"{path} holds separators alone; it has no rows")
     names = SEPARATORS[separator]
     said = [f"the cells are separated by {names}"] if separator != "," else []
     if titles:
@@ -529,7 +532,7 @@ SEPARATORS = {"\t": "tabs", ";": "';'", ",": "','", "|": "'|'"}
 
 def _find_separator(text):
     """The separator that cuts the first lines into equally many cells, two or more."""
-    start = text[:100_000]
+    start = text.lstrip("\n")[:100_000]
     best, most = ",", 0.0
     for separator in SEPARATORS:  # of equals the first wins
         rows = csv.reader(io.StringIO(start), delimiter=separator)
@@ -570,11 +573,9 @@ def _kind(cell):
     """What a cell looks like: "date", "number" or "text"."""
     if re.fullmatch(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T].*)?", cell):
         return "number" if re.fullmatch(r"\d+\.\d+", cell) else "date"
-    return (
-        "number"
-        if re.fullmatch(r"[-+]?[\d.,]*\d[\d.,]*(e[-+]?\d+)?%?", cell)
-        else "text"
-    )
+    if re.fullmatch(r"[-+]?[\d.,]*\d[\d.,]*(e[-+]?\d+)?%?", cell):
+        return "number"
+    return "text"
 
 
 def find_column(path, frame, wanted, names, flag, what):
@@ -588,9 +589,8 @@ def find_column(path, frame, wanted, names, flag, what):
     if wanted is not None:
         if wanted in plain:
             return wanted
-        fit = [
-            c for c, name in plain.items() if name == " ".join(wanted.lower().split())
-        ]
+        asked = " ".join(wanted.lower().split())
+        fit = [column for column, name in plain.items() if name == asked]
         if len(fit) == 1:
             return fit[0]
         raise UserError(
@@ -970,8 +970,9 @@ def find_dates(path, frame, wanted=None):
         cells = frame[dated[0]] + " " + hours.str.zfill(5)
         return cells.rename(f"{dated[0]} {clocks[0]}"), [dated[0], clocks[0]], None
     others = [c for c, name in names.items() if name in DATE_COLUMNS]
-    for column in dated + others:
-        return frame[column], [column], None
+    named = dated + others
+    if named:
+        return frame[named[0]], [named[0]], None
     if list(frame.columns[:3]) == ["1", "2", "3"] and len(frame.columns) > 3:
         year, month, fraction = (to_numbers(frame[c])[0] for c in ("1", "2", "3"))
         if month.between(1, 12).all() and ((fraction - year).between(0, 1)).all():
@@ -1058,10 +1059,11 @@ def _about_codes(series):
         rest = series[series != code].dropna()
         if not count or rest.empty:
             continue
+        # Far outside: below the rest by their whole range, or above by twice it.
         reach = max(rest.max() - rest.min(), 1e-9)
         if code < rest.min() - reach or code > rest.max() + 2 * reach:
             said.append(
-                f"{code:g} stands in {count} rows, far outside the others "
+                f"cells that hold {code:g}: {count}, far outside the others "
                 f"({rest.min():g} to {rest.max():g}): if it means 'missing', empty these "
                 "cells; now it counts as a number"
             )
@@ -1733,7 +1735,8 @@ def split_pair(text):
 
 def join_words(words):
     """Words of `split_pair` back to plain text, the first letter a capital."""
-    real, said = [], {}  # said: place of a word -> whether a space stands before it
+    real = []  # the words without marks
+    said = {}  # place of a word -> whether a space stands before it
     for word in words:
         if word in (GLUE, SPACE):
             said[len(real)] = word == SPACE
@@ -2767,7 +2770,8 @@ def bleu_scores(answers, references):
     answers, references: lists of str, plain text as one would write it (join tokens
     without spaces before full stops, or the figure is not comparable with others').
     Both figures split words as mteval 13a does (writing without spaces: by character):
-    `bleu` after lower-casing, `bleu_13a` with case.  `signature` and `signature_13a` are sacrebleu's own: quote them.
+    `bleu` after lower-casing, `bleu_13a` with case.  `signature` and `signature_13a`
+    are sacrebleu's own: quote them.
     """
     from sacrebleu.metrics import BLEU
 
@@ -2861,6 +2865,18 @@ def word_dictionary(pairs, rounds=5):
 
 
 # --- tables and metrics.json --------------------------------------------------------------
+
+
+def heading(text):
+    """Print the title of one part of a lesson."""
+    print(f"\n--- {text} ---")
+
+
+def say(text, indent=""):
+    """Print a paragraph, its lines broken at 80 characters, each after `indent`."""
+    layout = {"initial_indent": indent, "subsequent_indent": indent}
+    layout["fix_sentence_endings"] = True
+    print(textwrap.fill(" ".join(text.split()), 80, **layout))
 
 
 def print_table(title, rows, corner="model"):

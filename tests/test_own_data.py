@@ -147,7 +147,7 @@ SERIES = {
             "date,v", [(d, "-9999" if k == 4 else str(k)) for k, d in enumerate(DAYS)]
         ),
         None,
-        *("2012-01-01 00:00:00", 28, 0, 27, "-9999 stands in 1 rows, far outside"),
+        *("2012-01-01 00:00:00", 28, 0, 27, "cells that hold -9999: 1, far outside"),
     ),
     "words for nothing": (
         "date,v\n2000-01-01,1\n2000-01-02,N/A\n2000-01-03,null\n2000-01-04,4\n",
@@ -168,6 +168,12 @@ def test_series_of_all_forms(kind, tmp_path):
     assert len(series) == count
     assert (series.iloc[0], series.iloc[-1]) == (first, last)
     assert says in said if says else said == ""
+
+
+def test_a_file_of_separators_alone(tmp_path):
+    """No row is left: one sentence, whatever stands before it."""
+    path = written(tmp_path, "empty.csv", "\n" * 120 + ",,,\n;;\n")
+    assert "no rows" in refusal(utils.read_table, path)
 
 
 REFUSED = {
