@@ -703,15 +703,16 @@ def to_dates(cells, path="the file"):
         dates, order = _slashed_dates(plain, cells.name, path)
         said.append(f"dates are written {order}, as some row settles")
         return dates, said
-    best, most = (
-        "ISO8601",
-        pd.to_datetime(usual, format="ISO8601", errors="coerce").count(),
-    )
-    for form in DATE_FORMATS if most < len(usual) else ():
-        for clock in CLOCKS:
-            dates = pd.to_datetime(usual, format=form + clock, errors="coerce")
-            if dates.count() > most:
-                best, most = form + clock, dates.count()
+    # Try every form on the first rows; the one that reads most of them is taken.
+    best = "ISO8601"
+    most = pd.to_datetime(usual, format=best, errors="coerce").count()
+    for form in itertools.product(DATE_FORMATS, CLOCKS):
+        if most == len(usual):
+            break
+        dates = pd.to_datetime(usual, format="".join(form), errors="coerce")
+        if dates.count() > most:
+            best = "".join(form)
+            most = dates.count()
     dates = pd.to_datetime(plain, format=best, errors="coerce")
     if best != "ISO8601":
         said.append(f"dates are written as '{cells[dates.notna()].iloc[0]}'")
@@ -723,8 +724,9 @@ def _slashed_dates(plain, column, path):
     import pandas as pd
 
     parts = plain.str.extract(r"^(\d{1,2})[-/](\d{1,2})[-/](\d{4})\b,?\s*(.*)$")
-    first, second = parts[0].astype(float), parts[1].astype(float)
-    day_first = bool((first > 12).any())
+    first = parts[0].astype(float)
+    second = parts[1].astype(float)
+    day_first = bool((first > 12).any())  # there is no thirteenth month
     month_first = bool((second > 12).any())
     if day_first == month_first:
         example = plain[first.notna()].iloc[0]
@@ -733,7 +735,8 @@ def _slashed_dates(plain, column, path):
             f"{path}, column '{column}': '{example}' is not a date that is beyond doubt: "
             f"{why} which number is the day and which the month; write 2000-12-31"
         )
-    day, month = (parts[0], parts[1]) if day_first else (parts[1], parts[0])
+    day = parts[0] if day_first else parts[1]
+    month = parts[1] if day_first else parts[0]
     iso = parts[2] + "-" + month.str.zfill(2) + "-" + day.str.zfill(2) + " " + parts[3]
     order = "day/month/year" if day_first else "month/day/year"
     return pd.to_datetime(iso.str.strip(), format="mixed", errors="coerce"), order
@@ -892,36 +895,47 @@ def read_series(path, column=None, date_column=None):
     if name in used:
         raise UserError(f"{path}: '{name}' holds the dates; name another with --column")
     dates, about_dates = to_dates(cells, path)
-    said += about_dates
     numbers, strange = to_numbers(frame[name], path)
-    commas = frame[name][frame[name].str.contains(r"[,%$€£]", regex=True) & ~strange]
-    if len(commas):
-        example = f"'{commas.iloc[0]}' is read as {numbers[commas.index[0]]:g}"
-        said.append(f"numbers: {example}")
-    points = frame[name].str.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}")
-    if said and "';'" in said[0] and points.mean() > 0.9 and not len(commas):
-        example = frame[name][points].iloc[0]
-        said.append(f"numbers: the point in '{example}' is taken as a decimal point")
-    no_row = dates.isna() & numbers.isna() & (strange | frame[name].eq(""))
-    inside = np.flatnonzero(~no_row)  # from the first real row to the last
-    if len(inside) == 0:
+    said += about_dates
+    said += _about_numbers(frame[name], numbers, strange, said)
+
+    # From the first row that has a date or a number to the last: what stands before and
+    # after are titles and footers.  In between, every cell must fit.
+    empty = dates.isna() & numbers.isna() & (strange | frame[name].eq(""))
+    filled = np.flatnonzero(~empty)
+    if len(filled) == 0:
         raise UserError(f"{path} has no row with a date and a number")
-    real = slice(inside[0], inside[-1] + 1)
-    if real.stop - real.start < len(frame):
-        left_out = len(frame) - (real.stop - real.start)
-        said.append(f"rows without a date and a number, left out: {left_out}")
-    refuse_cells(
-        path, cells[real], dates[real].isna(), "a date; write it as 2000-12-31"
-    )
+    kept = frame.index.isin(range(filled[0], filled[-1] + 1))
+    if not kept.all():
+        said.append(f"rows without a date and a number, left out: {(~kept).sum()}")
+    refuse_cells(path, cells, dates.isna() & kept, "a date; write it as 2000-12-31")
     outside = (dates.dt.year < FIRST_YEAR) | (dates.dt.year > LAST_YEAR)
     years = f"a date of the years {FIRST_YEAR} to {LAST_YEAR}; correct it"
-    refuse_cells(path, cells[real], outside[real], years)
-    refuse_cells(path, frame[name][real], strange[real], "a number")
-    index = pd.DatetimeIndex(dates[real], name="date")
-    series = pd.Series(numbers[real].to_numpy(), index, name=name)
+    refuse_cells(path, cells, outside & kept, years)
+    refuse_cells(path, frame[name], strange & kept, "a number")
+
+    index = pd.DatetimeIndex(dates[kept], name="date")
+    series = pd.Series(numbers[kept].to_numpy(), index, name=name)
     _refuse_several_series(path, series, choices.drop(columns=[name]))
     series.attrs["said"] = said + _about_codes(series)
     return series
+
+
+def _about_numbers(cells, numbers, strange, said):
+    """Sentences on how numbers were read, where another reading could be thought of.
+
+    cells: the strings; numbers, strange: what `to_numbers` made of them; said: what was
+    found before, such as the separator.
+    """
+    signs = cells[cells.str.contains(r"[,%$€£]", regex=True) & ~strange]
+    if len(signs):
+        return [f"numbers: '{signs.iloc[0]}' is read as {numbers[signs.index[0]]:g}"]
+    # Between ';' a comma is the usual decimal sign, and 1.234 may be a thousand.
+    points = cells.str.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}")
+    if "the cells are separated by ';'" in said and points.mean() > 0.9:
+        example = cells[points].iloc[0]
+        return [f"numbers: the point in '{example}' is taken as a decimal point"]
+    return []
 
 
 CLOCK_COLUMNS = {"time", "hour"}
@@ -956,11 +970,13 @@ def find_dates(path, frame, wanted=None):
     if wanted is not None:
         column = find_column(path, frame, wanted, (), "--date-column", "dates")
         return frame[column], [column], None
+    # Year, Month and perhaps more, each in a column of its own.
     parts = {PARTS[name]: column for column, name in names.items() if name in PARTS}
     if {"year", "month"} <= set(parts):
         months = frame[parts["month"]].str.strip()
         if months.str.fullmatch(r"\d{1,2}|[A-Za-z]{3,9}\.?").mean() > 0.9:
             return *_join_parts(frame, parts), None
+    # A column named Date and beside it one of clock times: the two belong together.
     dated = [c for c, name in names.items() if name in DATE_COLUMNS - CLOCK_COLUMNS]
     clocks = [c for c, name in names.items() if name in CLOCK_COLUMNS]
     clock = r"\d{1,2}(:\d{2}){0,2}( ?[AaPp][Mm])?"
@@ -969,15 +985,18 @@ def find_dates(path, frame, wanted=None):
         hours = frame[clocks[0]].str.replace(r"^(\d{1,2})$", r"\1:00", regex=True)
         cells = frame[dated[0]] + " " + hours.str.zfill(5)
         return cells.rename(f"{dated[0]} {clocks[0]}"), [dated[0], clocks[0]], None
-    others = [c for c, name in names.items() if name in DATE_COLUMNS]
-    named = dated + others
+    # A column named Date or the like; "time" and "hour" only if there is no other.
+    named = dated + [c for c, name in names.items() if name in CLOCK_COLUMNS]
     if named:
         return frame[named[0]], [named[0]], None
+    # No names at all: 1749;01;1749.042;96.7 can only be year, month, the same once more.
     if list(frame.columns[:3]) == ["1", "2", "3"] and len(frame.columns) > 3:
         year, month, fraction = (to_numbers(frame[c])[0] for c in ("1", "2", "3"))
         if month.between(1, 12).all() and ((fraction - year).between(0, 1)).all():
             cells, used = _join_parts(frame, {"year": "1", "month": "2"})
             return cells, [*used, "3"], "4"
+    # No name helps: the first column that looks like dates, else one that is no number
+    # (`read_series` then says which cell is no date).
     for column in frame.columns:
         if _looks_like(frame[column], "date"):
             return frame[column], [column], None

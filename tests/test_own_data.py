@@ -176,6 +176,15 @@ def test_a_file_of_separators_alone(tmp_path):
     assert "no rows" in refusal(utils.read_table, path)
 
 
+def test_the_row_is_counted_below_the_header(tmp_path):
+    """Titles that are left out do not shift the number of the row that is named."""
+    text = (
+        "Price,Close\nTicker,ABC\nDate,\n2020-01-01,5\n2020-01-02,six\n2020-01-03,7\n"
+    )
+    path = written(tmp_path, "series.csv", text)
+    assert "row 4 below the header: 'six'" in refusal(utils.read_series, path)
+
+
 REFUSED = {
     "day or month": ("Date,v\n01/02/2012,1\n02/02/2012,2\n", "no row settles which"),
     "rows disagree": ("Date,v\n13/02/2012,1\n02/13/2012,2\n", "rows disagree"),
