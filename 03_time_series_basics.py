@@ -211,19 +211,20 @@ def show_repair():
     )
 
 
-# Four limits of this repair.  A long gap becomes a flat line, which is easy to forecast:
-# better cut the series there, and make windows of each piece.  Not every missing date
-# is a fault: if the step is a day, and (nearly) all Saturdays and Sundays are missing,
-# as at a stock market, load_series fills nothing, and Monday follows Friday.  A value
-# that cannot be, such as -1 sunspots or 999 for "not measured", is an empty cell in
-# disguise: empty it by hand.  And one that is only very large (an outlier) stays.  It
-# may be true, and in the test years nobody takes it away for you.
+# Four limits of this repair.  A long gap becomes a flat line, which is easy to
+# forecast: better cut the series there, and make windows of each piece.  Not every
+# missing date is a fault: if the step is a day, and (nearly) all Saturdays and Sundays
+# are missing, as at a stock market, load_series fills nothing, and Monday follows
+# Friday.  A value that cannot be, such as -1 sunspots or 999 for "not measured", is an
+# empty cell in disguise: empty it by hand.  And one that is only very large (an
+# outlier) stays.  It may be true, and in the test years nobody takes it away for you.
 #
 # Your own file (--input) comes the same way.  utils.load_series reads the CSV file as a
 # table.  One column holds the dates (found, or named by --date-column) and one the
 # numbers (--column).  Then it calls utils.repair_series.  How long is one step?  The
-# commonest distance between neighbouring dates, such as one hour or seven days.  Months,
-# quarters and years are not equally long, so these are recognised by the calendar.
+# commonest distance between neighbouring dates, such as one hour or seven days.
+# Months, quarters and years are not equally long, so these are recognised by the
+# calendar.
 
 # What each data set is.
 ABOUT = {
@@ -293,11 +294,11 @@ def show_split():
 
 # --- scale --------------------------------------------------------------------------
 #
-# A network learns well from numbers around 0, about as large as 1.  It squeezes its sums
-# by tanh, and tanh makes 1.000 of a sum of 20, of 80 and of 150.  And one step size has
-# to serve all of its weights (section 3 shows what happens without scaling).  So we
-# subtract the mean and divide by the standard deviation (std), which is the typical
-# distance from the mean:
+# A network learns well from numbers around 0, about as large as 1.  It squeezes its
+# sums by tanh, and tanh makes 1.000 of a sum of 20, of 80 and of 150.  And one step
+# size has to serve all of its weights (section 3 shows what happens without scaling).
+# So we subtract the mean and divide by the standard deviation (std), which is the
+# typical distance from the mean:
 #
 #     std = square root of the mean of (value - mean)^2
 #     scaled = (value - mean) / std            value = scaled * std + mean
@@ -450,8 +451,9 @@ def show_windows():
 # How does one forecast several steps ahead?  There are three ways:
 #
 #   - one model for each distance h, each with windows of its own: this lesson
-#   - one model that answers the next h values at once.  Its target is a row of h values,
-#     and an example may only be used where the whole row lies in one part: lesson 06
+#   - one model that answers the next h values at once.  Its target is a row of h
+#     values, and an example may only be used where the whole row lies in one part:
+#     lesson 06
 #   - one model for one step, whose forecast is fed back as if it were a known value.
 #     Then errors add up; lesson 06 compares
 #
@@ -529,8 +531,8 @@ def show_parts():
 #     [4  5  6] -> 8    train      the answer, 6, stands among its inputs
 #     [6  7  8] -> 10   train      and here
 #
-# A line with few weights can hardly make use of that.  A network that is large enough to
-# learn windows by heart can.  Trap 2 measures it.
+# A line with few weights can hardly make use of that.  A network that is large enough
+# to learn windows by heart can.  Trap 2 measures it.
 
 
 def report_windows(series, length, horizon):
@@ -658,8 +660,9 @@ def show_line():
 #     weight = sum of (x - mean x)(y - mean y)  /  sum of (x - mean x)^2
 #     bias = mean y - weight * mean x
 #
-# (Where from?  Take the sum of (weight * x + bias - y)^2.  At its smallest value both of
-# its derivatives, by weight and by bias, are zero: two equations, and this solves them.)
+# (Where from?  Take the sum of (weight * x + bias - y)^2.  At its smallest value both
+# of its derivatives, by weight and by bias, are zero: two equations, and this solves
+# them.)
 #
 # With more values to read the computer solves for all weights at once: the same idea.
 # (Lesson 06 has this line among its rivals, as utils.autoregression.)
@@ -848,8 +851,8 @@ def show_search():
     for steps in (0, 1, 5, 20, 200):
         layer = train_by_batches(inputs, targets, steps, 0.2, seed=0)
         weight = layer.weight.item()
-        # Scaled, the line is y' = weight * x' + bias'.  In the units of the toy its bias
-        # is another: put x' = (x - mean) / std and y' = (y - mean) / std.
+        # Scaled, the line is y' = weight * x' + bias'.  In the units of the toy its
+        # bias is another: put x' = (x - mean) / std and y' = (y - mean) / std.
         bias = layer.bias.item() * std + mean - weight * mean
         after = weight * TOY[-1] + bias
         print(f"  {steps:>5}   {weight:6.3f}  {bias:6.3f}   {after:6.3f}")
@@ -861,7 +864,7 @@ def show_search():
 
 
 def search_on_series(scaled, mean, std, length, horizon, epochs, step_size, args):
-    """The same as line_on_series, batch by batch: weights, part -> forecasts in units."""
+    """As line_on_series, but batch by batch: weights, part -> forecasts in units."""
     series = torch.tensor(scaled, dtype=torch.float32, device=args.device)  # (n,)
     inputs, targets = make_windows(series, length, horizon)  # (N, T, 1), (N,)
     parts = split_windows(len(series), length, horizon)
@@ -877,11 +880,11 @@ def search_on_series(scaled, mean, std, length, horizon, epochs, step_size, args
     return layer.weight[0].detach().cpu().double(), made
 
 
-# Is scaling needed?  Two trainings on unscaled values try to do without.  The first takes
-# the same step size.  The second takes one that is smaller by the mean square of the
-# values, because that is by how much the gradients of the weights are larger.  On the
-# sunspots it loses little by that.  On the prices of --dataset stock it loses much: 39.7
-# on train, where scaled values have 20.4 after as many epochs.
+# Is scaling needed?  Two trainings on unscaled values try to do without.  The first
+# takes the same step size.  The second takes one that is smaller by the mean square of
+# the values, because that is by how much the gradients of the weights are larger.  On
+# the sunspots it loses little by that.  On the prices of --dataset stock it loses much:
+# 39.7 on train, where scaled values have 20.4 after as many epochs.
 
 
 def report_search(values, length, horizon, errors, args):
@@ -998,6 +1001,8 @@ def scores_by_hand(errors, train):
 
 def show_scores():
     """RMSE, MAE and MASE of three errors; compare with utils.forecast_scores."""
+    # One large error among small ones.  In the squares the 6 makes 36 of 41, in the
+    # sizes only 6 of 9: so RMSE tells of it more loudly than MAE.
     errors = [1.0, -2.0, 6.0]
     found = scores_by_hand(errors, train=[10.0, 13.0, 9.0, 14.0])
     print("Three measures by hand: the errors 1, -2 and 6")
@@ -1005,6 +1010,8 @@ def show_scores():
     print(f"  MAE    (1 + 2 + 6) / 3            = {found['MAE']:.2f}")
     print("  MASE   the training values 10 13 9 14 change by 3, 4, 5: 4 on average")
     print(f"         3 / 4                      = {found['MASE']:.2f}")
+    # The shared function is not given train: its mean change, 4, is handed in.  Thus
+    # one number, found once, serves for every rival.
     shared = utils.forecast_scores(np.array(errors), naive_mae=4.0)
     gap = max(abs(shared[name] - found[name]) for name in found)
     utils.say(
@@ -1234,13 +1241,18 @@ def report_comparison(rows, fitted, train, source, length, horizon):
     """Print the table, with a sentence for what may puzzle in it."""
     utils.print_table(f"All rivals on {source.label}, {ahead(horizon)}", rows)
     print("Reading it, row by row:")
+    # Each sentence waits for what it speaks of: with T = 1 there is no width to choose,
+    # and without a season no row of seasonal naive.
     if length > 1:
         utils.say(
             f"""- The moving average takes the last {fitted.width} values: of 2 to
             {length}, that many erred least on train."""
         )
     if fitted.season:
-        r = utils.autocorrelation(train, max(fitted.season, horizon))
+        # Each of these two rules repeats one old value.  Up to a season ahead that
+        # value lies one season, or h steps, before the target, and r_k at this distance
+        # tells how much to expect of it: the larger r_k should have the smaller error.
+        r = utils.autocorrelation(train, max(fitted.season, horizon))  # r_0, r_1, ...
         text = f"""- Seasonal naive relies on values {fitted.season} steps apart, whose
         r_k is {r[fitted.season]:.2f}; persistence on values {ahead(horizon)}, whose r_k
         is {r[horizon]:.2f}."""
@@ -1248,6 +1260,8 @@ def report_comparison(rows, fitted, train, source, length, horizon):
             text += """  The cycles are real, but unequal in length and height, so one
             season ago was often another phase."""
         utils.say(text)
+    # Only one step ahead: that is the distance at which MASE has its unit.  Farther
+    # ahead persistence mostly has more than 1 in train, too.
     mase = rows["persistence"]["test MASE"]
     if horizon == 1 and mase > 1.05:
         utils.say(
@@ -1261,8 +1275,8 @@ def report_comparison(rows, fitted, train, source, length, horizon):
 # Who has won?  A smaller RMSE on hundreds of forecasts may still be luck, as a fair
 # coin shows heads 12 times of 20 now and then.  For each target take the difference of
 # the two squared errors, ours minus theirs.  If both forecasts are equally good, these
-# lie around 0.  So look how far their mean is from 0, in units of how far it would stray
-# by chance: their spread (std) over the root of their number.
+# lie around 0.  So look how far their mean is from 0, in units of how far it would
+# stray by chance: their spread (std) over the root of their number.
 #
 #     t = mean / (std / sqrt(M))
 #
@@ -1270,8 +1284,8 @@ def report_comparison(rows, fitted, train, source, length, horizon):
 # from 0.  With hundreds of errors, t beyond 2 or -2 has p below 0.05, and one stops
 # believing in luck.  (A t test; on forecasts, that of Diebold and Mariano, 1995.)
 #
-# It takes the differences as independent.  One step ahead that is nearly so at best: calm
-# and rough times come in spells.  So take a p near 0.05 for a hint.  For h > 1
+# It takes the differences as independent.  One step ahead that is nearly so at best:
+# calm and rough times come in spells.  So take a p near 0.05 for a hint.  For h > 1
 # neighbouring forecasts share most of their fate, as if one coin were counted several
 # times.  So h neighbours are averaged to one difference.  Lesson 06 has a way that uses
 # all of them.
@@ -1292,8 +1306,8 @@ def luck(errors, others, horizon):
     if std <= 1e-9 * abs(mean):
         return float(np.copysign(np.inf, mean)), 0.0  # the same lead every time
     t = mean / (std / count**0.5)
-    # The std is an estimate from M differences; so t is compared with a t distribution of
-    # M - 1.  sf gives the share of it that lies beyond t; we count both sides.
+    # The std is an estimate from M differences; so t is compared with a t distribution
+    # of M - 1.  sf gives the share of it that lies beyond t; we count both sides.
     p = 2 * stats.t.sf(abs(t), count - 1)
     return float(t), float(p)
 
@@ -1341,8 +1355,8 @@ def report_luck(rows, made, targets, values, horizon):
 # more to learn from the same examples, and a line with many weights begins to fit the
 # noise.  So it is tried out, on validation.
 #
-# That noise is learned shows where train and validation part: the error on train goes on
-# falling, and the error on validation rises again.
+# That noise is learned shows where train and validation part: the error on train goes
+# on falling, and the error on validation rises again.
 #
 # And how far ahead?  That is what you want to know, so it is not tried but asked for.
 # But whoever asks for more should expect less.  Each distance takes windows of its own,
@@ -1494,12 +1508,13 @@ def report_scaling(values, horizon, source):
 # the asked one, and repeats its target.  In shuffled windows it finds a neighbour:
 #
 #     asked    [day 100 ... day 135] . . . . . . . . . . . day 147
-#     found      [day 101 ... day 136] . . . . . . . . . . . day 148     its target is one
-#                                                                        day from ours
+#     found      [day 101 ... day 136] . . . . . . . . . . . day 148   its target is
+#                                                                      one day from ours
 #
-# So it has to guess one day's change where everybody else has to guess twelve.  Of twelve
-# changes drawn by lot some go up and some go down.  Together they are typically as large
-# as one change times the root of 12, which is 3.5.  So expect it to err 3.5 times less.
+# So it has to guess one day's change where everybody else has to guess twelve.  Of
+# twelve changes drawn by lot some go up and some go down.  Together they are typically
+# as large as one change times the root of 12, which is 3.5.  So expect it to err 3.5
+# times less.
 
 
 def most_similar(asked, inputs):
@@ -1743,8 +1758,12 @@ def report_prices(prices, source):
 
 def plot_forecasts(args, source, series, targets, made, best):
     """The last 60 values of test: truth, persistence, and the best forecast."""
-    recent = targets[-60:]
+    # Why not all of test?  Then one step is about as thin as the pen, and a copy that
+    # comes late looks like the truth.  The targets are places in order of time, so
+    # the last 60 of them, and of each forecast, are the end of test.
+    recent = targets[-60:]  # (60,), or all of a shorter series
     lines = {"truth": series.to_numpy()[recent]}
+    # If the best one is persistence itself, the second round replaces it by the same.
     for name in ("persistence", best):
         lines[name] = made[name][-60:]
     utils.plot_lines(
@@ -1773,13 +1792,18 @@ def report_answer(series, line_errors, rows, p, scaled, leak, smoothed, priced, 
     best, rival = best_and_rival(rows)
     n1, _ = utils.split_by_time(len(series))
     length = args.sequence_length
+    # The windows whose target lies below n1.  n1 = 10, T = 3, h = 1: the targets are
+    # the places 3 ... 9, which are 10 - 3 - 1 + 1 = 7.
     train = n1 - length - args.horizon + 1
     test_rmse = rows[best]["test RMSE"]
     test_mase = rows[best]["test MASE"]
+    # p alone says only that the two differ; which one is better is asked separately.
+    # The one that was best on validation may be the worse one on test.
     verdict = "not surely better than"
     if p < 0.05:
-        worse = test_rmse > rows[rival]["test RMSE"]
-        verdict = "but on test worse than" if worse else "better than"
+        verdict = "better than"
+        if test_rmse > rows[rival]["test RMSE"]:
+            verdict = "but on test worse than"
     utils.heading("How does a series become training examples?")
     for sentence in (
         """1. Repair the dates: one value for each, in order; a gap takes the value before
@@ -1799,6 +1823,9 @@ def report_answer(series, line_errors, rows, p, scaled, leak, smoothed, priced, 
         "6. One that is free of four mistakes:",
     ):
         utils.say(sentence)
+    # One row a trap.  Of an error the smaller is the better, of R2 (last row) the
+    # larger: so a mistake flatters where its error is below the honest one, or its R2
+    # above it.
     print("                           with the mistake    without")
     print(
         f"  scaled by everything     {scaled[0]:16.4f} {scaled[1]:10.4f}    RMSE / std of persistence"
@@ -1830,6 +1857,8 @@ def make_flags():
     """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
+    # Two real series and two invented ones: of the sine we know how good a forecast can
+    # be, and in the simulated price there is nothing to learn.
     utils.add_data_flags(
         parser,
         ["sunspots", "stock", "sine", "simulated"],
@@ -1839,6 +1868,8 @@ def make_flags():
     add = parser.add_argument_group("this lesson").add_argument
     size = utils.whole(1, 100_000)
     add("--column", help="what to forecast (default: the obvious one)")
+    # T is three years of months; section 4 tries shorter and longer windows.  h = 1 is
+    # the plainest question: the very next value.
     add("--sequence-length", type=size, default=36, help="T (default 36)")
     add("--horizon", type=size, default=1, help="steps ahead (default 1)")
     return parser
