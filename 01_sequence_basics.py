@@ -521,15 +521,20 @@ def show_one_step():
 def show_why_tanh():
     """Print the state of CBACCC with tanh, with nothing, with a ReLU in its place."""
     utils.heading("2.4 Why tanh")
+    # Three notes, kept side by side.  0: nothing was read yet.
     h_tanh = 0.0
     h_nothing = 0.0
     h_relu = 0.0
     print("The weights of 2.3.  B comes first, so h should be below 0.")
     print("  letter   h with tanh   with nothing   with a ReLU")
+    # One filler first: it leaves all three at 0.  At the B they part.
     for letter in "CBACCC":
+        # What the letter pushes with is the same for all three: A 2, B -2, C 0.
         from_input = HAND_W_IH["ABCDE".index(letter)]
         _, _, h_tanh = step_by_hand(letter, h_tanh)
-        h_nothing = from_input + HAND_W_HH * h_nothing
+        h_nothing = from_input + HAND_W_HH * h_nothing  # the sum, with no end
+        # At the B the sum is -2, and the ReLU makes 0 of it: as if no B had come.  The
+        # A that follows then looks like the first.
         h_relu = max(0.0, from_input + HAND_W_HH * h_relu)
         print(f"    {letter}      {h_tanh:>11.3f}   {h_nothing:>12g}   {h_relu:>11g}")
     print("Reading it: the ReLU could not note the B.  With nothing, each filler")
@@ -1138,13 +1143,21 @@ def ask_second_question(args, pairs):
 def compare_on_few(train_part, test, args):
     """Train two layers and rnn on few sequences of the second question: accuracies."""
     utils.heading("4.3 From few examples")
-    few = Examples(train_part.words[:FEW], train_part.x[:FEW], train_part.labels[:FEW])
+    # The first 160, with no need to draw: four twins stand side by side, so these are
+    # 40 whole groups, and each label has 80.
+    few = Examples(
+        train_part.words[:FEW],
+        train_part.x[:FEW],  # (160, 12, F)
+        train_part.labels[:FEW],  # (160,)
+    )
+    # With batches of 32 an epoch is only 5 updates here, hence more epochs than in 4.2.
     epochs = FEW_EPOCHS // 5 if args.quick else FEW_EPOCHS
     print(f"The second question, {len(few.words)} sequences, {epochs} epochs:")
     accuracies = {}
+    # Without the linear layer: more examples did not help it, so fewer will not.
     for name in ("two layers", "rnn"):
         model, records = train_from_seed(name, few, args, epochs)
-        accuracies[name] = accuracy(model, test)
+        accuracies[name] = accuracy(model, test)  # asked the same sequences as in 4.2
         print(f"  {name:<10}   train loss {records[-1]['loss']:.4f}", end="")
         print(f"   accuracy on held-out sequences {accuracies[name]:.4f}")
     utils.say(
@@ -1594,11 +1607,12 @@ def train_waiting(args, pairs):
 
 def answer_the_title(table, second, of_few, waiting, args):
     """The answer to the title, in plain words."""
+    # Nothing is trained or tested here: the numbers come from 4.1, 4.2, 4.3 and 4.7.
     of_sum = table["sum"]["test_accuracy"]
     of_linear = table["linear"]["test_accuracy"]
     of_rnn = table["rnn"]["test_accuracy"]
     length = args.sequence_length
-    longest = other_lengths(length)[-1]
+    longest = other_lengths(length)[-1]  # T = 12: 24, so the column is "24 steps"
     at_longest = table["rnn"][f"{longest} steps"]
     utils.heading("4.8 What this lesson found")
     print("What is a sequence?  Items whose order matters: a table of T steps by F")
@@ -1613,6 +1627,8 @@ def answer_the_title(table, second, of_few, waiting, args):
         f"  does A come before B?               {of_sum:.4f}   {of_linear:.4f}"
         f"            -   {of_rnn:.4f}"
     )
+    # 0.5000 is no measurement.  Four twins hold the same letters, so with any weights
+    # the sum gives all four one answer: two right, two wrong.
     print(
         f"  does a C follow the A?              0.5000   {second['linear']:.4f}"
         f"       {second['two layers']:.4f}   {second['rnn']:.4f}"
@@ -1621,6 +1637,7 @@ def answer_the_title(table, second, of_few, waiting, args):
         f"  the same, from {FEW} sequences            -        -"
         f"       {of_few['two layers']:.4f}   {of_few['rnn']:.4f}"
     )
+    # Nor is this measured: it follows from how each is built (2.1, 2.2, 4.2, 2.6).
     print("  takes another length                   yes       no           no      yes")
     print("  (-: not asked)")
     utils.say(
@@ -1939,8 +1956,10 @@ def write_results(table, models, all_records, waiting, examples, source, args):
 def make_flags():
     """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
-    utils.add_common_flags(parser)
+    utils.add_common_flags(parser)  # those of all lessons: --seed, --quick, ...
     add = parser.add_argument_group("this lesson").add_argument
+    # 12, as in 4.2, 4.3 and 4.7, which do not look at this flag.  100 is also what 4.7
+    # has in all: 12 letters and 88 fillers.  Half of 5 is 2, room for the A and the B.
     add(
         "--sequence-length",
         type=utils.whole(5, 100),
@@ -1948,6 +1967,8 @@ def make_flags():
         metavar="T",
         help="steps of a sequence, 5 to 100 (default 12)",
     )
+    # 1600 training sequences in batches of 32 are 50 updates an epoch; larger batches
+    # make fewer.  How large is too large depends on the data, so `main` looks at that.
     add(
         "--batch-size",
         type=utils.whole(2),
