@@ -25,10 +25,10 @@ vocabulary and an embedding (02), why data are split before anything is fitted (
 Run it
     python 04_simple_rnn.py
     python 04_simple_rnn.py --epochs 20
-    python 04_simple_rnn.py --predict Schmidhuber Satoshi      trains, then asks
-    python 04_simple_rnn.py --save-model                       trains, keeps the network
-    python 04_simple_rnn.py --eval-only --predict Satoshi      asks the one that was kept
-    python 04_simple_rnn.py --input FOLDER         your own: a <label>.txt for each class
+    python 04_simple_rnn.py --predict Schmidhuber Satoshi   trains, then asks
+    python 04_simple_rnn.py --save-model                    trains, keeps the network
+    python 04_simple_rnn.py --eval-only --predict Satoshi   asks the one that was kept
+    python 04_simple_rnn.py --input FOLDER     your own: a <label>.txt for each class
 
 You should see  (names [real], seed 0, one thread, about a minute in all)
       model               accuracy   macro_f1   top3_accuracy
@@ -354,9 +354,13 @@ def toy_unit(unit, x, h):
 def show_one_step():
     """Print one recurrent step with every number substituted: E = 2, H = 2."""
     x = TOY_INPUT[0]
+    # As if some letters had been read.  At the first letter h is all zeros, and W_hh
+    # would have nothing to do.
     h = [0.2, -0.4]
     print("One step of the cell: two inputs x, two hidden units h.")
     print(f"  x_t = {x}, the letter's vector; h_(t-1) = {h}, what was known before")
+    # Both units read the same old h.  So what they make is kept apart until both have
+    # read: unit 2 must not see the new state of unit 1.
     new_state = []
     for unit in range(2):
         from_input, from_state, total, state = toy_unit(unit, x, h)
@@ -446,8 +450,8 @@ class NameRNN(nn.Module):
 # The class that we train is the same network with PyTorch's own layer in the loop's
 # place, and with two additions:
 #
-#   dropout     in training it sets a random share of the numbers to 0, so that no single
-#               one is relied upon (lesson 05 has more of it)
+#   dropout     in training it sets a random share of the numbers to 0, so that no
+#               single one is relied upon (lesson 05 has more of it)
 #   the start   W_hh starts as an orthogonal matrix: one that turns or mirrors a vector
 #               and keeps its length (Saxe et al., 2014).  PyTorch's own start is random
 #               numbers between -1/sqrt(H) and 1/sqrt(H).  Section 4 compares the two
@@ -527,7 +531,7 @@ def last_of_both(rnn, x, lengths):
 
 
 def show_plain_equals_fast(data):
-    """Print that NameRNN and NameClassifier with the same weights agree on real names."""
+    """Print that NameRNN and NameClassifier with equal weights agree on real names."""
     torch.manual_seed(4)
     plain = NameRNN(len(data.vocabulary), len(data.labels), embedding=8, hidden=16)
     fast = NameClassifier(
@@ -638,9 +642,9 @@ def show_softmax():
 #
 # with the softmax table's (-0.341, 0.242, 0.099), say, as dL/dscores.  (And at each
 # letter dL/dx_t = W_ih^T (dL/da_t) goes to the letter's row of the embedding: so that
-# learns, too.)  Below, dL/dh_T is simply set to [1, 0], so that one can follow it with a
-# pencil.  Now the part that is special to a
-# recurrent network: how does it get back to the first letter?
+# learns, too.)  Below, dL/dh_T is simply set to [1, 0], so that one can follow it with
+# a pencil.  Now the part that is special to a recurrent network: how does it get back
+# to the first letter?
 #
 # The loss depends on h_3 alone.  (Where every letter has a loss of its own, as in
 # lessons 07 and 10, that letter's piece is added to dL/dh_t on the way.)  But h_3 was
@@ -657,11 +661,11 @@ def show_softmax():
 #                                               its slope: 1 in the middle, near 0 where
 #                                               h_t is near -1 or 1, where tanh is flat
 #     dL/dh_(t-1) = W_hh^T dL/da_t              back through W_hh.  Why transposed (^T)?
-#                                               Entry (i, j) carried unit j of h_(t-1) to
-#                                               unit i of a_t; now it carries i to j
+#                                               Entry (i, j) carried unit j of h_(t-1)
+#                                               to unit i of a_t; now it carries i to j
 #
-# That is the gradient of the states.  What we want is the gradient of the weights.  Entry
-# (i, j) of W_hh stands in one product only, in unit i of a_t:
+# That is the gradient of the states.  What we want is the gradient of the weights.
+# Entry (i, j) of W_hh stands in one product only, in unit i of a_t:
 #
 #     a_t(i) = ... + W_hh(i, j) * h_(t-1)(j) + ...
 #
@@ -822,6 +826,9 @@ def growth_of_gradient(factor, letters):
 
 def show_vanishing_and_exploding():
     """Print how a product of many equal factors dies out or explodes."""
+    # Letters of zeros leave the state at 0, where tanh has slope 1.  So in the first
+    # three rows nothing but W_hh acts on the gradient; `something` lets tanh' act too.
+    # 31 letters: the last one, and 30 before it.
     nothing = torch.zeros(31, 2, dtype=torch.double)
     something = torch.full((31, 2), 0.5, dtype=torch.double)
     print("\nThe gradient k letters back, where the last letter's has length 1:")
@@ -832,6 +839,7 @@ def show_vanishing_and_exploding():
         ("W_hh stretches by 1.5", 1.5, nothing),
         ("keeps it, but tanh' is below 1", 1.0, something),
     ):
+        # lengths[k] is k letters back.  A factor of 0.5: 1, 0.5, 0.25, 0.125, ...
         lengths = growth_of_gradient(factor, letters)
         cells = "".join(f"{lengths[back]:>9.2g}" for back in (1, 3, 10, 30))
         print(f"  {name:<30}{cells}")
@@ -1006,7 +1014,7 @@ def train_by_hand(model, train, val, args):
 
 
 def show_the_loop_is_fit(config, data, args):
-    """One epoch by `train_by_hand`, one by `utils.fit`, from the same start: compare."""
+    """One epoch by `train_by_hand`, one by `utils.fit`, from one start: compare."""
     # Whatever flags the loop above does not have are switched off for both.
     # (accumulate: add the gradients of several batches before a step.  patience: stop
     # early.)
@@ -1088,8 +1096,8 @@ def explain_training(records, args):
 #      with the scores or the labels.
 #   2. Can it learn one batch by heart (`--overfit-one-batch`)?  It takes seconds, and
 #      tells a fault in the model from one in the data or the settings.
-#   3. Is grad_norm about 0?  Then the gradient does not arrive.  Is it huge?  Lower --lr
-#      or --clip.
+#   3. Is grad_norm about 0?  Then the gradient does not arrive.  Is it huge?  Lower
+#      --lr or --clip.
 #   4. Does loss fall and val_loss not?  Then it learns by heart: more dropout or weight
 #      decay, fewer weights, more data.
 #   5. Do both fall, only slowly?  A higher --lr, more epochs, more hidden units.
@@ -1120,7 +1128,10 @@ def explain_training(records, args):
 
 
 def overfit_one_batch(config, data, args, steps=201):
-    """`--overfit-one-batch`: learn 64 names by heart.  A model that cannot has a bug."""
+    """`--overfit-one-batch`: learn 64 names by heart.
+
+    A model that cannot has a bug.
+    """
     # Dropout would disturb what is to be learned by heart, so it is off.
     print("One batch again and again: its loss must fall to 0.")
     utils.set_seed(args.seed)
@@ -1323,7 +1334,9 @@ def mcnemar_by_hand(only_ours, only_theirs):
 
 
 def show_mcnemar():
-    """Print McNemar's test for six names, number by number, and for ten times as many."""
+    """Print McNemar's test for six names, number by number, and for sixty."""
+    # The same unevenness, 1 to 5, from few names and from many: only the number of coins
+    # differs.
     small = mcnemar_by_hand(1, 5)
     large = mcnemar_by_hand(10, 50)
     print(
@@ -1337,6 +1350,9 @@ def show_mcnemar():
         f"  so uneven        ({math.comb(6, 0)} + {math.comb(6, 1)}) / 64 = {7 / 64:.4f}"
     )
     print(f"  or other way up  twice that: p = {small:.4f}")
+    # utils.mcnemar counts for itself.  It takes, for each of the six names, whether the
+    # first model is right (`right`), and whether the second is (`wrong`: where the first
+    # is not).
     right = [True] + [False] * 5
     wrong = [False] + [True] * 5
     gap = abs(utils.mcnemar(right, wrong)[2] - small)
@@ -1351,8 +1367,9 @@ def show_mcnemar():
 def report(model, config, records, data, args, flattered=None):
     """[machinery] The table on test beside its rivals, what it means, and metrics.json.
 
-    Returns the table's rows and McNemar's p.  utils.collect gives all scores of a part in
-    the order of its names, utils.judge what the three figures of the table are for them.
+    Returns the table's rows and McNemar's p.  utils.collect gives all scores of a part
+    in the order of its names, utils.judge what the three figures of the table are for
+    them.
     """
     ours = f"{config['cell']} (this lesson)"
     truth = data.test.data["label"].cpu()  # (N,)
@@ -1401,7 +1418,7 @@ def report(model, config, records, data, args, flattered=None):
 
 
 def explain_luck(answers, val_answers, truth, val_truth, data):
-    """Print the best possible score, and whether the difference could be luck: p on test.
+    """Print the best possible score, and whether the difference could be luck.
 
     answers, val_answers: name -> scores (N, C); the network is the first.
     """
@@ -1531,6 +1548,7 @@ def show_exchanged_letters(model, data, args):
     if model.rnn.bidirectional:
         print("First measurement: left out, since from both ends no letter is far.")
         return
+    # The new letters are drawn at random; with the seed set, each run draws the same.
     utils.set_seed(args.seed)
     distances = (0, 1, 2, 3, 5, 7)
     shares, count = exchange_one_letter(model, data.test, distances)
@@ -1542,13 +1560,15 @@ def show_exchanged_letters(model, data, args):
     print("  places before the last  " + "".join(f"{k:>7}" for k in distances))
     cells = "".join(f"{share:>7.0%}" for share in shares.values())
     print(f"  the answer changes      {cells}")
+    # The text is chosen by what came out: with few names (--quick, --input) or another
+    # cell it may be another.
     if shares[7] > 0.02:
+        half_have = int(data.train.lengths["name_length"].median())
         utils.say(
             f"""Reading it: the letter seven places before the last still turns
             {shares[7]:.0%} of the answers (in a name of eight letters it is the first).
             So within a name the network does not forget.  But names are short: half of
-            those to learn from have {int(data.train.lengths["name_length"].median())}
-            letters or fewer."""
+            those to learn from have {half_have} letters or fewer."""
         )
     else:
         print("Reading it: a letter seven places back hardly counts.")
@@ -1629,7 +1649,7 @@ def recall_steps(args):
 
 
 def train_to_recall(start, after, args):
-    """One network for rows of 1 + `after` letters: its reach before, its accuracy after."""
+    """One network for rows of 1 + `after` letters: reach before, accuracy after."""
     # Flags of its own, so that those of the reader do not change the exercise.
     flags = Namespace(seed=args.seed, epochs=1, lr=0.005, weight_decay=0.0, clip=1.0)
     model = recall_model(start, args)
@@ -1652,7 +1672,8 @@ def show_recall(args):
     Returns start -> {k: (reach, accuracy)}.
     """
     utils.set_seed(args.seed)
-    first = recall_batch(1, 10, "cpu")["name"][0].tolist()
+    # One row to look at, its ids as letters again: [3, 1, 4, 4] -> "c a d d".
+    first = recall_batch(1, 10, "cpu")["name"][0].tolist()  # 11 ids
     letters = " ".join("abcd"[letter - 1] for letter in first)
     print("\nSecond measurement: name the first letter, k letters after it.  k = 10:")
     print(f"  {letters}   answer: {letters[0]}")
@@ -1670,6 +1691,8 @@ def show_recall(args):
         cells = "".join(f"{right:>9.2f}" for _, right in results.values())
         print(f"    right answers, after training  {cells}")
     explain_recall(found, args)
+    # For the picture: the gradient at every letter of 101, not at the first one only.
+    # Both networks get the same rows.
     curves = {}
     long = recall_batch(100, 100, args.device)
     for start in RECALL_STARTS:
@@ -1692,7 +1715,12 @@ def explain_recall(found, args):
     if args.quick:
         print("So short a training (--quick) is a trial only.")
         return
-    results = [pair for of_start in found.values() for pair in of_start.values()]
+    # Both starts in one list: the claim is about the gradient, whatever made it small.
+    # It holds if no row of the table breaks it: each reach where the letter was learned
+    # is above each one where it was not.
+    results = []  # (reach, accuracy)
+    for of_start in found.values():
+        results.extend(of_start.values())
     learned = [reach for reach, right in results if right >= LEARNED]
     missed = [reach for reach, right in results if right < LEARNED]
     if learned and missed and min(learned) > max(missed):
@@ -1707,7 +1735,12 @@ def explain_recall(found, args):
             border luck has a part."""
     utils.say(f"Reading it: guessing is right for {1 / RECALL_LETTERS:.2f}.  {verdict}")
     far = max(RECALL_AFTER)
-    factors = [found[start][far][0] ** (1 / far) for start in RECALL_STARTS]
+    # If reach is factor^far, the factor is its root: 0.5^30 = 9.3e-10, and
+    # 9.3e-10^(1 / 30) = 0.5.
+    factors = []
+    for start in RECALL_STARTS:
+        reach, _ = found[start][far]
+        factors.append(reach ** (1 / far))
     utils.say(
         f"""How much is lost at each letter?  The gradient at k = {far} is about a product
         of {far} equal factors: of {factors[0]:.2f} from PyTorch's own start, of
@@ -1721,7 +1754,7 @@ def explain_recall(found, args):
 
 
 def print_mistakes(share, truth, data):
-    """The largest shares off the diagonal, of languages with five test names or more."""
+    """Largest shares off the diagonal, of languages with five test names or more."""
     counts = Counter(truth.tolist())
     wrong = []
     for true in range(len(data.labels)):
@@ -1838,13 +1871,14 @@ def answer_the_title(rows, p, found, data, args):
 #
 #   --overfit-one-batch   64 of 64 right from step 20 on, loss 0.0001 at the end
 #   --compare cell        rnn 0.8117, lstm 0.8178, gru 0.8234, each with 56 thousand
-#                         weights.  Another seed moves one by up to 0.01, so this says at
-#                         most that the gru may be better.  Letter groups: 0.8278
+#                         weights.  Another seed moves one by up to 0.01, so this says
+#                         at most that the gru may be better.  Letter groups: 0.8278
 #   --compare clip        the table before show_clipping, in section 3
 #   --leaky-split         0.8414 on its own test set; without a leak three seeds have
 #                         0.818 to 0.827 on theirs
-#   --cell gru ...        0.8322 on validation, above the groups' 0.8278; on test 0.8410,
-#                         below their 0.8616.  A lead of 0.004 on 1,806 names was no lead
+#   --cell gru ...        0.8322 on validation, above the groups' 0.8278; on test
+#                         0.8410, below their 0.8616.  A lead of 0.004 on 1,806 names
+#                         was no lead
 
 
 # ====================================================================================
@@ -1869,7 +1903,7 @@ def variants(config, args):
 
 
 def compare(config, data, args):
-    """`--compare`: every variant on the same data and seed; one table, on validation."""
+    """`--compare`: all variants on the same data and seed; one table, on validation."""
 
     def train(settings):
         shape, flags = settings
@@ -1898,11 +1932,16 @@ def make_flags():
     """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
+    # By default the real names; under --quick, or without a network, the sample.
     utils.add_data_flags(parser, ["names", "sample"], "a folder of <label>.txt files")
+    # The figures at the top of this file come from these values.  What is not named
+    # here, such as --clip, has the default that it has in all lessons.
     utils.add_training_flags(
         parser, epochs=30, lr=0.003, batch_size=128, hidden_size=192, dropout=0.3
     )
     add = parser.add_argument_group("this lesson").add_argument
+    # The plain cell is this lesson's subject.  The others, and most of the flags below,
+    # are for "Try this", so they are off until you ask for them.
     add("--cell", choices=list(CELLS), default="rnn", help="default rnn")
     add("--bidirectional", action="store_true", help="read backwards too")
     add("--leaky-split", action="store_true", help="what a careless split flatters")
@@ -1914,8 +1953,13 @@ def make_flags():
 
 def new_model(source, parts, args):
     """(config, feeds) of a new model: how to build it, and what feeds it."""
+    # The letters of training alone: one that only test names have is unknown, as it would
+    # be in a new name.  The languages of all parts: training cannot teach one that it
+    # lacks, but its test names must have a number all the same.
     vocabulary = utils.Vocabulary.build(name for name, _ in parts[0])
     labels = sorted({language for part in parts for _, language in part})
+    # The arguments of NameClassifier.  They are saved with the weights, which fit only
+    # into a network of the same sizes.
     config = {
         "letters": len(vocabulary),
         "classes": len(labels),
@@ -1926,6 +1970,7 @@ def new_model(source, parts, args):
         "bidirectional": args.bidirectional,
         "dropout": args.dropout,
     }
+    # Saved too: without these lists nobody knows which letter, or language, a number is.
     feeds = {
         "dataset": source.name,
         "vocabulary": vocabulary.tokens,
