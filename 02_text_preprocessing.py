@@ -29,7 +29,7 @@ Run it
     python 02_text_preprocessing.py
     python 02_text_preprocessing.py --tokenizer bpe --merges 1000
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
-    python 02_text_preprocessing.py --max-length 20 --quick   400 short texts, in seconds
+    python 02_text_preprocessing.py --max-length 20 --quick  400 short texts, in seconds
 
 You should see  (shakespeare [real], one thread, about 9 seconds in all)
                           V   weights   tokens/document   unknown     hit   exactly back
@@ -52,12 +52,13 @@ You should see  (shakespeare [real], one thread, about 9 seconds in all)
     part and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
     Had the vocabulary been learnt from the held-out part too, only 2.55% would be
     unknown.  Nearest to father: brother, his, husband, son; to day: night, time, man.
-    ([real] is a published data set; [sample] the small file that comes with the course.)
+    ([real] is a published data set; [sample] the small file that comes with the
+    course.)
 
 Try this  (guess first: each run prints the answer.  docs/exercises.md goes through the
           second and the third)
-    --dataset sample       film reviews, short and much alike.  Which column of the table
-                           changes most?
+    --dataset sample       film reviews, short and much alike.  Which column of the
+                           table changes most?
     --min-freq 1 --max-vocab 20000
                            every token of the training part now has an id.  Which figure
                            of the first run tells how much is still unknown?
@@ -193,8 +194,8 @@ def show_one_sentence():
 
 
 # The real texts come from a file.  It is cut into documents: texts that become one row
-# each.  In Shakespeare's plays a document is one speech; in a CSV file it is one cell of
-# the column `text`.  (`read_documents` in section 5 does the cutting.)
+# each.  In Shakespeare's plays a document is one speech; in a CSV file it is one cell
+# of the column `text`.  (`read_documents` in section 5 does the cutting.)
 #
 # The documents are split in two before anything is counted.  All that is learnt from
 # text (vocabulary, merges, neighbours) is learnt from the training part alone; the
@@ -220,8 +221,9 @@ def load_documents(args):
         # Unicode can write é as one sign, or as e and an accent: NFC makes it one.
         # Otherwise the same word would be two tokens, depending on who typed it.
         text = unicodedata.normalize("NFC", text)
-        # basic_english (step 1) finds nothing in a text of spaces and quotes alone.  Such
-        # a text is left out for all four tokenizers, so that all get the same documents.
+        # basic_english (step 1) finds nothing in a text of spaces and quotes alone.
+        # Such a text is left out for all four tokenizers, so that all get the same
+        # documents.
         if basic_english(text):
             documents.append(text)
     if len(documents) < 2:
@@ -291,9 +293,9 @@ WORD = regex.compile(
     """,
     regex.VERBOSE,
 )
-# Why regex, and not Python's own re?  In Hindi नमस्ते a vowel can be a mark on the letter
-# before it.  The \w of re leaves such marks out and cuts the word into four pieces; the
-# \w of regex takes them along.
+# Why regex, and not Python's own re?  In Hindi नमस्ते a vowel can be a mark on the
+# letter before it.  The \w of re leaves such marks out and cuts the word into four
+# pieces; the \w of regex takes them along.
 
 
 def words(text):
@@ -308,8 +310,12 @@ def characters(text):
 
 def show_cuts():
     """Three fixed ways to cut one line."""
+    # One line with what tells the rules apart: capitals, a colon, double quotes,
+    # apostrophes.  The number is there for the remark on digits.
     text = "She said: \"Don't pay O'Brien 3.50!\""
     print(f"\nThree ways to cut: {text}")
+    # Tokens are printed with a space between them, so `visible` shows a space that is
+    # itself a token as _.
     print(f"  basic_english  {' '.join(visible(basic_english(text)))}")
     print(f"  word           {' '.join(visible(words(text)))}")
     print(f"  char           {' '.join(visible(characters(text)))}")
@@ -324,6 +330,7 @@ def show_cuts():
         "learn it.",
         "  ",
     )
+    # Two words, two tokens: the marks stay with their letters (see below WORD).
     print(f"  Hindi, word    {' | '.join(words('नमस्ते दुनिया'))}")
 
 
@@ -346,8 +353,8 @@ def show_cuts():
 # all 256 in the vocabulary nothing is ever unknown.  b"ing" is how Python writes bytes.
 #
 # Words are looked at one by one, so that no piece reaches from one word into the next.
-# The functions call such a part a chunk.  Here a chunk is a word; what it is on real text
-# comes after the toy.
+# The functions call such a part a chunk.  Here a chunk is a word; what it is on real
+# text comes after the toy.
 
 
 def single_bytes(text):
@@ -449,11 +456,12 @@ def print_pieces(counts, pieces):
 
 
 # On real text the parts that are looked at one by one are called chunks.  A chunk is a
-# word with the space before it (most words have one, so " king" becomes one piece), a run
-# of punctuation marks, or white space.  All chunks joined are the text again: nothing is
-# lost.  (A space is joined to the letter after it only where a merge does so: of the 500
-# merges on Shakespeare one makes " m", none makes " K".  And a word at the beginning of a
-# line has no space before it, so "Before" and " before" become different tokens.)
+# word with the space before it (most words have one, so " king" becomes one piece), a
+# run of punctuation marks, or white space.  All chunks joined are the text again:
+# nothing is lost.  (A space is joined to the letter after it only where a merge does
+# so: of the 500 merges on Shakespeare one makes " m", none makes " K".  And a word at
+# the beginning of a line has no space before it, so "Before" and " before" become
+# different tokens.)
 
 CHUNK = regex.compile(
     r"""
@@ -518,8 +526,9 @@ def join_bytes(tokens):
 
 
 # The plain form looks at every chunk after every merge, though a merge changes few of
-# them.  `learn_bpe` finds the same merges sooner: 50 merges on 500 speeches took it 0.22
-# seconds, and the plain form 1.48.  It may be skipped at a first reading.  Two notes:
+# them.  `learn_bpe` finds the same merges sooner: 50 merges on 500 speeches took it
+# 0.22 seconds, and the plain form 1.48.  It may be skipped at a first reading.  Two
+# notes:
 #
 #     pairs      the counts.  They are corrected, not counted anew: the old pairs of a
 #                changed chunk are subtracted, its new ones added.
@@ -555,7 +564,7 @@ def learn_bpe(chunk_counts, how_many, min_freq=2):
 
 
 def show_chunks():
-    """A real line in chunks; the two forms that serve real text equal the plain ones."""
+    """A real line in chunks; the two forms for real text equal the plain ones."""
     print("\nA real line is cut into chunks first")
     print(f"  chunks of 'Oh, née --  so!': {CHUNK.findall('Oh, née --  so!')}")
     print(f"  bytes of ' née': {' '.join(visible(single_bytes(' née')))}")
@@ -568,8 +577,8 @@ def show_chunks():
     print(f"  the same merges {plain == fast}, the same pieces of straining {cut}")
 
 
-# To find the way back, the tokens must be joined.  So from here on a tokenizer is a pair
-# of functions, cut and join.  A NamedTuple is a tuple whose places have names:
+# To find the way back, the tokens must be joined.  So from here on a tokenizer is a
+# pair of functions, cut and join.  A NamedTuple is a tuple whose places have names:
 # tokenizer.cut(text), tokenizer.join(tokens).  Callable means: a function.
 
 
@@ -600,10 +609,11 @@ def make_tokenizers(merges):
 # must end somewhere, for each token costs a row of the embedding.  Then the rarest
 # should go, and they are at the end of the list.  `max_size` cuts it there.
 #
-# `min_freq` leaves out what occurs fewer times than that, for two reasons.  A token seen
-# once has too few examples to learn from.  And what is left out is <unk> in the training
-# texts, so <unk> occurs there and its vector is trained.  With min_freq 1, and room for
-# all, <unk> would never occur in training: its vector would stay as random as it began.
+# `min_freq` leaves out what occurs fewer times than that, for two reasons.  A token
+# seen once has too few examples to learn from.  And what is left out is <unk> in the
+# training texts, so <unk> occurs there and its vector is trained.  With min_freq 1, and
+# room for all, <unk> would never occur in training: its vector would stay as random as
+# it began.
 
 
 def number_tokens(token_lists, min_freq=1, max_size=10_000):
@@ -704,8 +714,8 @@ def to_row(tokens, vocabulary, max_length):
     """<bos> tokens <eos> as ids, max_length at most: of a long text the beginning.
 
     A shortened text gets <eos> too, though it does not end there: a network that writes
-    would learn to stop too early.  Where that matters, or where every token is needed, a
-    long text is cut into windows instead (lesson 10).
+    would learn to stop too early.  Where that matters, or where every token is needed,
+    a long text is cut into windows instead (lesson 10).
     """
     kept = tokens[: max_length - 2]  # two places are for <bos> and <eos>
     framed = [BOS]
@@ -776,10 +786,10 @@ def show_special_tokens():
 # vectors by guessing a word from its neighbours, or the neighbours from the word; GloVe
 # fits them to counts of neighbours, such as section 3 counts.
 #
-# How large should E be?  More numbers can tell more tokens apart; but V x E weights must
-# be learnt, and few texts cannot teach many.  No rule finds the best E.  One tries a small
-# and a large one, and keeps what is better on held-out data.  Lesson 04 takes 64 for
-# letters, lesson 05 takes 100 for words.
+# How large should E be?  More numbers can tell more tokens apart; but V x E weights
+# must be learnt, and few texts cannot teach many.  No rule finds the best E.  One tries
+# a small and a large one, and keeps what is better on held-out data.  Lesson 04 takes
+# 64 for letters, lesson 05 takes 100 for words.
 
 
 def embed_by_one_hot(ids, weight):
@@ -820,8 +830,8 @@ def show_embedding_lookup():
 #     basic_english, word, char    the list of tokens is enough:
 #                                      saved = json.dumps(vocabulary.tokens)
 #                                      vocabulary = utils.Vocabulary(json.loads(saved))
-#     bpe                          the merges, in their order.  They are needed to cut new
-#                                  text, and the vocabulary can be made from them.
+#     bpe                          the merges, in their order.  They are needed to cut
+#                                  new text, and the vocabulary can be made from them.
 #
 # JSON, a common form for files, holds text and numbers but no bytes.  So each piece is
 # written as the list of its numbers: b"in" as [105, 110].
@@ -840,8 +850,9 @@ def show_whole_path():
     #     utils.Vocabulary.build(token_lists, SPECIALS, min_freq, max_size)
     vocabulary = bpe_vocabulary(merges)
     rows = [to_row(tokens, vocabulary, max_length=20) for tokens in token_lists]
-    # Fill up.  PyTorch's DataLoader hands out one batch after the other; collate_fn says
-    # how rows become one table.  (utils.pad fills up with 0 unless told otherwise.)
+    # Fill up.  PyTorch's DataLoader hands out one batch after the other; collate_fn
+    # says how rows become one table.  (utils.pad fills up with 0 unless told
+    # otherwise.)
     loader = DataLoader(rows, batch_size=3, collate_fn=utils.pad)
     # Look up.
     table = nn.Embedding(len(vocabulary), 4, padding_idx=0)
@@ -883,9 +894,9 @@ def show_whole_path():
 # with it; a step subtracts a little of it: W - learning rate x gradient.  (Lesson 04
 # writes the whole loop out.)
 #
-# The toy: every looked-up vector v should become [1, 1].  That goal means nothing; watch
-# only which rows move.  The loss is the sum of (v - 1)² / 2, and its gradient is v - 1:
-# the farther off, the larger.
+# The toy: every looked-up vector v should become [1, 1].  That goal means nothing;
+# watch only which rows move.  The loss is the sum of (v - 1)² / 2, and its gradient is
+# v - 1: the farther off, the larger.
 #
 #     A row that was not looked up is not in the loss: gradient 0, it stays.
 #     A row that was looked up twice gets both gradients.
@@ -994,9 +1005,9 @@ def count_neighbours(id_lists, size, window):
 # Real text needs one correction (Levy et al., 2015).  A rare word has a tiny share, so
 # meeting it once by accident makes a huge weight.  Raising each neighbour's total (not
 # the counts themselves) to the power 0.75 makes the shares of rare words larger, and
-# those weights smaller.  The table is then no longer symmetric: only b's total is raised.
-# (With power 1, the five nearest to father in Shakespeare are his, then, her, my and
-# brother; with 0.75 they are brother, his, husband, son and daughter.)
+# those weights smaller.  The table is then no longer symmetric: only b's total is
+# raised.  (With power 1, the five nearest to father in Shakespeare are his, then, her,
+# my and brother; with 0.75 they are brother, his, husband, son and daughter.)
 
 
 def weigh(counts, power=1.0):
@@ -1014,7 +1025,8 @@ def weigh(counts, power=1.0):
 # Step 3, the angle: its cosine is easy to compute.  Multiply two rows number by number
 # and add up; divide by the length of the one and the length of the other.  (The length
 # of a row is the root of the sum of its squares.)  1 means the same direction, 0 means
-# nothing in common.  As lengths are divided away, a frequent word can be like a rare one.
+# nothing in common.  As lengths are divided away, a frequent word can be like a rare
+# one.
 
 
 def cosines(vectors):
@@ -1077,8 +1089,8 @@ def show_counted_vectors():
 def follow_documents(texts, token_lists, vocabulary, tokenizer, args, source):
     """The first four documents as a batch: returns ids (B, T) and mask (B, T)."""
     rows = [to_row(tokens, vocabulary, args.max_length) for tokens in token_lists]
-    # A training loop (lesson 04) takes shuffle=True, so that each pass has another order;
-    # here the order stays, so that you see the first four documents.
+    # A training loop (lesson 04) takes shuffle=True, so that each pass has another
+    # order; here the order stays, so that you see the first four documents.
     loader = DataLoader(rows, batch_size=4, collate_fn=utils.pad)
     ids, lengths = next(iter(loader))  # the first batch: (B, T), (B,)
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
@@ -1198,8 +1210,9 @@ def frequent_words(texts):
 # And what does not come back exactly cannot be written by a network.
 #
 # The lessons to come cut into characters (04), words (05, 07, 08, 09), or either (10).
-# Large language models use byte-pair encoding or its relatives (WordPiece, SentencePiece);
-# the libraries that people take for it are tiktoken and Hugging Face's tokenizers.
+# Large language models use byte-pair encoding or its relatives (WordPiece,
+# SentencePiece); the libraries that people take for it are tiktoken and Hugging Face's
+# tokenizers.
 
 USUAL_ADVICE = {
     "basic_english": "to sort English texts into classes; a first try",
@@ -1357,16 +1370,16 @@ def print_leakage(train_tokens, held_tokens, args):
 
 # Why is so much unknown, though the training part has twelve times as many tokens?
 # First, the held-out part is other text.  The last tenth of this Shakespeare comes from
-# two plays, The Taming of the Shrew and The Tempest; Miranda, Caliban and Ariel are in no
-# training document, and speeches are shorter.  Second, most different words are rare.
-# Zipf's law: order words by count; the word of rank r occurs about C / r times, C being
-# the count of the first (roughly, that is).  A hundred words or so fill more than half of
-# a text, and the others are so many that every new text brings some that no text had
-# before.  (Characters do not obey it: few of them are rare.)
+# two plays, The Taming of the Shrew and The Tempest; Miranda, Caliban and Ariel are in
+# no training document, and speeches are shorter.  Second, most different words are
+# rare.  Zipf's law: order words by count; the word of rank r occurs about C / r times,
+# C being the count of the first (roughly, that is).  A hundred words or so fill more
+# than half of a text, and the others are so many that every new text brings some that
+# no text had before.  (Characters do not obey it: few of them are rare.)
 
 
 def counts_by_rank(train_tokens, token_lists):
-    """(n,): how often training's 1st, 2nd, ... most frequent token occurs in the lists."""
+    """(n,): counts in the lists of training's 1st, 2nd, ... most frequent token."""
     counts = Counter()
     for tokens in token_lists:
         counts.update(tokens)
@@ -1443,6 +1456,9 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
 
 def about_unknown(train_tokens, held_tokens, vocabulary, args):
     """Sentences: why tokens are unknown, and where <unk> gets its vector."""
+    # Two reasons to be unknown, told apart by a second vocabulary without any limit.
+    # Training a a b, --min-freq 2, held out a b c: b and c are unknown, 2 of 3; never
+    # seen is c alone, 1 of 3.
     unknown = 1 - share_known(held_tokens, vocabulary)
     everything = utils.Vocabulary.build(train_tokens, specials=())
     never = 1 - share_known(held_tokens, everything)
@@ -1453,12 +1469,14 @@ def about_unknown(train_tokens, held_tokens, vocabulary, args):
             f"occurred in training.  {unknown - never:.2%} did, but not often enough for "
             f"an id (--min-freq {args.min_freq}, --max-vocab {args.max_vocab:,}).  "
         )
+    # Now the training part: <unk> occurs there only if some of its tokens have no id.
     known = share_known(train_tokens, vocabulary)
     if known < 1:
         total = sum(len(tokens) for tokens in train_tokens)
+        places = round((1 - known) * total)  # the share as a number of tokens
         return told + (
             f"In training, {1 - known:.2%} are <unk>, for want of an id: "
-            f"{round((1 - known) * total):,} places that train the vector of <unk>."
+            f"{places:,} places that train the vector of <unk>."
         )
     return told + (
         "Every training token has an id, so <unk> never occurs in training, and its "
@@ -1498,8 +1516,8 @@ def draw(train_tokens, held_tokens, args, source):
             known = coverage(train_tokens[name], train_tokens[name])
             left.plot(ranks, known, "k--", lw=1, label=f"{name}, training")
             right.plot(ranks, counts[0] / ranks, "k--", lw=1, label=f"C / r, {name}")
-    # On a logarithmic axis each step is ten times the last.  With two of them C / r is a
-    # straight line.
+    # On a logarithmic axis each step is ten times the last.  With two of them C / r is
+    # a straight line.
     left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="share known")
     right.set(xscale="log", yscale="log", xlabel="rank", ylabel="count in training")
     left.legend()
@@ -1531,8 +1549,8 @@ def print_neighbours(train_tokens, args, source):
     for tokens in train_tokens:
         occurred.update(tokens)
 
-    # Some words of Shakespeare and of film reviews.  Where they are lacking, tokens from
-    # further down the list (from a tenth of it on) fill up to six.
+    # Some words of Shakespeare and of film reviews.  Where they are lacking, tokens
+    # from further down the list (from a tenth of it on) fill up to six.
     wanted = ["father", "day", "blood", "music", "king", "superb", "monday", "two"]
     asked = [word for word in wanted if word in frequent]
     for token in frequent.tokens[size // 10 :]:
@@ -1548,8 +1566,9 @@ def print_neighbours(train_tokens, args, source):
         near = [frequent.tokens[other] for other in order if other != i]
         told = [f"{visible([t])[0]} {alike[i, frequent[t]]:.2f}" for t in near]
         print(f"  {visible([token])[0]:>10} ({occurred[token]:,}): {', '.join(told)}")
-    # (Without the headings of speeches king is nearest to vi, 3, henry, throne, england:
-    # layout again, for page heads such as 3 KING HENRY VI stand among the speeches.)
+    # (Without the headings of speeches king is nearest to vi, 3, henry, throne,
+    # england: layout again, for page heads such as 3 KING HENRY VI stand among the
+    # speeches.)
     if "king" in asked[:6]:
         first = sum(tokens[0] == "king" for tokens in train_tokens)
         utils.say(
@@ -1576,8 +1595,8 @@ def print_neighbours(train_tokens, args, source):
     )
 
 
-# torchtext, archived since 2024, was PyTorch's own library for all this.  It loads beside
-# no torch after 2.3; where it loads, this says whether it finds the same.
+# torchtext, archived since 2024, was PyTorch's own library for all this.  It loads
+# beside no torch after 2.3; where it loads, this says whether it finds the same.
 
 
 def compare_with_torchtext(texts, token_lists, vocabulary, args):
@@ -1643,7 +1662,7 @@ def conclude(figures, source):
 
 
 def print_columns(lines):
-    """lines: label -> cells, equally many.  Prints them so that columns stand in line."""
+    """lines: label -> cells, equally many.  Prints them with columns in line."""
     widths = []
     for column in zip(*lines.values(), strict=True):
         widths.append(max(len(cell) for cell in column))
