@@ -119,7 +119,7 @@ import rnn_utils as utils
 
 
 def to_levels(values, target):
-    """What is read and forecast: the values or, for `--target return`, their logarithms.
+    """What is read and forecast: values or, for `--target return`, their logarithms.
 
     Rises from 100 to 110 and from 1000 to 1100 are alike in per cent, not in points.
     Logarithms make them alike: log 110 - log 100 = log 1100 - log 1000 = 0.095.
@@ -260,10 +260,10 @@ def say_what_was_read(data, column, repairs):
         print(f"  - {sentence}")
 
 
-# --dataset heating is an invented series, as the sine of lesson 03.  A room has a heating,
-# and a thermometer that is slow: what it shows is four steps old.  Where it shows more
-# than 20 degrees the heating goes off and the room cools by 0.5; else it warms by 0.5.
-# A draught adds a little noise.  So the room swings around 20.
+# --dataset heating is an invented series, as the sine of lesson 03.  A room has a
+# heating, and a thermometer that is slow: what it shows is four steps old.  Where it
+# shows more than 20 degrees the heating goes off and the room cools by 0.5; else it
+# warms by 0.5.  A draught adds a little noise.  So the room swings around 20.
 #
 #     value now = value before - 0.5 + noise    if the value four steps ago was above 20
 #     value now = value before + 0.5 + noise    if not
@@ -324,10 +324,13 @@ def show_windows():
 
 def show_joined_dots(data):
     """Print how well one guesses who knows the neighbours on both sides."""
-    place = np.arange(data.train_end, data.val_end)
+    # No model is fitted: two guesses suffice to see what a neighbour in the future is
+    # worth.  For the ? of 4 ? 10 the value before says 4, the joined dots say 7.  On
+    # validation, for test is looked at once.
+    place = np.arange(data.train_end, data.val_end)  # (M,)
     values = data.values
-    before = values[place - 1]
-    after = values[place + 1]
+    before = values[place - 1]  # (M,)
+    after = values[place + 1]  # (M,); that of the last place is the first of test
     guesses = {
         "the value before (all that is known in time)": before,
         "the mean of the values before and after": (before + after) / 2,
@@ -399,9 +402,9 @@ def show_one_window(data):
 # part of it.  What is new: r, the reset gate, says how much of the old state the
 # candidate may see.  Four blocks of weights became three.
 #
-# A warning for whoever reads on elsewhere.  Here z = 1 keeps and z = 0 writes, as in the
-# first paper and in PyTorch.  Other texts (Chung et al., 2014, for one) swap the two:
-# h = (1 - z) * h + z * n.  Look at this line of a text before you read its gates.
+# A warning for whoever reads on elsewhere.  Here z = 1 keeps and z = 0 writes, as in
+# the first paper and in PyTorch.  Other texts (Chung et al., 2014, for one) swap the
+# two: h = (1 - z) * h + z * n.  Look at this line of a text before you read its gates.
 #
 #                 .----------------- * z --------------------.
 #                 |                                          v
@@ -477,6 +480,8 @@ def show_one_step():
     h = 0.5
     print("\nOne step of a GRU with one input and one unit:")
     print(f"  x = {x}, the value just read; h = {h}, the state before")
+    # The gates first, for n needs r.  Both are made alike, of x and h, and differ in
+    # their weights alone.
     gates = {}
     for gate in ("r", "z"):
         w_i, b_i, w_h, b_h = TOY_WEIGHTS[gate]
@@ -485,6 +490,8 @@ def show_one_step():
         made = f"{w_i} * {x} + {b_i} + {w_h} * {h} + {b_h}"
         print(f"  {gate} = sigmoid({made})")
         print(f"    = sigmoid({total:.2f}) = {gates[gate]:.3f}")
+    # The candidate keeps its two halves apart, because r weighs one of them only: what
+    # comes from the state, its bias included.
     w_i, b_i, w_h, b_h = TOY_WEIGHTS["n"]
     from_input = w_i * x + b_i
     from_state = w_h * h + b_h
@@ -495,6 +502,7 @@ def show_one_step():
     print(f"    = tanh({from_input:.2f} + {r:.3f} * {from_state:.2f}) = {n:.3f}")
     new = z * h + (1 - z) * n
     print(f"  h = {z:.3f} * {h} + {1 - z:.3f} * {n:.3f} = {new:.3f}")
+    # PyTorch reads batches: the value as (B, F), the state as (B, H), here (1, 1) both.
     theirs = toy_cell()(torch.tensor([[x]]), torch.tensor([[h]])).item()
     print(f"  PyTorch's nn.GRUCell with these weights: {theirs:.3f}")
 
@@ -658,7 +666,7 @@ def show_by_hand():
 
 
 def show_holding():
-    """Print a unit that notes an event and holds it, beside two units of a plain RNN."""
+    """Print a unit that notes an event and holds it, beside two of a plain RNN."""
     # The blocks of r, z and n: z = sigmoid(-6 x + 3), n = tanh(2 x), whatever r is.
     w_ih = torch.tensor([[0.0], [-6.0], [2.0]])  # (3H, F) = (3, 1)
     w_hh = torch.zeros(3, 1)  # (3H, H)
@@ -736,10 +744,10 @@ def show_the_paper():
 #     two readers      2.104   2.088   2.116     17.83   17.67   17.91
 #
 # On validation they are alike; only test tells them apart.  We saw both columns, and
-# kept two.  Whoever keeps the rule has no reason for the second reader; and with one the
-# next step is not forecast better than by the last value (19.73), not beyond luck.  So
-# believe the good figures of this lesson the less for it.  To prove the choice right one
-# would need a part of the series that nobody has looked at yet.
+# kept two.  Whoever keeps the rule has no reason for the second reader; and with one
+# the next step is not forecast better than by the last value (19.73), not beyond luck.
+# So believe the good figures of this lesson the less for it.  To prove the choice right
+# one would need a part of the series that nobody has looked at yet.
 #
 # Here one step is one number, the value: F = 1.  With further columns, such as the
 # temperature beside the use of electricity, x becomes (B, T, F) and the layer
@@ -944,9 +952,9 @@ def report_training(records, data):
         )
 
 
-# The promise of section 2: how long do trained units keep what they hold?  At each step a
-# unit keeps z of it, so the product of the last ten z is the share that is left of what
-# it held ten steps before the end.  (What comes back by way of n is not counted.)
+# The promise of section 2: how long do trained units keep what they hold?  At each step
+# a unit keeps z of it, so the product of the last ten z is the share that is left of
+# what it held ten steps before the end.  (What comes back by way of n is not counted.)
 
 
 @torch.no_grad()
@@ -1239,10 +1247,12 @@ TOY_THEIRS = np.array([2.0, -3, 1, 3, -2, 1, -3, 1, 2, -4])
 
 def show_test():
     """Print the test of two forecasts on ten errors each."""
-    d = TOY_OURS**2 - TOY_THEIRS**2
+    # In the first month 1 - 4 = -3: we were closer.  In the fourth 9 - 9 = 0: a draw.
+    d = TOY_OURS**2 - TOY_THEIRS**2  # (10,)
     print("\nIs it luck?  The errors of two forecasts of the same ten months:")
     for name, row in (("ours", TOY_OURS), ("theirs", TOY_THEIRS), ("d", d)):
         print(f"  {name:<7}" + "".join(f"{value:>5.0f}" for value in row))
+    # The formula piece by piece, to be printed; compare_one_step has it in one.
     mean = d.mean()
     std = d.std(ddof=1)
     error = std / 10**0.5
@@ -1251,6 +1261,9 @@ def show_test():
     print(f"  statistic {mean:.2f} / {error:.2f} = {statistic:.2f}, p = {p:.3f}")
     print(f"We were closer in {int((d < 0).sum())} of 10 months.  Yet two equally good")
     print(f"forecasts differ so much in {p:.0%} of all cases: ten months are too few.")
+    # More months change p in two ways.  The standard error shrinks, so the same mean of
+    # d has a larger statistic.  That is not shown: here the statistic stays, and p
+    # falls because 400 numbers judge their own spread better than ten.
     many = chance_of(statistic, 400)
     print(f"The same statistic from 400 months would have p = {many:.3f}.")
 
@@ -1300,6 +1313,8 @@ def verdicts(found, rows):
 def report_one_step(found, data):
     """Print the table one step ahead and what it says; returns its rows."""
     rows = score_one_step(found, data)
+    # What is shown is a copy: print_table gives a float four decimals, but a text stays
+    # as it is.  The network has no p, for it is not tested against itself.
     shown = {}
     for name, row in rows.items():
         shown[name] = {key: row[key] for key in ("RMSE", "MAE", "MASE")}
@@ -1320,6 +1335,8 @@ def report_one_step(found, data):
     print(f"Reading it: the {found.ours}")
     for said, names in verdicts(found, rows).items():
         print(f"  {said} {', '.join(names)}")
+    # The rest is said only where the figures call for it.  MASE first: persistence has
+    # 1 on training by definition, so its MASE on test compares the two parts.
     copied = rows["persistence"]["MASE"]
     if abs(copied - 1) > 0.05:
         utils.say(
@@ -1327,7 +1344,7 @@ def report_one_step(found, data):
             f"{'harder' if copied > 1 else 'easier'} part.  Compare the rows with each "
             "other, not with 1."
         )
-    seasonal = rows.get("seasonal naive")
+    seasonal = rows.get("seasonal naive")  # None if training shows no season
     if seasonal and seasonal["RMSE"] > rows["persistence"]["RMSE"]:
         about = (
             f"The value {choices['season']} steps ago is a worse guess than the last."
@@ -1339,6 +1356,8 @@ def report_one_step(found, data):
             )
         utils.say(about)
     report_copying(found)
+    # MSE, not RMSE: a mean square may be compared with the noise's own.  But for luck
+    # no forecast comes below it, so close to 1 times as much is the best there is.
     if data.source.name in INVENTED:
         square = rows[found.ours]["MSE"]
         floor = noise_floor(data)
@@ -1349,14 +1368,17 @@ def report_one_step(found, data):
 
 
 def directions_right(guess, last, truth):
-    """The share of moves, up or down from the last value, that a guess names rightly."""
+    """The share of moves, up or down from the last value, that a guess gets right."""
     moved = truth != last
     same = np.sign(guess - last) == np.sign(truth - last)
     return float(same[moved].mean())
 
 
 def report_copying(found):
-    """Print how far the forecast is from a copy of the last value: the first question."""
+    """Print how far the forecast is from a copy of the last value.
+
+    That is the first question to ask of it.
+    """
     last = found.forecasts["persistence"][:, 0]  # (M,)
     truth = found.truth[:, 0]
     if (truth == last).all():
@@ -1388,15 +1410,15 @@ def report_copying(found):
 #
 # --- 4. Several steps ahead: errors that are alike ------------------------------------
 #
-# A forecast three months ahead errs by what all three months bring; the one made a month
-# later has two of the same months before it:
+# A forecast three months ahead errs by what all three months bring; the one made a
+# month later has two of the same months before it:
 #
 #     made in May      [ June   July   August ]
 #     made in June            [ July   August   September ]
 #
-# A surprise in July hits both.  So their errors are alike, and so is d: these are hardly
-# two pieces of evidence.  The standard error above counts them as two, comes out too
-# small, and luck looks like proof.
+# A surprise in July hits both.  So their errors are alike, and so is d: these are
+# hardly two pieces of evidence.  The standard error above counts them as two, comes out
+# too small, and luck looks like proof.
 #
 # The cure is to measure how alike neighbours are, and to add it.  How many steps lie
 # between two forecasts is their lag.  Let g_lag be the sum of the products of each
@@ -1478,7 +1500,9 @@ SHOWN_STEPS = (1, 2, 3, 6, 12, 24, 48)  # in the tables; the picture has them al
 
 
 def score_all_steps(found, data):
-    """For each step ahead: RMSE of four forecasts, and p of the network against three."""
+    """For each step ahead: RMSE of four forecasts, p of the network against three."""
+    # Column of the table -> forecast that the network, asked directly, is tested
+    # against.
     rivals = {
         "p to last": "persistence",
         "p to AR": "autoregression",
@@ -1489,7 +1513,10 @@ def score_all_steps(found, data):
         row = {}
         for name in ("persistence", "autoregression", found.ours, found.fed_back):
             row[name] = rmse_of(found, name, ahead)
-        ours = errors_of(found, found.ours, ahead)
+        # `ahead` counts twice: it picks the errors, and it tells the test over how many
+        # steps neighbours overlap.  One step ahead, directly and fed back are one
+        # forecast, so there "p to fed back" says nothing.
+        ours = errors_of(found, found.ours, ahead)  # (M - ahead + 1,)
         for column, name in rivals.items():
             theirs = errors_of(found, name, ahead)
             row[column] = diebold_mariano(ours, theirs, ahead)[1]
@@ -1541,6 +1568,8 @@ def report_all_steps(found, data):
 
 def report_overlap(found, rows, ahead):
     """Print what the farthest test would say without its care for the overlap."""
+    # The same errors, two tests.  The one for one step takes neighbours for unrelated,
+    # which so far ahead they are not; the p in `row` comes from the general test.
     ours = errors_of(found, found.ours, ahead)
     linear = errors_of(found, "autoregression", ahead)
     _, careless = compare_one_step(ours, linear)
@@ -1555,8 +1584,12 @@ def report_overlap(found, rows, ahead):
     if careless < 0.05 <= honest:
         text += "  Without care for the overlap we would have announced a difference."
     utils.say(text)
-    near = errors_of(found, found.ours, 1)
-    d = near**2 - errors_of(found, "autoregression", 1) ** 2
+    # Now the other way round: does the test for one step leave out too much?  If d were
+    # unrelated numbers, g_1 / g_0 would be 0 but for chance, and chance is about
+    # 1 / sqrt(M); twice that is seldom passed.
+    near = errors_of(found, found.ours, 1)  # (M,)
+    near_linear = errors_of(found, "autoregression", 1)
+    d = near**2 - near_linear**2
     if likeness(d, 0) > 0:
         utils.say(
             "One step ahead the test leaves neighbours out.  Rightly?  There g_1 / g_0 of "
@@ -1607,15 +1640,16 @@ def report_feeding_back(model, found, by_step, data, args):
 #
 # The network has learned its band on training, where it has seen the answers, so on new
 # data it is often too narrow.  (A band for the next value is called a prediction
-# interval, the share that it holds its coverage.)  Validation says by how much.  For each
-# validation forecast, take how far the truth lies outside the band (below 0 if inside),
-# sort these numbers, and widen the band by the one below which 80 % of them lie.  This
-# number is the margin; if it is below 0, the band was too wide and becomes narrower.
-# (The method is called conformalized quantile regression; Romano et al., 2019.)
+# interval, the share that it holds its coverage.)  Validation says by how much.  For
+# each validation forecast, take how far the truth lies outside the band (below 0 if
+# inside), sort these numbers, and widen the band by the one below which 80 % of them
+# lie.  This number is the margin; if it is below 0, the band was too wide and becomes
+# narrower.  (The method is called conformalized quantile regression; Romano et al.,
+# 2019.)
 #
-# Which number is that, of ten?  Where among the sorted ten would an eleventh number fall?
-# There are eleven gaps: before the first, between two, after the last.  All are alike
-# likely, if the eleven are of one kind and in no order.  (For a series that is an
+# Which number is that, of ten?  Where among the sorted ten would an eleventh number
+# fall?  There are eleven gaps: before the first, between two, after the last.  All are
+# alike likely, if the eleven are of one kind and in no order.  (For a series that is an
 # assumption: later years may be of another kind.)  So at least 80 % of eleven gaps must
 # lie below it.  Of M numbers, that is number 0.8 * (M + 1), rounded up.
 
@@ -1656,16 +1690,21 @@ def expected_shares(found_on, count):
 
 def show_calibration():
     """Print the correction of a band from ten numbers, and what ten can prove."""
+    # Six of the ten are below 0: the band held 60 %, where it should hold 80 %.  So
+    # expect it to be widened.
     outside = [-0.9, 1.4, -3.1, 0.3, -0.2, 2.6, -1.5, -2.0, 0.8, -0.6]
     ordered = sorted(outside)
     print("\nCorrecting a band.  Ten times, how far did the truth lie outside it")
     print("(below 0: inside)?  Sorted:")
     print("  " + "  ".join(f"{value:+.1f}" for value in ordered))
+    # Eight of ten is 80 % of these, but the next one is an eleventh: of its 11 gaps the
+    # eighth number has only 8 below it.  So it takes the ninth.
     print(f"  the eighth, {ordered[7]}: the next lies below with 8 / 11 = {8 / 11:.0%}")
     print(f"  the ninth,  {ordered[8]}: the next lies below with 9 / 11 = {9 / 11:.0%}")
     print(f"  so both edges move outwards by {margin_of(outside):.1f}")
     print("What share of later values does such a band hold?  In 95 % of 2,000 games")
     print("with random numbers:")
+    # Twice, for few values and for many: how much does luck decide?
     for count in (10, 400):
         least, most = expected_shares(count, count)
         print(f"  margin from {count}, {count} later ones: {least:.0%} to {most:.0%}")
@@ -1918,8 +1957,8 @@ def report_band_rival(band, found, data):
 #
 # What would another choice have changed?  These are recorded runs on the sunspots.  One
 # chooses by the loss on validation; the test columns are here so that you can see how
-# far that is to be trusted.  No column of p: 20 tests would bring one below 0.05 by luck
-# alone.  The yardstick is what another seed changes.
+# far that is to be trusted.  No column of p: 20 tests would bring one below 0.05 by
+# luck alone.  The yardstick is what another seed changes.
 
 # name: (weights, [(val_loss, test RMSE 1 ahead, 12 ahead) of the seeds 0, 1, 2])
 METHODS = {
@@ -1983,20 +2022,25 @@ WHAT_THEY_TEACH = {
 
 def show_trials():
     """Print the recorded trials, and what they teach."""
+    # Column -> its digits, in the order in which METHODS and SIZES hold the numbers.
     columns = {"val_loss": ".3f", "1 ahead": ".2f", "12 ahead": ".2f"}
     rows = {}
     for name, (weights, runs) in METHODS.items():
         row = {"weights": weights}
         for place, (column, digits) in enumerate(columns.items()):
+            # One column of the three runs, such as val_loss: 2.104, 2.088 and 2.116
+            # become "2.103 (2.088 to 2.116)".  The span is what the seed alone changes.
             numbers = [run[place] for run in runs]
-            mean = sum(numbers) / len(numbers)
+            mean = f"{sum(numbers) / len(numbers):{digits}}"
             least = f"{min(numbers):{digits}}"
-            row[column] = f"{mean:{digits}} ({least} to {max(numbers):{digits}})"
+            most = f"{max(numbers):{digits}}"
+            row[column] = f"{mean} ({least} to {most})"
         rows[name] = row
     title = (
         "Recorded trials on the sunspots, test RMSE: mean of 3 seeds (least to most)"
     )
     utils.print_table(title, rows, "method")
+    # These were run once, so they have no span: compare with the spans above.
     rows = {}
     for name, (weights, *numbers) in SIZES.items():
         row = {"weights": weights}
