@@ -1335,8 +1335,8 @@ def mcnemar_by_hand(only_ours, only_theirs):
 
 def show_mcnemar():
     """Print McNemar's test for six names, number by number, and for sixty."""
-    # The same unevenness, 1 to 5, from few names and from many: only the number of coins
-    # differs.
+    # The same unevenness, 1 to 5, from few names and from many: only the number of
+    # coins differs.
     small = mcnemar_by_hand(1, 5)
     large = mcnemar_by_hand(10, 50)
     print(
@@ -1351,8 +1351,8 @@ def show_mcnemar():
     )
     print(f"  or other way up  twice that: p = {small:.4f}")
     # utils.mcnemar counts for itself.  It takes, for each of the six names, whether the
-    # first model is right (`right`), and whether the second is (`wrong`: where the first
-    # is not).
+    # first model is right (`right`), and whether the second is (`wrong`: where the
+    # first is not).
     right = [True] + [False] * 5
     wrong = [False] + [True] * 5
     gap = abs(utils.mcnemar(right, wrong)[2] - small)
@@ -1953,9 +1953,9 @@ def make_flags():
 
 def new_model(source, parts, args):
     """(config, feeds) of a new model: how to build it, and what feeds it."""
-    # The letters of training alone: one that only test names have is unknown, as it would
-    # be in a new name.  The languages of all parts: training cannot teach one that it
-    # lacks, but its test names must have a number all the same.
+    # The letters of training alone: one that only test names have is unknown, as it
+    # would be in a new name.  The languages of all parts: training cannot teach one
+    # that it lacks, but its test names must have a number all the same.
     vocabulary = utils.Vocabulary.build(name for name, _ in parts[0])
     labels = sorted({language for part in parts for _, language in part})
     # The arguments of NameClassifier.  They are saved with the weights, which fit only
@@ -1970,7 +1970,8 @@ def new_model(source, parts, args):
         "bidirectional": args.bidirectional,
         "dropout": args.dropout,
     }
-    # Saved too: without these lists nobody knows which letter, or language, a number is.
+    # Saved too: without these lists nobody knows which letter, or language, a number
+    # is.
     feeds = {
         "dataset": source.name,
         "vocabulary": vocabulary.tokens,
