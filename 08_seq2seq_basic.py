@@ -1,11 +1,11 @@
 """08 · How does one sequence become another?
 
 So far a network answered with one label, with a few numbers, or with one tag under each
-word.  To translate, it has to *write*: an answer of any length, whose words do not stand
-under those of the question.  "It is raining" has three words, "il pleut" has two.  The
-plainest idea that works takes two networks.  The first, the encoder, reads the question
-and keeps what it has understood in its state.  The second, the decoder, starts from that
-state and writes the answer, word by word, until it writes "the end".
+word.  To translate, it has to *write*: an answer of any length, whose words do not
+stand under those of the question.  "It is raining" has three words, "il pleut" has two.
+The plainest idea that works takes two networks.  The first, the encoder, reads the
+question and keeps what it has understood in its state.  The second, the decoder, starts
+from that state and writes the answer, word by word, until it writes "the end".
 
 What you will learn
     - encoder and decoder, and what exactly is handed over between them
@@ -80,8 +80,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnn_utils as utils
 
-# Four words that are in no text, with the same ids in both vocabularies.  All real words
-# have ids above 3.
+# Four words that are in no text, with the same ids in both vocabularies.  All real
+# words have ids above 3.
 PAD = utils.PAD_ID  # 0 <pad>  fills rows up, so that a batch is a rectangle
 UNK = utils.UNK_ID  # 1 <unk>  stands for a word that training did not have
 BOS = utils.BOS_ID  # 2 <bos>  "beginning of sequence": what the decoder is given first
@@ -98,9 +98,9 @@ TEST = 2  # the place of the test part in data.parts
 #
 #   reverse     The source is some digits, the target the same digits backwards.  We
 #               make them up, so there is no end of them, every answer is simply right
-#               or wrong, and two minutes are enough.  Easy?  The first digit to be written
-#               is the last that was read, and the last to be written the first that was
-#               read: everything has to be in the state when the reading ends.
+#               or wrong, and two minutes are enough.  Easy?  The first digit to be
+#               written is the last that was read, and the last to be written the first
+#               that was read: everything has to be in the state when the reading ends.
 #   translate   English captions of photographs and their French translations
 #               (Multi30k, 29,000 pairs).  For patient readers, and for comparison with
 #               lesson 09, which does the same with attention.
@@ -182,9 +182,9 @@ class Pairs(NamedTuple):
     test: utils.Batches
 
 
-# From texts to tensors.  The steps are those of lessons 01 and 02: split into words, look
-# up their ids, fill rows up with <pad>.  The words of a text, of either side, are made by
-# `utils.split_pair`: in lower case, "l'homme" as two words, l' and homme.
+# From texts to tensors.  The steps are those of lessons 01 and 02: split into words,
+# look up their ids, fill rows up with <pad>.  The words of a text, of either side, are
+# made by `utils.split_pair`: in lower case, "l'homme" as two words, l' and homme.
 # `utils.join_words` makes a text of words again.  A batch is a dict of five tensors:
 #
 #     source         (B, Ts)  ids of the source's words, filled up with 0
@@ -218,8 +218,8 @@ def load_data(source, parts, word_lists, args):
 
 
 # What should the decoder be given when it is to write 4 1 3?  To write the 1, it should
-# know that the 4 is already there; to write the 3, that 4 1 is there.  So at each step it
-# is given the word before.  Before the first word there is none: then it gets <bos>.
+# know that the 4 is already there; to write the 3, that 4 1 is there.  So at each step
+# it is given the word before.  Before the first word there is none: then it gets <bos>.
 
 
 def shift(target):
@@ -286,20 +286,20 @@ def show_one_pair(data, args):
 #       ^        ^        ^               ^        ^        ^        ^
 #       3        1        4             <bos>      4        1        3
 #
-# 0: before the first word the encoder's state is all zeros.  Above each box of the decoder
-# stand a linear layer and a softmax, which make probabilities of its output.  When it
-# writes, each word above is given to it one step later, below the next box.
+# 0: before the first word the encoder's state is all zeros.  Above each box of the
+# decoder stand a linear layer and a softmax, which make probabilities of its output.
+# When it writes, each word above is given to it one step later, below the next box.
 #
 # Both are recurrent networks of the kind that you know, each with weights of its own.
 # The encoder has an output at every step too, but nobody asks for it: only its last
-# state counts.  That state is the decoder's first one.  Nothing else is handed over.  So
-# whatever the decoder is to know of the source must be in it: H numbers of h, and for an
-# LSTM H more of its memory c, for three digits and for thirty words alike.  Books call it
-# the context vector, or the bottleneck.
+# state counts.  That state is the decoder's first one.  Nothing else is handed over.
+# So whatever the decoder is to know of the source must be in it: H numbers of h, and
+# for an LSTM H more of its memory c, for three digits and for thirty words alike.
+# Books call it the context vector, or the bottleneck.
 #
 # Giving the state once, at the start, is a choice.  The decoder has to carry it through
-# all its steps, and may forget some of it on the way.  One can also give it again at every
-# step (Cho et al., 2014).  Lesson 09 does so; section 4 has the figures.
+# all its steps, and may forget some of it on the way.  One can also give it again at
+# every step (Cho et al., 2014).  Lesson 09 does so; section 4 has the figures.
 #
 # The decoder can only take a state of its own shape.  So both have the same H and the
 # same number of layers, and layer k of the decoder gets the state of layer k of the
@@ -371,8 +371,9 @@ class Seq2Seq(nn.Module):
         y, state = self.decoder(x, state)  # y: (B, Tt, H)
         return self.output(self.dropout(y)), state
 
-    # The decoder is given the word before.  Which one: the true word, or the one that it
-    # would have written itself?  Here are both ways; section 3 says when each is used.
+    # The decoder is given the word before.  Which one: the true word, or the one that
+    # it would have written itself?  Here are both ways; section 3 says when each is
+    # used.
 
     def teacher_forced(self, state, target):
         """Scores (B, Tt, V) of target (B, Tt), the true words given before each one.
@@ -407,9 +408,9 @@ class Seq2Seq(nn.Module):
 
 
 def new_model(source, parts, args):
-    """(config, word_lists) of a new model: how to build it, and which words it knows."""
-    # A word seen once teaches little.  In a large training part such words become <unk>:
-    # so the network also learns what to do with a word that it does not know.
+    """(config, word_lists) of a new model: how to build it, which words it knows."""
+    # A word seen once teaches little.  In a large training part such words become
+    # <unk>: so the network also learns what to do with a word that it does not know.
     least = 2 if len(parts[0]) >= 10_000 else 1
     source_words, target_words = utils.pair_vocabularies(parts[0], least)
     config = {
@@ -430,8 +431,8 @@ def new_model(source, parts, args):
     return config, word_lists
 
 
-# Is the right state handed over?  In a batch, short sources are filled up.  A network so
-# small that its states can be printed shows what packing is for.
+# Is the right state handed over?  In a batch, short sources are filled up.  A network
+# so small that its states can be printed shows what packing is for.
 
 
 def toy_model():
@@ -448,7 +449,7 @@ def toy_model():
 
 @torch.no_grad()
 def show_state_handed_over():
-    """Print one short source's state: beside a longer one, alone, and without packing."""
+    """Print one short source's state: beside a longer one, alone, without packing."""
     model, source, lengths = toy_model()
     h, c = model.encode(source, lengths)  # (1, 2, 5) each
     h_alone, _ = model.encode(source[1:, :2], lengths[1:])  # (1, 1, 5)
@@ -478,19 +479,20 @@ def show_state_handed_over():
 # 3. Training
 # ====================================================================================
 #
-# What should be lowered?  At each step the decoder gives a probability to every word that
-# could come next.  The answer to 3 1 4 is 4 1 3 <eos>.  Its probability is a product, one
-# factor for each word (the chain rule of probabilities):
+# What should be lowered?  At each step the decoder gives a probability to every word
+# that could come next.  The answer to 3 1 4 is 4 1 3 <eos>.  Its probability is a
+# product, one factor for each word (the chain rule of probabilities):
 #
 #     p(4 1 3 <eos>) = p(4) * p(1 after 4) * p(3 after 4 1) * p(<eos> after 4 1 3)
 #
 # Every factor is also given the source, 3 1 4, through the state.  (A model that writes
 # each word by the words before it is called autoregressive.)
 #
-# A product of many probabilities becomes too small for a computer's numbers, so one adds
-# their logarithms instead.  That sum, divided by the number of words, is the mean log
-# probability of a word; we call it log_p.  It is 0 if every word is certain, and below 0
-# otherwise.  The loss is minus log_p: the cross-entropy of lesson 04, once for each word.
+# A product of many probabilities becomes too small for a computer's numbers, so one
+# adds their logarithms instead.  That sum, divided by the number of words, is the mean
+# log probability of a word; we call it log_p.  It is 0 if every word is certain, and
+# below 0 otherwise.  The loss is minus log_p: the cross-entropy of lesson 04, once for
+# each word.
 
 
 def show_chain_rule():
@@ -518,19 +520,20 @@ def show_chain_rule():
 
 # Which word before should the decoder be given, the true one or its own?  In training
 # the true answer is known, so it is given the true words.  That is called teacher
-# forcing: as a teacher puts a pupil right at every word, so that one slip does not spoil
-# all that follows.  It is also fast: all that is given is known beforehand, so one call of
-# the layer computes all steps.
+# forcing: as a teacher puts a pupil right at every word, so that one slip does not
+# spoil all that follows.  It is also fast: all that is given is known beforehand, so
+# one call of the layer computes all steps.
 #
 # It may have a price.  When it writes, the network is given its own words, and after a
-# mistake it is in a place where it never was in training.  That is called exposure bias.
-# Section 4 measures what it costs.
+# mistake it is in a place where it never was in training.  That is called exposure
+# bias.  Section 4 measures what it costs.
 #
-# `--teacher-forcing 0.5` lets half of the batches run free, so that the network meets its
-# own mistakes in training (Bengio et al., 2015, call it scheduled sampling; they toss a
-# coin for each word, we toss one for each batch).  That has a price too.  At first its
-# own words are noise.  And the loss still compares place by place: once the decoder has
-# left out a word, every later word stands one place too early and counts as wrong.
+# `--teacher-forcing 0.5` lets half of the batches run free, so that the network meets
+# its own mistakes in training (Bengio et al., 2015, call it scheduled sampling; they
+# toss a coin for each word, we toss one for each batch).  That has a price too.  At
+# first its own words are noise.  And the loss still compares place by place: once the
+# decoder has left out a word, every later word stands one place too early and counts as
+# wrong.
 
 
 def print_given(name, given, scores):
@@ -556,13 +559,14 @@ def show_two_ways_to_feed():
     print("finds likeliest is what it is given next.  (Untrained, it finds nonsense.)")
 
 
-# And the encoder?  It is taught by what the decoder gets wrong.  Take the loss of one word
-# only, the last that should be written, and ask how it would change with the embedding of
-# the first word that was read.  Between the two lies every step of both networks.
+# And the encoder?  It is taught by what the decoder gets wrong.  Take the loss of one
+# word only, the last that should be written, and ask how it would change with the
+# embedding of the first word that was read.  Between the two lies every step of both
+# networks.
 
 
 def show_who_teaches_the_encoder():
-    """Print the gradient of the last word's loss in the first source word's embedding."""
+    """Print the gradient of the last word's loss in each source word's embedding."""
     model, source, lengths = toy_model()
     target = torch.tensor([[4, 5, 6, EOS]])  # (1, 4)
     scores = model(source[:1], lengths[:1], target)  # (1, 4, 8)
@@ -668,8 +672,10 @@ def encode_text(text, data, args):
 
 def show_writing(model, data, args):
     """Print how the trained network writes one answer, word by word."""
+    # A short source that repeats no word: so a word in the wrong place can be seen.
     text, truth = clearest(data.parts[TEST])
     source, lengths = encode_text(text, data, args)
+    # One step more than words: the last is for <eos>.
     steps = write_greedily(model, source, lengths, args.max_length + 1)
     words = data.vocabularies[1].tokens
     print(f'\nThe trained network writes.  The source, from the test part: "{text}"')
@@ -679,17 +685,20 @@ def show_writing(model, data, args):
     if len(steps) > 12:
         print(f"  ... and {len(steps) - 12} more")
     print(f'The reference, the answer in the file: "{truth}".')
+    # Of all steps, those too that are not printed.  0.9 and 0.8 would make -0.1643,
+    # which is (-0.1054 - 0.2231) / 2.
     log_p = sum(math.log(chance) for _, _, chance in steps) / len(steps)
     print(f"log_p, the mean of the logarithms of these probabilities: {log_p:.4f}")
 
 
-# Digits backwards are as many as before.  Can the same loop write an answer that is longer
-# or shorter than the source?  Yes: nothing in it counts the words of the source.  The
-# answer ends where the network writes <eos>.
+# Digits backwards are as many as before.  Can the same loop write an answer that is
+# longer or shorter than the source?  Yes: nothing in it counts the words of the source.
+# The answer ends where the network writes <eos>.
 #
-# To see it we train a small network on twelve sentences, made up here.  Look at "a potato":
-# two words, and its answer has four, une pomme de terre, an apple of earth.  And "red" comes
-# before the apple, "rouge" after it.  So few sentences are learned by heart in a second.
+# To see it we train a small network on twelve sentences, made up here.  Look at "a
+# potato": two words, and its answer has four, une pomme de terre, an apple of earth.
+# And "red" comes before the apple, "rouge" after it.  So few sentences are learned by
+# heart in a second.
 
 TOY_PAIRS = [
     ("it is raining", "il pleut"),
@@ -713,7 +722,7 @@ TOY_NEW = [
 
 
 def show_translating():
-    """Train a small network on twelve sentences; print what it writes to them and to new."""
+    """Train a small network on twelve sentences; print its answers, to new ones too."""
     vocabularies = utils.pair_vocabularies(TOY_PAIRS, min_freq=1)
     batch = utils.encode_pairs(TOY_PAIRS, vocabularies, 10)  # source (12, Ts), ...
     torch.manual_seed(0)
@@ -790,14 +799,14 @@ def show_translating():
 # them by every word, and keeps the K best of all these.  K is the beam size; with K = 1
 # it is greedy search.  It finds "a bird" with K = 2.
 #
-# Best by what?  The probability is a product, and each further word makes it smaller: so
-# short answers would win.  Therefore beginnings are compared by log_p, the mean log
+# Best by what?  The probability is a product, and each further word makes it smaller:
+# so short answers would win.  Therefore beginnings are compared by log_p, the mean log
 # probability of their words, <eos> counted (length normalisation; others divide by some
-# power of the length).  With this, one no longer looks for the likeliest answer, but for
-# the one that is likeliest per word.
+# power of the length).  With this, one no longer looks for the likeliest answer, but
+# for the one that is likeliest per word.
 #
-# Which K?  Each step computes K beginnings instead of one, so the work grows with K.  The
-# gain soon ends.  The network of the default run, on 1,200 sources of 11 to 16
+# Which K?  Each step computes K beginnings instead of one, so the work grows with K.
+# The gain soon ends.  The network of the default run, on 1,200 sources of 11 to 16
 # digits, longer than in training (seconds of one thread):
 #
 #     K                            1        2        5       20
@@ -805,9 +814,9 @@ def show_translating():
 #     mean log_p             -0.0586  -0.0566  -0.0564  -0.0564
 #     seconds                    0.3      0.4      0.7      2.4
 #
-# Two beginnings are enough here: twenty find no more.  From K = 2 to 5 log_p still rises, but
-# the share of right answers does not: an answer that the network holds for likelier need
-# not be a better one.  5 is a usual choice, and the default.
+# Two beginnings are enough here: twenty find no more.  From K = 2 to 5 log_p still
+# rises, but the share of right answers does not: an answer that the network holds for
+# likelier need not be a better one.  5 is a usual choice, and the default.
 
 TREE_WORDS = ["<pad>", "<unk>", "<bos>", "<eos>", "the", "a", "cat", "dog", "bird"]
 TREE = {  # after which word comes which, with what probability: made up
@@ -898,10 +907,10 @@ def show_greedy_loses():
     print('Reading it: with K = 2, "a" is kept although it is second, and wins later.')
 
 
-# Now the network.  When a beginning wins or is dropped, its row of the state has to move
-# with it: `state[rows]` picks rows.  So the search wants the source first in each tensor,
-# (R, L, H), where PyTorch's layers want the layers first, (L, R, H), in one piece of memory
-# (`contiguous`).
+# Now the network.  When a beginning wins or is dropped, its row of the state has to
+# move with it: `state[rows]` picks rows.  So the search wants the source first in each
+# tensor, (R, L, H), where PyTorch's layers want the layers first, (L, R, H), in one
+# piece of memory (`contiguous`).
 
 
 def rows_first(state):
@@ -917,7 +926,7 @@ def layers_first(parts):
 
 
 def make_advance(model):
-    """The decoder's step for a search: words (R,), state -> log probabilities (R, V)."""
+    """The decoder's step in a search: words (R,), state -> log probabilities (R, V)."""
 
     def advance(words, state):
         scores, new_state = model.decode(words.unsqueeze(1), layers_first(state))
@@ -962,8 +971,8 @@ def write_answers(model, data, texts, beam_size, args, limit=None):
 def choose_source(model, data, args, beam_size, longest):
     """A short test source on which the two searches differ.
 
-    Of those of at most 10 words, the shortest on which they differ; if there is none, the
-    shortest of all.
+    Of those of at most 10 words, the shortest on which they differ; if there is none,
+    the shortest of all.
     """
     by_length = sorted(
         (source for source, _ in data.parts[TEST]),
@@ -1086,31 +1095,32 @@ def show_beam_on_one_source(model, data, args):
         print(f"  K = {size}: log_p {abs(shared_log_p - log_p):.0e} apart")
 
 
-# --- How good it is ---------------------------------------------------------------------
+# --- How good it is -------------------------------------------------------------------
 #
 # For digits that is simple, for there is one right answer:
 #
-#     exact_match     the share of answers that are right from the first word to the last
+#     exact_match     the share of answers that are right from the first word to the
+#                     last
 #     token_accuracy  the share of words that are right in their place; a word that is
 #                     missing or too many counts as wrong
 #
 # How good is a translation?  There are many right ones, and one reference to compare
 # with.  BLEU (Papineni et al., 2002) counts how many runs of 1, 2, 3 and 4 words of the
-# answer stand in the reference too.  (Books call a run of n words an n-gram.)  Each run of
-# the reference may be used once only: "the the the" is not right three times.  That gives
-# four shares, the modified n-gram precisions.  Their geometric mean is taken: multiply
-# them, then take the fourth root.  It is low if one of them is low.
+# answer stand in the reference too.  (Books call a run of n words an n-gram.)  Each run
+# of the reference may be used once only: "the the the" is not right three times.  That
+# gives four shares, the modified n-gram precisions.  Their geometric mean is taken:
+# multiply them, then take the fourth root.  It is low if one of them is low.
 #
 # Short answers would have an easy life: an answer of one sure word is right in all its
-# runs.  So if the answers are shorter than the references, the result is multiplied by a
-# brevity penalty below 1.  In the end it is times 100.
+# runs.  So if the answers are shorter than the references, the result is multiplied by
+# a brevity penalty below 1.  In the end it is times 100.
 #
 # One sentence is not enough.  If no run of four is right, a share is 0, and so is the
-# product, however good the rest.  So BLEU is the score of a whole test set: the *counts*
-# of all sentences are added up first, and divided after.
+# product, however good the rest.  So BLEU is the score of a whole test set: the
+# *counts* of all sentences are added up first, and divided after.
 #
-# 100 means: word for word the reference.  A good translation in other words is far below.
-# So BLEU is for comparing systems on the same test set.  On that of Multi30k:
+# 100 means: word for word the reference.  A good translation in other words is far
+# below.  So BLEU is for comparing systems on the same test set.  On that of Multi30k:
 #
 #     leaving the English as it is                                          0.7
 #     a dictionary, word for word                                          17.4
@@ -1119,12 +1129,12 @@ def show_beam_on_one_source(model, data, args):
 #       given its one summary of the source again at every word            32.5
 #     lesson 09's, with attention                                          54.7
 #
-# So attention is not all that this network lacks.  Of the 37 points up to the last line, 15
-# come without it.  Two large things were changed for them at once: the encoder reads in two
-# directions, and the decoder sees the summary at every word instead of carrying it along.
-# (Smaller ones too: dropout, and label smoothing.)  How many points each brings was not
-# measured.  The other 22 come with
-# attention: the decoder then looks at each word of the source, not at one summary.
+# So attention is not all that this network lacks.  Of the 37 points up to the last
+# line, 15 come without it.  Two large things were changed for them at once: the encoder
+# reads in two directions, and the decoder sees the summary at every word instead of
+# carrying it along.  (Smaller ones too: dropout, and label smoothing.)  How many points
+# each brings was not measured.  The other 22 come with attention: the decoder then
+# looks at each word of the source, not at one summary.
 
 
 def runs(words, length):
@@ -1215,28 +1225,33 @@ def right_places(said, wanted):
 
 def grade(task, answers, truth):
     """Answers and true targets, N texts each -> {measure: value}."""
+    # Right words and places are added up over all answers and divided at the end: so
+    # each word counts the same, and a long answer more than a short one.
     exact = 0
     right = 0
     places = 0
     for said, wanted in zip(answers, truth, strict=True):
+        # "4 1" where "4 1 3" was wanted: 2 right of 3 places, so not exact.
         found_right, all_places = right_places(said, wanted)
         if found_right == all_places:
             exact += 1
         right += found_right
         places += all_places
     found = {"exact_match": exact / len(truth)}
+    # In a translation one word too many moves all later ones out of their places.  BLEU
+    # looks for runs of words wherever they stand, so it is taken instead.
     if task == "translate":
         return {"bleu": utils.bleu_scores(answers, truth)["bleu"], **found}
     return {**found, "token_accuracy": right / places}
 
 
-# What would a sceptic compare with?  For digits, "copy" writes the question again.  It is
-# right if that reads the same backwards, and the middle digit of an odd number of digits
-# is always right.  "chance" is told how many digits there are, and draws each.
+# What would a sceptic compare with?  For digits, "copy" writes the question again.  It
+# is right if that reads the same backwards, and the middle digit of an odd number of
+# digits is always right.  "chance" is told how many digits there are, and draws each.
 #
-# For translations there is a serious rival, "dictionary".  It writes one French word for
-# each English one, in the English order, and knows no grammar.  How it finds its words is
-# told at the end of this section.
+# For translations there is a serious rival, "dictionary".  It writes one French word
+# for each English one, in the English order, and knows no grammar.  How it finds its
+# words is told at the end of this section.
 
 
 def baselines(task, train, test):
@@ -1252,8 +1267,8 @@ def baselines(task, train, test):
     return {"copy": (asked, grade(task, asked, truth)), "chance": (None, chance)}
 
 
-# The next four functions are bookkeeping: which examples to show, the table, metrics.json.
-# Skip them in a first reading.
+# The next four functions are bookkeeping: which examples to show, the table,
+# metrics.json.  Skip them in a first reading.
 
 
 def spread(places, count):
@@ -1268,7 +1283,9 @@ def show_answers(data, found, others):
     Right or wrong by the last search in `found`.
     """
     pairs = data.parts[TEST]
-    answers = list(found.values())[-1][0]
+    name = list(found)[-1]
+    answers, _ = found[name]
+    # Words are compared, not texts: so a capital letter is no mistake.
     right = []
     wrong = []
     for place, (_, target) in enumerate(pairs):
@@ -1276,14 +1293,16 @@ def show_answers(data, found, others):
             right.append(place)
         else:
             wrong.append(place)
+    # Three of each.  If one kind has fewer, the other fills up: of 1 wrong answer and
+    # many right ones, 5 right and 1 wrong are shown.
     some_right = spread(right, max(3, 6 - len(wrong)))
     chosen = some_right + spread(wrong, 6 - len(some_right))
-    name = list(found)[-1]
     print(f"\n{data.source.label}: test pairs and what was written.  By {name},")
     print(
         f"{len(right):,} answers are the reference word for word, {len(wrong):,} are not."
     )
     print(f"Here are {len(some_right)} and {len(chosen) - len(some_right)} of them:")
+    # Each pair with the answers of all searches, so that they can be compared.
     for place in chosen:
         source, target = pairs[place]
         print(f"  source      {source}")
@@ -1392,9 +1411,9 @@ def explain_accuracies(data, greedy, forced, args):
         print("Reading it: when it writes, a slip draws others after it.")
 
 
-# Is beam search better than greedy search, or was it luck?  For digits, McNemar's test of
-# lesson 04 answers: only the answers count that one of the two gets right.  For BLEU see
-# the end of this section.
+# Is beam search better than greedy search, or was it luck?  For digits, McNemar's test
+# of lesson 04 answers: only the answers count that one of the two gets right.  For BLEU
+# see the end of this section.
 
 
 def in_words(p):
@@ -1449,34 +1468,34 @@ def explain_searches(found, data, args):
 
 # When does it fail?  Longer sources put more into the state, so we count by length.
 #
-# For digits we can go beyond the lengths of training, and below.  If an answer to a long
-# source is wrong, what is wrong with it?
+# For digits we can go beyond the lengths of training, and below.  If an answer to a
+# long source is wrong, what is wrong with it?
 #
 #   its end       The network may have learned to end after at most so many digits.  The
-#                 share of answers with the right number of digits, `right_length`, shows
-#                 it.
+#                 share of answers with the right number of digits, `right_length`,
+#                 shows it.
 #   its digits    They may be others than those that were read.
 #   their order   They may be the right digits, but two of them changed places.
 #
 # Sources of one and two digits cannot fill the state, and training had neither: what
 # fails there is habit alone.
 #
-# What does a smaller state cost?  H is how many numbers h has, and c as many again.  The
-# share that greedy search writes without a mistake, by the digits of the source; all were
-# trained on 3 to 10 digits (one seed, one thread):
+# What does a smaller state cost?  H is how many numbers h has, and c as many again.
+# The share that greedy search writes without a mistake, by the digits of the source;
+# all were trained on 3 to 10 digits (one seed, one thread):
 #
 #     digits           8        9       10       11       13       16
 #     H = 128     1.0000   1.0000   0.9771   0.9250   0.6200   0.0250
 #     H = 32      0.9959   0.9207   0.7680   0.5450   0.1500   0.0050
 #       20 epochs 0.9959   0.9724   0.8856   0.7450   0.2900   0.0100
 #
-# The smaller network fails already at 9 and 10 digits, which it was trained on.  But it is
-# not the size alone: trained for twice as long (20 epochs, the last row), the same 64 numbers
-# do better.  In principle one number could hold ten digits, as 0.3141592653 does.  What
-# counts is what training learns to put in and to read out.
+# The smaller network fails already at 9 and 10 digits, which it was trained on.  But it
+# is not the size alone: trained for twice as long (20 epochs, the last row), the same
+# 64 numbers do better.  In principle one number could hold ten digits, as 0.3141592653
+# does.  What counts is what training learns to put in and to read out.
 #
-# In which part of the answer are the mistakes?  The table below is followed by the share of
-# right digits in the first, the middle and the last third.
+# In which part of the answer are the mistakes?  The table below is followed by the
+# share of right digits in the first, the middle and the last third.
 
 
 def draw_longer(args):
@@ -1510,7 +1529,8 @@ def digits_by_length(model, data, greedy, args):
     too_many = 0
     wrong_digits = 0
     other_order = 0
-    # Right digits, and all, in the first, middle and last third of these sources' answers.
+    # Right digits, and all, in the first, middle and last third of these sources'
+    # answers.
     right_in_third = [0, 0, 0]
     all_in_third = [0, 0, 0]
     for length in sorted(groups):
@@ -1582,17 +1602,18 @@ def digits_by_length(model, data, greedy, args):
     utils.plot_lines(args, "length", title, lines, corner, "share", x=list(rows))
 
 
-# Is the order of the digits lost in the state, or does the decoder lose the thread while it
-# writes?  Take an answer with a mistake, and give the decoder the true words, also after the
-# mistake.  How many of the digits that follow does it find now?  <eos> is not counted: it is
-# no digit, and easy.
+# Is the order of the digits lost in the state, or does the decoder lose the thread
+# while it writes?  Take an answer with a mistake, and give the decoder the true words,
+# also after the mistake.  How many of the digits that follow does it find now?  <eos>
+# is not counted: it is no digit, and easy.
 #
 # To judge that share one needs a yardstick.  Suppose the state held which digits there
-# are, but nothing of their order.  Given the true words, one would know at each place which
-# digits are left, and could only guess among them.  Say 5 5 7 are left: the best guess is 5,
-# and it is right in two cases of three.
+# are, but nothing of their order.  Given the true words, one would know at each place
+# which digits are left, and could only guess among them.  Say 5 5 7 are left: the best
+# guess is 5, and it is right in two cases of three.
 #
-# (Sources of 11 to 16 digits, one seed, one thread; each network after its own mistakes.)
+# (Sources of 11 to 16 digits, one seed, one thread; each network after its own
+# mistakes.)
 #
 #     digits right after the first mistake    true words given   own words given     gap
 #     a guess that does not know the order              0.4535                 -       -
@@ -1600,15 +1621,15 @@ def digits_by_length(model, data, greedy, args):
 #     --teacher-forcing 0.5                             0.8786            0.6670  0.2116
 #
 # 0.8935 is about twice the guess, four fifths of the way from it to 1.  So most of the
-# order is in the state as well.  The decoder can read it out while it is put right at each
-# word.  Left to its own words it finds fewer: it loses the thread as it writes.
+# order is in the state as well.  The decoder can read it out while it is put right at
+# each word.  Left to its own words it finds fewer: it loses the thread as it writes.
 #
-# Is that gap the price of teacher forcing?  Not all of it.  A true word is also a help: it
-# tells the decoder which digit it had wrong, and where in the source it is.  The last row was
-# trained with half of the batches on its own words.  A fifth of the gap has gone.  By all
-# answers, written greedily, that training was not ahead: 0.9943 of the test part, against
-# 0.9964, and 0.4333 of the sources of 11 to 16 digits, against 0.4767.  This is one seed, so
-# it is no verdict on the method.
+# Is that gap the price of teacher forcing?  Not all of it.  A true word is also a help:
+# it tells the decoder which digit it had wrong, and where in the source it is.  The
+# last row was trained with half of the batches on its own words.  A fifth of the gap
+# has gone.  By all answers, written greedily, that training was not ahead: 0.9943 of
+# the test part, against 0.9964, and 0.4333 of the sources of 11 to 16 digits, against
+# 0.4767.  This is one seed, so it is no verdict on the method.
 
 
 def guess_without_order(left):
@@ -1620,8 +1641,8 @@ def guess_without_order(left):
 def after_first_mistake(model, batches):
     """What follows the first mistakes: (words, three shares of them that are right).
 
-    Given true words; given its own; by a guess that knows the words left, not their order.
-    <eos> is not counted.
+    Given true words; given its own; by a guess that knows the words left, not their
+    order.  <eos> is not counted.
     """
     words = 0
     right_with_true = 0
@@ -1687,23 +1708,24 @@ def show_after_a_mistake(model, data, args):
         print("word is to anybody.  Part may be that it loses the thread as it writes.")
 
 
-# --- Only for --task translate: skip this in a first reading --------------------------------
+# --- Only for --task translate: skip this in a first reading --------------------------
 #
-# Where does the dictionary get its words from?  Nobody tells it which word of a sentence
-# belongs to which.  It counts which words occur together: where the English has
-# "man", the French often has homme.  (IBM model 1, Brown et al., 1993.)
+# Where does the dictionary get its words from?  Nobody tells it which word of a
+# sentence belongs to which.  It counts which words occur together: where the English
+# has "man", the French often has homme.  (IBM model 1, Brown et al., 1993.)
 #
 # Is a gap between two BLEU scores more than luck?  BLEU is no mean over sentences, so
-# McNemar's test does not apply.  Instead one draws as many test sentences as there are, with
-# repeats, takes both BLEU scores of this new set, and does that a thousand times (paired
-# bootstrap, Koehn, 2004).  Say the gap that was measured is 0.4, and the thousand gaps lie
-# around 0.4 too.  If the two systems were equally good, the gaps would stray around 0 about
-# as widely as these stray around 0.4.  So one counts how many gaps are more than 0.4 above
-# their own mean (the sign of each gap is dropped first).  p is their share.
+# McNemar's test does not apply.  Instead one draws as many test sentences as there are,
+# with repeats, takes both BLEU scores of this new set, and does that a thousand times
+# (paired bootstrap, Koehn, 2004).  Say the gap that was measured is 0.4, and the
+# thousand gaps lie around 0.4 too.  If the two systems were equally good, the gaps
+# would stray around 0 about as widely as these stray around 0.4.  So one counts how
+# many gaps are more than 0.4 above their own mean (the sign of each gap is dropped
+# first).  p is their share.
 #
 # A translation gets harder with length for anybody.  The dictionary has no state, so it
-# shows how much harder.  If less is left of the network's BLEU, suspect the state.  On the
-# made-up sentences, by words of the source (sample [sample], one thread):
+# shows how much harder.  If less is left of the network's BLEU, suspect the state.  On
+# the made-up sentences, by words of the source (sample [sample], one thread):
 #
 #     words          6 to 8   9 to 11   12 to 14      (BLEU)
 #     beam 5           41.4      35.7       33.9
@@ -1716,12 +1738,12 @@ def show_after_a_mistake(model, data, args):
 #     beam 5      La jeune femme voit ses vaches blanches mais ne les voit pas.
 #     dictionary  Les jeune femme voit les cher gâteaux mais ne pas aiment les.
 #
-# The network's grammar is right, but its cakes are white cows.  The dictionary has the right
-# things and no grammar.
+# The network's grammar is right, but its cakes are white cows.  The dictionary has the
+# right things and no grammar.
 
 
 def group_by_length(pairs, longest_of_group):
-    """Places of the pairs by the words of their source: last length of group -> places."""
+    """Places of the pairs by the length of their source: last of group -> places."""
     groups = {last: [] for last in longest_of_group}
     for place, (source, _) in enumerate(pairs):
         length = len(utils.split_pair(source))
@@ -1772,6 +1794,7 @@ def translations_by_length(data, found, others):
 
 def conclude(data, found, others, rows, args):
     """The answer to the title."""
+    # The last search is the widest: beam search, unless --beam-size is 1.
     name = list(found)[-1]
     grades = rows[f"{args.cell}, {name}"]
     print("\nHow does one sequence become another?")
@@ -1792,12 +1815,16 @@ def conclude(data, found, others, rows, args):
         )
         print("look back at every word.")
         return
+    # A translation is judged beside the best rival, not the weakest, and a lead counts
+    # only if luck would hardly make one.
     truth = [target for _, target in data.parts[TEST]]
     rival = max(others, key=lambda other: others[other][1]["bleu"])
     p = utils.bleu_p_value(found[name][0], others[rival][0], truth)
     gap = grades["bleu"] - others[rival][1]["bleu"]
     print(f"Its BLEU is {grades['bleu']:.1f}; the best rival, {rival}, has", end=" ")
     print(f"{others[rival][1]['bleu']:.1f}: {gap:+.1f}, {in_words(p)}.")
+    # The references against themselves: only the signature is wanted here, and it does
+    # not depend on the answers.
     print(f"How BLEU was taken: {utils.bleu_scores(truth, truth)['signature']}")
     print(
         "(Quote this line beside a BLEU: others are comparable only if they agree in it.)"
@@ -1810,13 +1837,20 @@ def conclude(data, found, others, rows, args):
 
 def print_predictions(model, data, args):
     """`--predict`: the answers, greedy and by beam search."""
+    # Digits may be more than in training, as many more as section 4 has tried.
     limit = args.max_length
     if args.task == "reverse":
         limit += BEYOND
     print()
     for text in args.predict:
         given = utils.split_pair(text)
-        print(text if len(given) <= limit else f"The first {limit} words of {text:.60}")
+        # A longer text is cut, and the reader told so.  (:.60 prints 60 characters of
+        # it.)
+        if len(given) <= limit:
+            print(text)
+        else:
+            print(f"The first {limit} words of {text:.60}")
+        # A word that training did not have is not refused: it is read as <unk>.
         unknown = [word for word in given if word not in data.vocabularies[0]]
         if unknown:
             print(f"  read as {utils.UNK}: {', '.join(unknown[:10])}")
@@ -1853,7 +1887,7 @@ EMBEDDINGS = {"reverse": 64, "translate": 256}
 
 
 def defaults(args):
-    """The values of flags that were not given; data of one's own are to be translated."""
+    """Values of flags that were not given; data of one's own are to be translated."""
     own = args.input or args.dataset != "auto"
     task = args.task or ("translate" if own else "reverse")
     if own and not args.task:
@@ -1865,8 +1899,11 @@ def make_flags():
     """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
+    # Only data for translating are read.  The digits are made up, so they need no flag.
     own = "two texts a line, a tab between them; implies --task translate"
     utils.add_data_flags(parser, ["multi30k", "sample"], own)
+    # No values here for what depends on the task.  Such a flag is None if you do not
+    # give it, and `defaults` then takes the value of that task from DEFAULTS.
     utils.add_training_flags(parser, dropout=None)
     add = parser.add_argument_group("this lesson").add_argument
     add(
@@ -1874,6 +1911,7 @@ def make_flags():
         choices=list(DEFAULTS),
         help="default reverse, with --dataset or --input translate; sets other defaults",
     )
+    # The network of sections 2 and 3: an LSTM, and all batches given the true words.
     add("--cell", choices=list(CELLS), default="lstm", help="default lstm")
     add(
         "--teacher-forcing",
@@ -1882,6 +1920,7 @@ def make_flags():
         help="share of batches that are given the true words (default 1)",
     )
     add("--reverse-source", action="store_true", help="encode the last word first")
+    # The length depends on the task too.  Why 5 beginnings: see section 4, "Which K?".
     add("--max-length", type=utils.whole(1, 1000), help="of a text, in words")
     add("--beam-size", type=utils.whole(1, 100), default=5, help="1: greedy alone")
     add("--predict", nargs="+", metavar="TEXT", default=[], help="texts to answer")
@@ -1930,8 +1969,8 @@ def main(argv=None):
         utils.plot_records(args, "training", title, {args.cell: records}, panels)
     model.eval()  # no dropout from here on: now it writes
 
-    # 4. How it writes: word by word; answers of other lengths; greedy search loses; beam
-    #    search.
+    # 4. How it writes: word by word; answers of other lengths; greedy search loses;
+    #    beam search.
     show_writing(model, data, args)
     show_translating()
     show_greedy_loses()
