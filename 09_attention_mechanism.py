@@ -28,9 +28,9 @@ Run it
     then on --eval-only --predict "another text" needs no training.
 
 You should see
-    BLEU compares translations with references, 0 to 100 (lesson 08).  exact_match is the
-    share of answers that are right word for word.  "none" is the same network without
-    attention; "dictionary" translates word by word.
+    BLEU compares translations with references, 0 to 100 (lesson 08).  exact_match is
+    the share of answers that are right word for word.  "none" is the same network
+    without attention; "dictionary" translates word by word.
 
     The first line trains with attention and without, two minutes on two threads
     (sample [sample]: made-up sentences; seed 0, one thread):
@@ -42,8 +42,8 @@ You should see
     Most of the gap is there for the shortest sentences already, and it grows with the
     length.  (On two threads sums are rounded otherwise, and exact_match was 0.9917 and
     0.4783: so much moves by rounding alone.)
-    Then one source word is covered.  If it is the one that was looked at most, 73.8 % of
-    the words written change; if it is the next one, 0.2 %.
+    Then one source word is covered.  If it is the one that was looked at most, 73.8 %
+    of the words written change; if it is the next one, 0.2 %.
 
     The second takes real sentences, and trains additive attention alone: 9 minutes.
     The third trains all five kinds: 41 minutes  (multi30k [real], seed 0, two threads):
@@ -53,8 +53,8 @@ You should see
     Additive, by fifths of length (8.5, 10.6, 12.4, 14.5, 19.4 words on average): 60.4,
     58.6, 58.9, 54.6, 48.2.  So long sentences remain harder with attention, too.
     The gaps to none are not the luck of the sentences: p = 0.001 each (section 4 says
-    what p is).  The four kinds of attention differ by less than one BLEU, from one seed:
-    a tie.  The default is additive, because attention began with it.
+    what p is).  The four kinds of attention differ by less than one BLEU, from one
+    seed: a tie.  The default is additive, because attention began with it.
 
 Try this  (guess first, then run)
     --attention-type none       on which lengths does it still translate well?
@@ -137,7 +137,7 @@ def load_data(source, parts, feeds, args):
         training = part is parts[0]
         tensors = utils.encode_pairs(part, vocabularies, MAX_LENGTH)
         size = args.batch_size if training else 100
-        # bucket: sources of like length come into one batch, so there is little padding.
+        # bucket: sources of like length come into one batch: little padding.
         batches.append(
             utils.Batches(tensors, size, args.device, shuffle=training, bucket="source")
         )
@@ -310,8 +310,8 @@ def attend(scores, values, mask):
     Returns contexts (B, Tt, H) and weights (B, Tt, Ts), which sum to 1 over real words.
     """
     # exp(-infinity) = 0: padding gets no weight, and takes none away from the others.
-    # The mask becomes (B, 1, Ts): the same for every word that is written.  It needs one
-    # True in each row: if all were masked, the softmax would be 0 / 0, nan.
+    # The mask becomes (B, 1, Ts): the same for every word that is written.  It needs
+    # one True in each row: if all were masked, the softmax would be 0 / 0, nan.
     scores = scores.masked_fill(~mask.unsqueeze(1), -math.inf)
     weights = scores.softmax(2)  # (B, Tt, Ts)
     return weights @ values, weights  # c_i = sum_j a_ij v_j
@@ -327,15 +327,15 @@ def scaled_dot_product(query, keys):
 
 
 def general(query, keys, w):
-    """e_ij = q_i . W k_j (Luong et al., 2015): W (H, H) says which numbers to compare."""
+    """e_ij = q_i . W k_j (Luong et al., 2015): W (H, H) says what to compare."""
     return dot(query, keys @ w.T)  # keys @ W.T: each row is W k_j
 
 
 def additive(query, keys, w_query, w_key, u):
-    """e_ij = u . tanh(W_query q_i + W_key k_j) (Bahdanau et al., 2015): a small network.
+    """e_ij = u . tanh(W_query q_i + W_key k_j) (Bahdanau et al., 2015).
 
-    w_query, w_key (A, H), u (A,).  The only one that needs a vector for every pair
-    (i, j): B * Tt * Ts * A numbers, where the others need B * Tt * Ts.
+    A small network: w_query, w_key (A, H), u (A,).  The only one that needs a vector
+    for every pair (i, j): B * Tt * Ts * A numbers, where the others need B * Tt * Ts.
     """
     from_query = (query @ w_query.T).unsqueeze(2)  # (B, Tt, 1, A)
     # The same for every word written: a fast search would compute it once a sentence.
@@ -480,9 +480,10 @@ def show_scaling():
 #
 # Bahdanau et al. (2015), who invented attention, put it before the recurrence: the
 # context is found with the state of the word *before*, and helps to make the new state.
-# Thus the state remembers what was looked at.  The price: every word has to wait for the
-# one before, also in training.  Here is one such step, to compare with the drawing; the
-# network below does not use it, and which of the two is better is not measured here.
+# Thus the state remembers what was looked at.  The price: every word has to wait for
+# the one before, also in training.  Here is one such step, to compare with the drawing,
+# and a tiny example of it.  The network below does not use it, and which of the two is
+# better is not measured here.
 
 
 def bahdanau_step(x, state, keys, mask, cell, score_weights):
@@ -498,6 +499,35 @@ def bahdanau_step(x, state, keys, mask, cell, score_weights):
     return state, weights
 
 
+def show_bahdanau_step():
+    """One step before the recurrence, with two keys; then with the second covered."""
+    # A cell that can be worked by hand.  With weights of 0 a GRU's gates are half open:
+    # new state = (n + old state) / 2.  The last two rows make n = tanh(word + context).
+    cell = nn.GRUCell(4, 2)
+    with torch.no_grad():
+        for weight in cell.parameters():
+            weight.zero_()
+        cell.weight_ih[4:] = torch.eye(2).repeat(1, 2)  # (2, 4)
+    word = torch.tensor([[0.0, 1.0]])  # (B, H) = (1, 2)
+    state = torch.tensor([[1.0, 0.5]])  # (1, 2)
+    keys = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # (1, Ts, H) = (1, 2, 2)
+    score_weights = (torch.eye(2), torch.eye(2), torch.ones(2))
+    print("\nAttention before the recurrence: the query is the state before, [1, 0.5];")
+    print("keys [1, 0] and [0, 1]; the word before is [0, 1]; additive score")
+    for name, real in (("both keys", [True, True]), ("key 2 covered", [True, False])):
+        mask = torch.tensor([real])  # (1, 2)
+        new, weights = bahdanau_step(word, state, keys, mask, cell, score_weights)
+        first, second = weights[0, 0].tolist()
+        left, right = new[0].tolist()
+        print(
+            f"  {name:<13}   weights = context [{first:.3f}, {second:.3f}]   "
+            f"new state [{left:.3f}, {right:.3f}]"
+        )
+    print("By hand: the scores are tanh(1 + 1) + tanh(0.5 + 0) and tanh(1 + 0) +")
+    print("tanh(0.5 + 1); this cell's new state, (tanh(word + context) + state) / 2.")
+    print("Covering a key has changed the state: it remembers what was looked at.")
+
+
 # There is a third way, between the two: attention after the recurrence, and h_att goes
 # into the LSTM with the next word.  Luong et al. call it input feeding; here it is
 # `--input-feeding`.  It waits too.  On multi30k, after two epochs on one thread, it
@@ -510,8 +540,8 @@ class Translator(nn.Module):
 
     A state is a tuple of the decoder's h and c, (B, L, H) each, and h_att (B, H) of the
     word before, which only input feeding uses.  (c alone is the LSTM's memory, c_i the
-    context.)  PyTorch's LSTM wants (L, B, H); here the sentences come first, because the
-    search picks rows of every part of a state, and a row must be a sentence.
+    context.)  PyTorch's LSTM wants (L, B, H); here the sentences come first, because
+    the search picks rows of every part of a state, and a row must be a sentence.
     """
 
     def __init__(
@@ -574,7 +604,10 @@ class Translator(nn.Module):
         return list(self.score_weights)
 
     def encode(self, ids, lengths):
-        """ids (B, Ts), lengths (B,) on the CPU -> keys (B, Ts, H), mask (B, Ts), state."""
+        """ids (B, Ts) -> keys (B, Ts, H), mask (B, Ts), the decoder's first state.
+
+        lengths (B,) stay on the CPU.
+        """
         x = self.dropout(self.embed_source(ids))  # (B, Ts, H)
         # Packed, so that the way back starts at the last word and not in the padding.
         packed = pack_padded_sequence(
@@ -723,7 +756,10 @@ def read_training(models):
 
 
 def make_advance(model, keys, mask, beam_size):
-    """The decoder's step for `utils.beam_search` (lesson 08): words (R,), state -> log p."""
+    """The decoder's step for `utils.beam_search` (lesson 08).
+
+    It takes words (R,) and a state, and gives log p (R, V) and the new state.
+    """
     # A sentence's rows stand one below the other, one for each beginning in its beam,
     # and all see its keys.
     keys = keys.repeat_interleave(beam_size, 0)  # (R, Ts, H)
@@ -779,7 +815,7 @@ def read_source(model, text, data, args):
 
 
 def given_words(words, data, args):
-    """What the decoder is given to write these words: each the one before it, (1, Tt)."""
+    """What the decoder is given to write these words: the one before each, (1, Tt)."""
     ids = data.vocabularies[1].encode(words)
     return torch.tensor([[BOS, *ids[:-1]]], device=args.device)
 
@@ -828,10 +864,10 @@ def examples(data):
 # And when it went wrong?  Then the weights are a first clue, no more.  An example
 # (sample, one thread): "an old man" became "vieux homme" instead of "vieil homme".
 # While it wrote "vieux" it looked at "old", with weight 97 %.  Why was that word hard?
-# "vieux" is "vieil" before a vowel, and the h of "homme" is silent.  So the noun to come
-# must be known.  It might have been in the key at "old", which has read the sentence
-# backwards too, or in the decoder's state, or one could have looked at "man" as well.
-# The weights cannot tell which of these failed.
+# "vieux" is "vieil" before a vowel, and the h of "homme" is silent.  So the noun to
+# come must be known.  It might have been in the key at "old", which has read the
+# sentence backwards too, or in the decoder's state, or one could have looked at "man"
+# as well.  The weights cannot tell which of these failed.
 
 
 def first_wrong(answers, data):
@@ -908,9 +944,10 @@ def show_alignments(model, texts, data, args):
 # whose words are covered in turn, and then many, where the words before stay as they
 # were and only the one word is asked for again.
 #
-# A result to think about (sample, one thread): "elle" looked at the full stop, with 64 %.
-# Cover the full stop, and it is "elle" all the same.  Cover "she" instead: still "elle".
-# What it needs was to be had in several places.  But cover "black", and "noires" is gone.
+# A result to think about (sample, one thread): "elle" looked at the full stop, with
+# 64 %.  Cover the full stop, and it is "elle" all the same.  Cover "she" instead: still
+# "elle".  What it needs was to be had in several places.  But cover "black", and
+# "noires" is gone.
 
 
 @torch.no_grad()
@@ -941,9 +978,10 @@ def show_covering(model, text, words, data, args):
 
 @torch.no_grad()
 def changed_by_covering(model, text, words, data, args):
-    """Does each word change if one covers where it looked most?  Or beside it?  (2, Tt).
+    """Does each word change if one covers where it looked most?  Or beside it?
 
-    The words before it stay as they are.
+    Returns (2, Tt): True where it does, once for each question.  The words before
+    it stay as they are.
     """
     keys, mask, state = read_source(model, text, data, args)
     given = given_words(words, data, args)  # (1, Tt)
@@ -1005,8 +1043,8 @@ def show_many_covered(model, answers, data, args):
 # gap is noted.  Do that a thousand times.  The draws scatter around their mean.  If
 # there were no true gap, they would scatter about as widely, around 0.  So: how often
 # does a draw exceed the mean by more than our gap?  That share is called p.  Below 0.05
-# one stops believing in luck: that of the sentences.  The luck of the seed takes several
-# seeds.
+# one stops believing in luck: that of the sentences.  The luck of the seed takes
+# several seeds.
 
 
 def show_bootstrap():
@@ -1055,15 +1093,20 @@ def text_scores(answers, pairs):
 def judge(model, records, data, args):
     """A trained model on test: answers, greedy and by beam; its scores; its costs."""
     texts = [source for source, _ in data.parts[2]]
+    # Greedy writing is beam search with a beam of 1.  It alone is timed: one row for a
+    # sentence, so the seconds compare the kinds and not the size of the beam.
     start = time.perf_counter()
-    greedy = [utils.join_words(w) for w in translate(model, texts, data, args, 1)]
+    greedy = translate(model, texts, data, args, 1)
+    greedy = [utils.join_words(words) for words in greedy]
     seconds = time.perf_counter() - start
     beam = translate(model, texts, data, args, args.beam_size)
     beam = [utils.join_words(words) for words in beam]
     scores = text_scores(greedy, data.parts[2])
     scores["bleu_beam"] = text_scores(beam, data.parts[2])["bleu"]
+    # BLEU judges what it writes by itself; perplexity, how surprised it is by the true
+    # words, each after the true words before it.  One may improve without the other.
     nats = utils.evaluate(model, make_measure(), data.test, args)["loss"]
-    scores["perplexity"] = math.exp(min(nats, 700))
+    scores["perplexity"] = math.exp(min(nats, 700))  # math.exp(710) is an error
     costs = {
         "greedy_s": seconds,
         "train_s": sum(record["seconds"] for record in records),
@@ -1098,13 +1141,16 @@ def print_lengths(answers, data):
 
 def explain(models, answers, rows, lines, truth):
     """What was found, and the answer to the title."""
-    kind = next(iter(models))
+    kind = next(iter(models))  # the one asked for was trained first
     compared = "none" in models and kind != "none"
     if compared:
+        # A bottleneck should hurt long sentences most.  In the docstring's first table:
+        # 100.0 - 83.3 = 16.7 on the shortest, 99.3 - 70.4 = 28.9 on the longest.
         short = lines[kind][0] - lines["none"][0]
         long = lines[kind][-1] - lines["none"][-1]
         print(f"Looking back ({kind}) is worth {short:+.1f} on the shortest sentences,")
         print(f"{long:+.1f} on the longest.")
+        # A wider gap is not enough: `none` itself has to be worse on long sentences.
         if long > short and lines["none"][-1] < lines["none"][0]:
             print(
                 "The gap grows with the length, as if one summary were short of room."
@@ -1112,6 +1158,8 @@ def explain(models, answers, rows, lines, truth):
         if 2 * short > long > 0:
             print("Most of it is there for the shortest sentences already.")
     print("\nWhere should the decoder look?")
+    # The dictionary has no network at all.  Who does not beat it has not learned to
+    # look.  Rounded first, so that the difference fits the two figures printed.
     bleu = round(rows[kind]["bleu"], 2)
     dictionary = round(rows["dictionary"]["bleu"], 2)
     p = utils.bleu_p_value(answers[kind], answers["dictionary"], truth)
@@ -1159,9 +1207,9 @@ def explain(models, answers, rows, lines, truth):
 #
 # They mean different things.  But each has the same five words, and attention is a mean
 # over a bag of words: nothing in it says which stands where.  The remedy is to add to
-# each x_j a vector that tells the place j.  Here it is the sine and the cosine of 0.6 j,
-# two hands of a clock that moves on by 0.6 with each word.  A W_q that turns the clock
-# on by 0.6 asks for "the place after mine".
+# each x_j a vector that tells the place j.  Here it is the sine and the cosine of
+# 0.6 j, two hands of a clock that moves on by 0.6 with each word.  A W_q that turns the
+# clock on by 0.6 asks for "the place after mine".
 
 SELF_X = {  # adjective, noun, verb; cat, dog; two numbers for the place, still 0
     "black": [1, 0, 0, 0, 0, 0, 0],
@@ -1171,7 +1219,8 @@ SELF_X = {  # adjective, noun, verb; cat, dog; two numbers for the place, still 
     "sees": [0, 0, 1, 0, 0, 0, 0],
 }
 TURN = 0.6
-# A row of W_q is a thing to look for; a column says by whom.  Large numbers: clear looks.
+# A row of W_q is a thing to look for; a column says by whom.
+# Large numbers: clear looks.
 SELF_W_Q = [
     [0, 9, 0, 0, 0, 0, 0],  # an adjective: nouns look for it (column 2)
     [9, 0, 9, 0, 0, 0, 0],  # a noun: adjectives and verbs look for it
@@ -1243,15 +1292,15 @@ def show_self_attention():
 
 # From here to a Transformer (Vaswani et al., 2017) it is a few steps:
 #
-#   - The matrices and vectors are learned.  The place is told by many clocks of different
-#     speeds (section 3.5 of the paper), so that no two places look alike.
+#   - The matrices and vectors are learned.  The place is told by many clocks of
+#     different speeds (section 3.5 of the paper), so that no two places look alike.
 #   - One W_q can ask for one thing.  Ours asks for "the place after mine", on behalf of
 #     all words; but a noun should look at the place before it.  So several looks are
 #     taken side by side, each with its own three matrices, and what they bring home is
 #     joined: multi-head attention.
-#   - Many layers of it, with a small network at each word in between, and no recurrence.
-#     The encoder looks at itself; the decoder at itself, with the causal mask, and at
-#     the encoder, as in this lesson.
+#   - Many layers of it, with a small network at each word in between, and no
+#     recurrence.  The encoder looks at itself; the decoder at itself, with the causal
+#     mask, and at the encoder, as in this lesson.
 #
 # In PyTorch it is nn.MultiheadAttention.  A trap: in its masks of True and False, True
 # means "must not be looked at", the opposite of this lesson's.
@@ -1272,6 +1321,8 @@ def report(models, judged, data, args):
     """
     pairs = data.parts[2]
     truth = [target for _, target in pairs]
+    # The same figures twice: `rows` for the table that is printed, `metrics`, with
+    # longer names, for metrics.json.  `answers`: p needs the texts themselves.
     answers = {}
     rows = {}
     metrics = {}
@@ -1280,11 +1331,14 @@ def report(models, judged, data, args):
         rows[kind] = {**scores, **costs}
         metrics[kind] = {f"test_{name}": value for name, value in scores.items()}
         metrics[kind] |= costs
+    # Each kind against `none`: could the choice of test sentences have made the gap?
     for kind in models:
         if "none" in answers and kind != "none":
             p = utils.bleu_p_value(answers[kind], answers["none"], truth)
             rows[kind]["p"] = p
             metrics[kind]["p"] = p
+    # Two rivals without a network: the source again, and a dictionary.  There is
+    # nothing in them to train or to time, so they have scores alone.
     known = {}
     for name, texts in utils.pair_baselines(data.parts[0], pairs).items():
         answers[name] = texts
@@ -1297,7 +1351,7 @@ def report(models, judged, data, args):
     print("the source again; p: of the gap to `none` in bleu (the bootstrap above).")
     means, lines = print_lengths(answers, data)
     explain(models, answers, rows, lines, truth)
-    kind = next(iter(models))
+    kind = next(iter(models))  # the run counts as one of the kind asked for
     utils.write_metrics(
         args,
         data.source,
@@ -1314,6 +1368,8 @@ def report(models, judged, data, args):
 
 def draw(models, means, lines, data, args):
     """BLEU by the length of the source, and losses: a curve for each model."""
+    # Look at how far two lines are apart, on the left and on the right.  x: the groups
+    # stand at their mean lengths, since the longest fifth may be much longer.
     utils.plot_lines(
         args,
         "bleu_by_length",
@@ -1323,6 +1379,8 @@ def draw(models, means, lines, data, args):
         "BLEU, greedy",
         x=means,
     )
+    # Training shows `nats` and not `loss`: the smoothed loss is another quantity, which
+    # could not be compared with val_loss.
     runs = {kind: records for kind, (_, records) in models.items()}
     panels = {
         "nats a word, training": ["nats"],
@@ -1336,9 +1394,14 @@ def make_flags():
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
     utils.add_data_flags(parser, ["multi30k", "sample"], "tab-separated pairs")
+    # No number of epochs: it depends on how much data there is, see `epochs_of`.
     utils.add_training_flags(
         parser, lr=0.003, batch_size=64, hidden_size=256, dropout=0.2
     )
+    # additive, because attention began with it; the four kinds came out as a tie.
+    # Without input feeding, for it made every word wait and gained next to nothing.
+    # The beam of 5 matters for bleu_beam and the examples shown; p and the lengths are
+    # of greedy answers.
     add = parser.add_argument_group("this lesson").add_argument
     kinds = [*SCORES, "all"]
     add("--attention-type", choices=kinds, default="additive", help="default additive")
@@ -1446,6 +1509,7 @@ def main(argv=None):
         show_learning_to_look()
         show_four_scores()
         show_scaling()
+        show_bahdanau_step()
 
     # 3. Training: one model, or several of different kinds.
     if args.eval_only:
