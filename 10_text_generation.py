@@ -105,12 +105,12 @@ import rnn_utils as utils
 # ====================================================================================
 #
 # The data are one long text.  Its pieces are called tokens: single characters, or, with
-# `--level word`, words and marks.  Nothing has to be labelled by anybody: at each place,
-# the right answer is the token that comes next.
+# `--level word`, words and marks.  Nothing has to be labelled by anybody: at each
+# place, the right answer is the token that comes next.
 #
 # A recurrent network could read the text from the first token to the last, and be
-# taught at the end.  That would be one update for a million characters, and the gradient
-# would have to run back through all of them.  So three things are done:
+# taught at the end.  That would be one update for a million characters, and the
+# gradient would have to run back through all of them.  So three things are done:
 #
 #   streams   the text is cut into B long pieces, which are read side by side: B tokens
 #             in one step of the network instead of one
@@ -144,9 +144,9 @@ class Streams:
         return math.ceil(self.width / self.steps)
 
     def __iter__(self):
-        # Each epoch begins at another of the first T tokens.  Else the cuts would always
-        # fall at the same places, and an error just after a cut could never teach what
-        # was read just before it.
+        # Each epoch begins at another of the first T tokens.  Else the cuts would
+        # always fall at the same places, and an error just after a cut could never
+        # teach what was read just before it.
         start = 0
         if self.random_start:
             start = int(torch.randint(self.steps, ()))
@@ -184,7 +184,7 @@ def show_streams():
     )
 
 
-# --- From the file to these ids ---------------------------------------------------------
+# --- From the file to these ids -------------------------------------------------------
 
 
 def tokenize(text, level):
@@ -227,7 +227,7 @@ def split(text):
 
 
 def load_corpus(source, text, level, words, args):
-    """The Corpus of a text, in the vocabulary `words`.  UserError if it is too short."""
+    """The Corpus of a text, in the vocabulary `words`.  UserError if too short."""
     vocabulary = utils.Vocabulary(words)
     texts = split(text)
     ids = [torch.tensor(vocabulary.encode(tokenize(part, level))) for part in texts]
@@ -253,6 +253,7 @@ def training_streams(corpus, args):
 def show_data(corpus, args):
     """How large the text is, and its first tokens on their way to the network."""
     train, held_out = corpus.ids
+    # <unk> has id 0.  The mean of trues and falses, as 1 and 0, is a share.
     unknown = (held_out == 0).double().mean().item()
     utils.say(
         f"{corpus.source.label}: {len(train):,} tokens to train on, {len(held_out):,} "
@@ -268,6 +269,8 @@ def show_data(corpus, args):
     )
     if corpus.source.name == "code":
         print("The text is Python's own library, as it lies on this machine.")
+    # Nine tokens make eight pairs.  Of "First Cit" the network is given "First Ci" and
+    # asked for "irst Cit": after each token it is asked for the next.
     ids = train[:9]
     tokens = corpus.vocabulary.decode(ids.tolist())
     print("\nHow the text begins, and what the network is given and asked:")
@@ -275,6 +278,7 @@ def show_data(corpus, args):
     print(f"  ids      {' '.join(str(i) for i in ids.tolist())}")
     print(f"  input    {join(tokens[:-1], corpus.level)!r}")
     print(f"  target   {join(tokens[1:], corpus.level)!r}, the same one token later")
+    # Made only to tell its sizes; `train_model` makes its own.
     streams = training_streams(corpus, args)
     utils.say(
         f"In training: {streams.streams} streams of {streams.width:,} tokens, read "
@@ -282,7 +286,7 @@ def show_data(corpus, args):
     )
 
 
-# --- Another text: Python's own library (may be skipped) -------------------------------
+# --- Another text: Python's own library (may be skipped) ------------------------------
 
 
 def standard_library():
@@ -296,6 +300,9 @@ def read_standard_library(folder, most=400_000):
     Modules of middling size, in the order of their names' digests: a mixture, the same
     every time on a machine (another version of Python has another text).
     """
+    # In the order of the alphabet, modules of one kind might stand together, and the
+    # last 10 % are held out.  A digest mixes the names.  It is not Python's own hash(),
+    # which gives a string another number in every run.
     files = sorted(
         Path(folder).glob("*.py"),
         key=lambda path: hashlib.sha256(path.name.encode()).digest(),
@@ -304,7 +311,10 @@ def read_standard_library(folder, most=400_000):
     size = 0
     for path in files:
         text = path.read_text(encoding="utf-8", errors="replace")
-        if size < most and 1000 <= len(text) <= 60_000 and text.isascii():
+        # No stubs, and no module that would be a large part of the whole by itself.
+        # isascii: rare signs would only make the vocabulary longer.
+        middling = 1000 <= len(text) <= 60_000
+        if size < most and middling and text.isascii():
             parts.append(text)
             size += len(text)
     if not parts:
@@ -312,7 +322,7 @@ def read_standard_library(folder, most=400_000):
             f"the source of Python's standard library is not in {folder}; "
             "give a text with --input FILE"
         )
-    return "\n".join(parts)[:most]
+    return "\n".join(parts)[:most]  # the last module usually runs over
 
 
 def read_corpus(args):
@@ -329,8 +339,8 @@ def read_corpus(args):
 # 2. Model
 # ====================================================================================
 #
-# A language model gives a probability to every token that could come next.  By the chain
-# rule (lesson 08) that makes a probability of a whole text:
+# A language model gives a probability to every token that could come next.  By the
+# chain rule (lesson 08) that makes a probability of a whole text:
 #
 #     p("to be") = p("t") * p("o" after "t") * p(" " after "to") * p("b" after "to ")
 #                  * p("e" after "to b")
@@ -343,21 +353,24 @@ def read_corpus(args):
 #   nats         the natural logarithm, as it stands
 #   bits         the logarithm to base 2: so many yes-or-no questions would have to be
 #                answered, on average, to know the next token
-#   perplexity   e to the power of the nats: as unsure as if it drew from so many equally
-#                likely tokens
+#   perplexity   e to the power of the nats: as unsure as if it drew from so many
+#                equally likely tokens
 
 
 def show_units():
     """Five characters: p, -log p, their mean in nats, bits, and as perplexity."""
     chances = {"t": 0.2, "o": 0.5, "_": 0.8, "b": 0.1, "e": 0.5}
     print("\nHow surprising is to_be?  With made-up probabilities (_ is a space):")
+    # Two ways to one number.  By the chain rule p of the text is a product; the
+    # logarithm of a product is a sum: -log 0.004 = 5.521.  Of a long text the product
+    # would be too small for the computer and become 0, the sum does not.
     product = 1.0
     total = 0.0
     for character, p in chances.items():
         product *= p
         total += -math.log(p)
         print(f"  {character}   p {p:.1f}   -log p {-math.log(p):.3f}")
-    nats = total / len(chances)
+    nats = total / len(chances)  # a mean, so texts of any length can be compared
     print(f"  all five p multiplied: p(to_be) = {product:.3f} = e^-{total:.3f}")
     print(f"  sum {total:.3f}, divided by 5: {nats:.3f} nats a character")
     print(f"  in bits: {nats:.3f} / log 2 = {nats / math.log(2):.3f}")
@@ -368,7 +381,7 @@ def show_units():
     )
 
 
-# --- The network -------------------------------------------------------------------------
+# --- The network ----------------------------------------------------------------------
 #
 #     id --> embedding --> LSTM, two layers --> a score for each of the V tokens
 #                             |    ^
@@ -381,11 +394,11 @@ def show_units():
 class NextToken(nn.Module):
     """Embedding, recurrent layers, a score for every token that could come next.
 
-    tied, for words: with V = 5,000 and H = 256, an output layer has V x H = 1.28 million
-    weights, more than both LSTM layers (0.92 million).  So the state is squeezed to
-    E = 128 numbers (0.03 million weights), and these are compared with the embedding of
-    each word.  The embedding, V x E = 0.64 million weights, is there anyway: one set of
-    weights for both, "tied" (Press and Wolf, 2017).
+    tied, for words: with V = 5,000 and H = 256, an output layer has V x H = 1.28
+    million weights, more than both LSTM layers (0.92 million).  So the state is
+    squeezed to E = 128 numbers (0.03 million weights), and these are compared with the
+    embedding of each word.  The embedding, V x E = 0.64 million weights, is there
+    anyway: one set of weights for both, "tied" (Press and Wolf, 2017).
     """
 
     def __init__(self, tokens, embedding, cell, hidden, layers, dropout, tied):
@@ -418,7 +431,7 @@ class NextToken(nn.Module):
         return self.output(self.squeeze(self.dropout(y))), state
 
 
-# --- How it writes -----------------------------------------------------------------------
+# --- How it writes --------------------------------------------------------------------
 #
 # The network is built and has learnt nothing; it can write all the same.  Writing is a
 # loop around it:
@@ -432,8 +445,8 @@ class NextToken(nn.Module):
 # always.
 #
 # In training the network always reads the true text: that is teacher forcing, as in
-# lesson 08.  Here it reads what it wrote, and its mistakes with it.  It was never taught
-# what to do after a mistake; that is called exposure bias.
+# lesson 08.  Here it reads what it wrote, and its mistakes with it.  It was never
+# taught what to do after a mistake; that is called exposure bias.
 
 
 @torch.no_grad()
@@ -479,9 +492,10 @@ LINE = {"char": 70, "word": 14}  # tokens that fill a line
 def show_steps(model, corpus, args, steps):
     """Steps of `generate`: what is read, what is likely next, what is drawn.
 
-    Returns (token drawn, what was read before, its probability) of the unlikeliest draw.
+    Returns, of the unlikeliest draw, (token, what was read before, its probability).
     """
     start = prompt_ids(corpus, args.prompt)
+    # All is written first; `seen` keeps the probabilities of each step to show here.
     seen = []
     ids = generate(model, start, steps, args.seed, seen=seen)
     read = join(corpus.vocabulary.decode(start.tolist()), corpus.level)
@@ -489,24 +503,29 @@ def show_steps(model, corpus, args, steps):
     draws = []
     for token, p in zip(ids, seen, strict=True):
         chances = []
-        for i in p.topk(min(3, len(p) - 1)).indices.tolist():
+        # <unk> has p = 0 here, so of V tokens only V - 1 can be drawn.
+        most = min(3, len(p) - 1)
+        for i in p.topk(most).indices.tolist():
             name = repr(corpus.vocabulary.tokens[i])
             chances.append(f"{name:>{width}} {p[i]:.3f}")
         drawn = corpus.vocabulary.tokens[token]
         print(f"  read {read!r:<{width}} likeliest {' '.join(chances)}", end="   ")
         print(f"drawn {drawn!r} {p[token]:.3f}")
         draws.append((drawn, read, p[token].item()))
-        read = drawn
+        read = drawn  # at the first step it was the whole beginning
     return min(draws, key=lambda draw: draw[2])
 
 
 def show_untrained(model, corpus, args):
     """What the network writes before it has learnt, and its loss: blind guessing."""
+    # Two steps will do: look at the probabilities, all about 1 / V.
     print("\nWriting before any training: what may come next, with its probability")
     show_steps(model, corpus, args, steps=2)
     line = write(model, corpus, args, LINE[corpus.level])
     print(f"  and a line: {as_text(corpus, line, args.prompt)!r}")
     tokens = len(corpus.vocabulary)
+    # The loss on a piece of the held-out part, beside log V, that of blind guessing.  A
+    # piece is enough: whoever knows nothing does about as badly anywhere.
     nats = mean_nats(model, corpus.ids[1][:2000])
     utils.say(
         "Reading it: to this network all tokens are about equally likely, as to one who "
@@ -517,11 +536,11 @@ def show_untrained(model, corpus, args):
     )
 
 
-# --- Helpers (may be skipped) ------------------------------------------------------------
+# --- Helpers (may be skipped) ---------------------------------------------------------
 
 
 def prompt_ids(corpus, prompt):
-    """Ids (T,) of a beginning; of an empty one, a line end or else the commonest token."""
+    """Ids (T,) of a beginning; of an empty one, a line end or the commonest token."""
     ids = corpus.vocabulary.encode(tokenize(prompt, corpus.level))
     if not ids:
         ids = [corpus.vocabulary.ids.get("\n", 1)]
@@ -571,8 +590,8 @@ def as_text(corpus, ids, prompt=""):
 # often keeps well for more, so a longer memory may come for nothing; section 4 measures
 # how much of one there is.
 #
-# How much does a short reach cost?  Measured on Shakespeare, one layer of 128 units, one
-# epoch, seed 0:
+# How much does a short reach cost?  Measured on Shakespeare, one layer of 128 units,
+# one epoch, seed 0:
 #
 #     T = 64                                                              1.8927 nats
 #     T = 4, as many updates (one for 16 windows: --accumulate 16)        1.8624 nats
@@ -688,7 +707,7 @@ def steps_without_detach(retain_graph):
 
 
 def show_without_detach():
-    """What happens when `detach` is forgotten, and when PyTorch's advice is followed."""
+    """What happens without `detach`, and when PyTorch's advice is followed."""
     print("\nThe same without detach:")
     steps_without_detach(retain_graph=False)
     print("PyTorch's message goes on to advise retain_graph=True.  With that:")
@@ -739,7 +758,7 @@ def train_model(model, config, corpus, args, feeds):
     return records
 
 
-# --- Helpers: small things for the examples (may be skipped) -----------------------------
+# --- Helpers: small things for the examples (may be skipped) --------------------------
 
 
 def small_model(tokens):
@@ -765,16 +784,20 @@ def small_text():
 def small_settings():
     """Flags of their own for the examples, whatever the reader has given."""
     return Namespace(
+        # What `train_by_hand` uses too.
         seed=0,
         epochs=1,
         lr=0.006,
         weight_decay=0.01,
         clip=1.0,
+        # `fit` has to do what the loop in the open does, or the weights would differ:
+        # an update after every window, AdamW, no half precision, on the CPU.
         accumulate=1,
         optimizer="adam",
         precision="fp32",
-        patience=0,
         device="cpu",
+        # `fit` asks for these as well: no early stopping, and nothing to resume.
+        patience=0,
         resume=False,
         out_dir="",
     )
@@ -788,17 +811,20 @@ def small_settings():
 # by text that it has not seen, and is that less than a rival's surprise?  Then the one
 # that has none: is what it writes any good?
 #
-# --- How surprised is it? ----------------------------------------------------------------
+# --- How surprised is it? -------------------------------------------------------------
 #
-# The part that training never saw is read in one go: the state is carried from its first
-# token to its last.  And once more with the state thrown away every 256 tokens.  That is
-# the fair figure beside a model that can see 256 tokens at most, as many Transformers of
-# this size do.
+# The part that training never saw is read in one go: the state is carried from its
+# first token to its last.  And once more with the state thrown away every 256 tokens.
+# That is the fair figure beside a model that can see 256 tokens at most, as many
+# Transformers of this size do.
 
 
 @torch.no_grad()
 def losses_of(model, ids, reset=0):
-    """-log p of each of ids[1:], in one stream: (N - 1,).  reset: forget every so many."""
+    """-log p of each of ids[1:], in one stream: (N - 1,).
+
+    reset: forget every so many tokens; 0: never.
+    """
     model.eval()
     ids = ids.to(model.embed.weight.device)
     losses = []
@@ -828,19 +854,19 @@ def units(nats, level):
     return found
 
 
-# --- The rivals: counting ----------------------------------------------------------------
+# --- The rivals: counting -------------------------------------------------------------
 #
 # A sceptic asks: does that need a network?  One can also count.  A bigram model counts,
 # for each pair of neighbours, how often the second follows the first:
 #
-#     p("e" after "h") = (how often "he" stands in training + 1) / (how often "h" does + V)
+#     p("e" after "h") = (times that "he" stands in training + 1) / (those of "h" + V)
 #
 # The + 1 is for pairs that training lacks: a probability of 0 would cost an infinite
 # surprise.  Giving a little to what was never seen is called smoothing.
 #
 # An n-gram model does the same with a longer history: the last n - 1 tokens.  n is its
-# order.  A 2-gram is the bigram; a 1-gram has no history, and knows only how common each
-# token is.
+# order.  A 2-gram is the bigram; a 1-gram has no history, and knows only how common
+# each token is.
 
 TOY = "aqua_equa_que"  # the text of the two examples
 TOY_LETTERS = "_aequz"  # z never comes, as <unk> never does
@@ -848,13 +874,16 @@ TOY_LETTERS = "_aequz"  # z never comes, as <unk> never does
 
 def show_plus_one():
     """A bigram model of thirteen letters, by counting."""
+    # pairwise: aq, qu, ua, a_, ...  Of those that begin with a, the second letter is
+    # counted: q once, _ twice.
     counts = Counter(second for first, second in pairwise(TOY) if first == "a")
     total = sum(counts.values())
     size = len(TOY_LETTERS)
     print(f"\nCounting in {TOY}: what follows a?  V = {size} letters, z among them")
     never = 0.0
     for letter in TOY_LETTERS:
-        n = counts[letter]
+        n = counts[letter]  # a Counter says 0 of what it never met
+        # Each of the V letters got 1 more, so the total has V more: all p sum to 1.
         p = (n + 1) / (total + size)
         print(
             f"  a{letter}: {n} of {total}   p = ({n} + 1) / ({total} + {size}) = {p:.3f}"
@@ -886,17 +915,17 @@ def plus_one_nats(train, held_out, order, tokens):
 
 
 # A longer history predicts better, but it has more rarely been seen: in Shakespeare's
-# held-out part, 0.2 % of the pairs never stood in training, but 35 % of the runs of seven
-# characters.  After a history that was seen twice, adding 1 everywhere gives nearly all
-# to what never came.  The remedy is Kneser and Ney's (1995; here in the form of Chen and
-# Goodman, 1999), in three thoughts:
+# held-out part, 0.2 % of the pairs never stood in training, but 35 % of the runs of
+# seven characters.  After a history that was seen twice, adding 1 everywhere gives
+# nearly all to what never came.  The remedy is Kneser and Ney's (1995; here in the form
+# of Chen and Goodman, 1999), in three thoughts:
 #
 #   1. Take a discount D from each count.  What came twice came by luck, in part.
 #   2. Share out what was taken among all tokens, by the probability that the next
 #      shorter history gives them.  Below the shortest, each of the V has 1 / V.
 #   3. In a shorter history, count kinds: not how often a token came, but after how many
-#      different tokens.  "Francisco" may come often, but only after "San".  Whoever asks
-#      the shorter history has not just read "San".
+#      different tokens.  "Francisco" may come often, but only after "San".  Whoever
+#      asks the shorter history has not just read "San".
 #
 #     p(token | history) = (c - D + taken * p(token | shorter history)) / total
 #
@@ -906,7 +935,7 @@ def plus_one_nats(train, held_out, order, tokens):
 #
 # In a shorter history read "after how many different tokens" for "how often", in all
 # three.  In the form of Chen and Goodman D is three numbers: for what came once, twice,
-# and three times or more.  Other books divide taken by total first, and call that lambda.
+# and three times or more.  Other books divide taken by total first: their lambda.
 #
 # Characters are counted up to order 7.  More gain nothing on Shakespeare: order 7 has
 # 1.5165 nats, order 8 1.5192, order 9 1.5221.
@@ -988,8 +1017,8 @@ class KneserNey:
         text = text_of_ids(ids)
         counts = [Counter(text[i : i + order] for i in range(len(text) - order + 1))]
         for _ in range(order - 1):
-            # One token shorter.  A Counter, gone through, gives each n-gram once, however
-            # often it came: so this counts the kinds of token before what is left.
+            # One token shorter.  A Counter, gone through, gives each n-gram once,
+            # however often it came: this counts the kinds of token before what is left.
             counts.append(Counter(gram[1:] for gram in counts[-1]))
         self.levels = []  # the shortest history first
         for level in reversed(counts):
@@ -1048,7 +1077,7 @@ def text_of_ids(ids):
     return "".join(chr(i) for i in ids.tolist())
 
 
-# --- The network beside its rivals ---------------------------------------------------------
+# --- The network beside its rivals ----------------------------------------------------
 
 ORDERS = {"char": (1, 2, 3, 5, 7), "word": (1, 2, 3, 4)}
 UNIT = {"char": "characters", "word": "words"}  # what the tokens are
@@ -1060,6 +1089,7 @@ def show_losses(model, corpus, args):
     Returns our losses (N - 1,), those of the n-grams by name, and all nats by name.
     """
     train, held_out = corpus.ids
+    # The same weights read the same text twice; only what is carried differs.
     ours = losses_of(model, held_out)
     reset = losses_of(model, held_out, reset=256)
     tokens = len(corpus.vocabulary)
@@ -1069,8 +1099,11 @@ def show_losses(model, corpus, args):
         f"{args.cell}, reset every 256": reset.mean().item(),
         "blind guessing": math.log(tokens),
     }
+    # Adding 1, with the shortest history and with the longest: compare what it does to
+    # each with the rows of Kneser and Ney.
     for order in (2, highest):
         nats[f"{order}-gram, + 1"] = plus_one_nats(train, held_out, order, tokens)
+    # Kept token by token: `answer` asks also in how many places the network is ahead.
     counted = {}
     for order in ORDERS[corpus.level]:
         counted[f"{order}-gram"] = KneserNey(train, order, tokens).losses(held_out)
@@ -1085,7 +1118,8 @@ def show_losses(model, corpus, args):
             "(val_loss, above, was read as 16 streams for speed.  Each of them begins "
             "without a state, so it is not quite the first figure here.)"
         )
-    perplexity = math.exp(min(nats[f"{args.cell} (this lesson)"], 700))
+    our_nats = nats[f"{args.cell} (this lesson)"]
+    perplexity = math.exp(min(our_nats, 700))  # math.exp(710) is an error
     utils.say(
         f"Reading it: our perplexity {perplexity:.1f} means as unsure as a die with "
         f"about {perplexity:.0f} sides."
@@ -1184,7 +1218,7 @@ def show_memory(carried, reset, corpus, args):
     utils.say(f"Beyond place {steps}, carrying saves {late_saved:.4f} nats.  {meaning}")
 
 
-# --- Writing: how the next token is drawn ------------------------------------------------
+# --- Writing: how the next token is drawn ---------------------------------------------
 #
 # `generate` draws from the probabilities that softmax makes of the scores.  Three knobs
 # may change them before:
@@ -1297,7 +1331,7 @@ def show_trained_steps(model, corpus, args):
         )
 
 
-# --- Six ways to draw, from the same network -----------------------------------------------
+# --- Six ways to draw, from the same network ------------------------------------------
 
 # From daring to dull.
 WAYS = {
@@ -1354,8 +1388,8 @@ def draw_ways(model, corpus, args):
     print("  (Look from panel to panel: which tokens lose everything, who gets it?)")
 
 
-# Does greedy writing go in circles?  We look at the last third of what it wrote: does it
-# say the same three times or more?
+# Does greedy writing go in circles?  We look at the last third of what it wrote: does
+# it say the same three times or more?
 
 
 def find_circle(ids):
@@ -1406,12 +1440,12 @@ def show_circle(model, corpus, args, ids):
         )
 
 
-# --- Is the text good, and is it its own? --------------------------------------------------
+# --- Is the text good, and is it its own? ---------------------------------------------
 #
-# No figure tells whether a text is good.  But some help.  Do its words exist?  How often
-# did it draw what the network itself holds for unlikely?  Does it repeat itself?  And
-# what is the longest passage that stands in the training text, letter by letter?  The
-# same figures of a piece of the real author say what to expect.
+# No figure tells whether a text is good.  But some help.  Do its words exist?  How
+# often did it draw what the network itself holds for unlikely?  Does it repeat itself?
+# And what is the longest passage that stands in the training text, letter by letter?
+# The same figures of a piece of the real author say what to expect.
 
 # What parsing raises, each for another kind of text that is no Python.
 NO_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -1435,7 +1469,7 @@ def longest_copy(text, source):
 
 
 def parsed_blocks(text):
-    """(How many blocks of a Python text parse, how many there are) without the cut ends.
+    """(How many blocks of a Python text parse, how many there are), cut ends aside.
 
     A block ends at a blank line after which something stands at the margin.
     """
@@ -1485,7 +1519,7 @@ AUTHOR = "the author"
 
 
 def show_text(model, corpus, args):
-    """Print a text drawn as the flags say.  Returns its ids, and characters a second."""
+    """Print a text drawn as the flags say.  Returns ids, and characters a second."""
     length = max(args.max_length, WRITTEN[corpus.level])
     if args.quick:
         length = max(args.max_length, length // 5)
@@ -1600,7 +1634,7 @@ def read_blocks(parsed):
     )
 
 
-# --- The answer ----------------------------------------------------------------------------
+# --- The answer -----------------------------------------------------------------------
 
 
 def stretches_won(ours, theirs, length=1000):
@@ -1662,10 +1696,10 @@ def save_metrics(model, corpus, records, nats, speed, args):
 # ====================================================================================
 #
 # The title is answered, and the story could end here.  But one thing about recurrent
-# networks has been in the way since lesson 01: the loop.  LSTM and GRU have to go through
-# a text step by step, since the gates of step t look at the state of step t - 1, which
-# has to be there first.  Feng et al. (2024) asked what happens if the gates look at the
-# input alone.  Of the GRU of lesson 06 remains
+# networks has been in the way since lesson 01: the loop.  LSTM and GRU have to go
+# through a text step by step, since the gates of step t look at the state of step
+# t - 1, which has to be there first.  Feng et al. (2024) asked what happens if the
+# gates look at the input alone.  Of the GRU of lesson 06 remains
 #
 #     renew_t     = sigmoid(W_r x_t)     how much to renew (1 - z_t of lesson 06)
 #     candidate_t = g(W_c x_t)           what to put there
@@ -1727,8 +1761,8 @@ def show_scan():
     print(f"{gap:.0e} apart.")
 
 
-# One difficulty is left: K_t soon becomes too small for a computer's numbers.  So all is
-# done with logarithms.  Products become sums, and torch.logcumsumexp(x) is
+# One difficulty is left: K_t soon becomes too small for a computer's numbers.  So all
+# is done with logarithms.  Products become sums, and torch.logcumsumexp(x) is
 # log(cumsum(exp(x))), computed without ever leaving the logarithms.
 
 
@@ -1778,7 +1812,10 @@ class MinGRU(nn.Module):
         self.all_states = scan
 
     def forward(self, x, state=None):
-        """x (B, T, E), state (L, B, H) -> the last layer's states (B, T, H), new state."""
+        """x (B, T, E), state (L, B, H) -> the last layer's states, the new state.
+
+        The first are (B, T, H), the second (L, B, H).
+        """
         if state is None:  # g(0) = 0.5: above 0, so that it has a logarithm
             state = x.new_full((len(self.gates), len(x), self.hidden_size), 0.5)
         last_states = []
@@ -1883,25 +1920,27 @@ def read_speed(length, seconds):
     )
 
 
-# --- Where research went ------------------------------------------------------------------
+# --- Where research went --------------------------------------------------------------
 #
 # Four roads lead on from here.
 #
-#   Transformers (Vaswani et al., 2017) drop the state.  Attention, lesson 09, looks at all
-#   earlier tokens at once, so training has no loop.  The price comes with writing: each new
-#   token looks back at all the others, so it gets dearer with the length of the text, and
-#   the text has to be kept.  A recurrent network keeps one state of a fixed size.
+#   Transformers (Vaswani et al., 2017) drop the state.  Attention, lesson 09, looks at
+#   all earlier tokens at once, so training has no loop.  The price comes with writing:
+#   each new token looks back at all the others, so it gets dearer with the length of
+#   the text, and the text has to be kept.  A recurrent network keeps one state of a
+#   fixed size.
 #
-#   State space models (S4, 2021; Mamba, 2023) keep the state and drop the loop, by scans of
-#   this kind.  minGRU (2024) came after them: it asks how little is enough.
+#   State space models (S4, 2021; Mamba, 2023) keep the state and drop the loop, by
+#   scans of this kind.  minGRU (2024) came after them: it asks how little is enough.
 #
-#   Pieces of words.  Characters make texts long; words make vocabularies large, and a word
-#   that is not among them cannot be written.  Large models read and write the pieces that
-#   byte-pair encoding makes (lesson 02).
+#   Pieces of words.  Characters make texts long; words make vocabularies large, and a
+#   word that is not among them cannot be written.  Large models read and write the
+#   pieces that byte-pair encoding makes (lesson 02).
 #
-#   Size.  A large language model is trained on the task of this lesson, the next token, and
-#   by this loss; it writes by the loop of this lesson, with temperature and top-p.  It
-#   has read very much more.  After that it is tuned further, to answer what it is asked.
+#   Size.  A large language model is trained on the task of this lesson, the next token,
+#   and by this loss; it writes by the loop of this lesson, with temperature and top-p.
+#   It has read very much more.  After that it is tuned further, to answer what it is
+#   asked.
 
 
 # ====================================================================================
