@@ -1476,7 +1476,8 @@ def about_unknown(train_tokens, held_tokens, vocabulary, args):
         places = round((1 - known) * total)  # the share as a number of tokens
         return told + (
             f"In training, {1 - known:.2%} are <unk>, for want of an id: "
-            f"{places:,} places that train the vector of <unk>."
+            f"{places:,} places.  Those that stay in the rows (--max-length cuts some "
+            "off) train the vector of <unk>."
         )
     return told + (
         "Every training token has an id, so <unk> never occurs in training, and its "

@@ -66,6 +66,7 @@ Try this  (guess first, then run; docs/exercises.md answers the first two)
 #     place   where a value stands in the series, counted from 0
 #     origin  the place of the last value that a forecast knows; its target is h later
 
+import math
 import sys
 from typing import NamedTuple
 
@@ -1249,14 +1250,16 @@ def report_comparison(rows, fitted, train, source, length, horizon):
             {length}, that many erred least on train."""
         )
     if fitted.season:
-        # Each of these two rules repeats one old value.  Up to a season ahead that
-        # value lies one season, or h steps, before the target, and r_k at this distance
-        # tells how much to expect of it: the larger r_k should have the smaller error.
-        r = utils.autocorrelation(train, max(fitted.season, horizon))  # r_0, r_1, ...
-        text = f"""- Seasonal naive relies on values {fitted.season} steps apart, whose
-        r_k is {r[fitted.season]:.2f}; persistence on values {ahead(horizon)}, whose r_k
+        # Each of these two rules repeats one old value.  r_k at its distance k from the
+        # target tells how much to expect of it: the larger r_k should have the smaller
+        # error.  Farther ahead than a season, the newest value of the same phase lies two
+        # seasons before the target, or more:   # season 50, h 60: 100 steps apart
+        distance = fitted.season * math.ceil(horizon / fitted.season)
+        r = utils.autocorrelation(train, max(distance, horizon))  # r_0, r_1, ...
+        text = f"""- Seasonal naive relies on values {distance} steps apart, whose
+        r_k is {r[distance]:.2f}; persistence on values {horizon} apart, whose r_k
         is {r[horizon]:.2f}."""
-        if source.name == "sunspots" and r[fitted.season] < r[horizon]:
+        if source.name == "sunspots" and r[distance] < r[horizon]:
             text += """  The cycles are real, but unequal in length and height, so one
             season ago was often another phase."""
         utils.say(text)
