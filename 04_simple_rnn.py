@@ -1486,7 +1486,8 @@ def show_rare_languages(answers, truth, data):
     utils.say(
         """A rare language has few names to learn from, and in accuracy few names to
         lose; and some of its names may be names of a common language as well, which then
-        wins (Scottish and English, in the real data).  One could make each of its names count more in the loss (the argument
+        wins (Scottish and English, in the real data).  One could make each of its
+        names count more in the loss (the argument
         `weight` of F.cross_entropy): that finds more of them and takes more others for
         them.  Here every name counts the same, and macro_f1 shows the price.  (A dash
         stands where a language was never the answer, or has no test name.)"""
@@ -1834,8 +1835,8 @@ def answer_the_title(rows, p, found, data, args):
     )
     if rows[ours]["macro_f1"] < right - 0.1:
         utils.say(
-            f"""Its accuracy is the work of the common languages.  Of the rare ones it misses many:
-            macro_f1, in which each language counts alike, is only
+            f"""Its accuracy is the work of the common languages.  Of the rare ones it
+            misses many: macro_f1, in which each language counts alike, is only
             {rows[ours]["macro_f1"]:.2f}."""
         )
     if gap < 0 and p < 0.05:

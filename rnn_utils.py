@@ -1226,8 +1226,9 @@ def load_reviews(args, source):
 
     imdb: its own test half; a tenth of its training half, by digest of the text, is
     validation.  CSV: 80/10/10 by digest of the words, so that no text stands in two
-    parts, not even in other capitals.  --quick leaves 600 texts.  Raises UserError for a damaged archive, and for a CSV file that
-    `read_reviews` refuses or that has too few texts.
+    parts, not even in other capitals.  --quick leaves 600 texts.  Raises UserError for
+    a damaged archive, and for a CSV file that `read_reviews` refuses or that has too
+    few texts.
     """
     if source.name == "imdb":
         # Cutting 50,000 reviews into words takes half a minute: once, not every run.
