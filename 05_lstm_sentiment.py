@@ -111,10 +111,10 @@ def one_line(text, width):
 #
 # Beside these there is a sample, 8,800 reviews made up by a program (`--dataset
 # sample`).  In it the order of the words decides.  Of "good, but dull" the clause after
-# "but" counts; of "although good, it is dull" the clause without "although"; "not" turns
-# what follows it round; and what others say, or what was expected, does not count at all.
-# Between these stand sentences that say nothing, so what decides may stand far from what
-# it decides about.
+# "but" counts; of "although good, it is dull" the clause without "although"; "not"
+# turns what follows it round; and what others say, or what was expected, does not count
+# at all.  Between these stand sentences that say nothing, so what decides may stand far
+# from what it decides about.
 #
 # A network takes numbers, and a batch must be a rectangle.  Five steps lead there:
 #
@@ -142,16 +142,19 @@ class ReviewData(NamedTuple):
 
 
 def load_data(source, reviews, feeds, args):
-    """The reviews as batches.  feeds: what the network is fed with, and so what is saved
-    beside its weights: the vocabulary, the labels, --max-length and --keep."""
+    """The reviews as batches.
+
+    feeds: what the network is fed with, and so what is saved beside its weights: the
+    vocabulary, the labels, --max-length and --keep.
+    """
     vocabulary = utils.Vocabulary(feeds["vocabulary"])
     labels = feeds["labels"]
     unknown = set(reviews.labels) - set(labels)
     if unknown:
         raise utils.UserError(f"the model was not trained on label '{min(unknown)}'")
-    # utils.load_reviews has numbered the words already (half a minute for IMDB, so it is
-    # kept on disk).  A saved model may have learned from another file, in which the same
-    # numbers mean other words.  Then every word has to be looked up.
+    # utils.load_reviews has numbered the words already (half a minute for IMDB, so it
+    # is kept on disk).  A saved model may have learned from another file, in which the
+    # same numbers mean other words.  Then every word has to be looked up.
     size = len(vocabulary)
     same_words = vocabulary.tokens == utils.review_vocabulary(reviews, size).tokens
     kept = {"max_length": feeds["max_length"], "keep": feeds["keep"]}
@@ -164,8 +167,8 @@ def load_data(source, reviews, feeds, args):
             tensors = utils.encode_texts(part.texts, vocabulary, **kept)
         classes = [labels.index(label) for label in part.labels]
         tensors["label"] = torch.tensor(classes)  # (N,)
-        # Reviews of similar length share a batch (bucket="text"), so that little of it is
-        # padding.  Only training is shuffled: anew in every epoch.
+        # Reviews of similar length share a batch (bucket="text"), so that little of it
+        # is padding.  Only training is shuffled: anew in every epoch.
         batches.append(
             utils.Batches(
                 tensors,
@@ -225,7 +228,8 @@ def show_one_review(data, max_length):
 # 2. Model
 # ====================================================================================
 #
-# Why not the cell of lesson 04?  To remember takes two things, and they are not the same:
+# Why not the cell of lesson 04?  To remember takes two things, and they are not the
+# same:
 #
 #   to hold         forwards: a number of the state stays what it is, word after word
 #   to learn what   backwards: the gradient must come from the answer to the word that
@@ -241,8 +245,9 @@ def show_one_review(data, max_length):
 #
 # (W_hh is a matrix, so these are matrices; with one hidden number they are numbers.)
 # tanh', the slope of tanh, is 1 at 0 only; near -1 and 1, where things are held, it is
-# close to 0.  Even if each word takes only a tenth of the gradient away, 0.9 to the power
-# of 200 words is 0.0000000007: nothing can be learned from the beginning of a review.
+# close to 0.  Even if each word takes only a tenth of the gradient away, 0.9 to the
+# power of 200 words is 0.0000000007: nothing can be learned from the beginning of a
+# review.
 #
 # The LSTM (Hochreiter and Schmidhuber, 1997) keeps what it knows in a second set of
 # numbers, the memory c, and changes c in one way only: it keeps a part of it, and adds
@@ -283,8 +288,8 @@ def show_one_review(data, max_length):
 #
 # The weights have two letters each.  The first says where from (i: the input x, h: the
 # state), the second where to.  So W_if leads from the input to gate f, W_hf from h to
-# gate f, and W_ii from the input to gate i.  And PyTorch keeps two biases where one would
-# do, b_if and b_hf: only their sum counts.
+# gate f, and W_ii from the input to gate i.  And PyTorch keeps two biases where one
+# would do, b_if and b_hf: only their sum counts.
 
 
 class Step(NamedTuple):
@@ -425,7 +430,8 @@ def show_one_cell():
     # PyTorch's own layer with the same weights.  It hands back
     #     states  (B, T, H)       h after every word (of the topmost layer)
     #     last_h  (layers, B, H)  h after the last place, of each layer
-    #     last_c  (layers, B, H)  c after the last place: c of all words it does not give
+    #     last_c  (layers, B, H)  c after the last place:
+    #                             c of all words it does not give
     # Careful: in a padded batch the last place of a short review is padding.
     layer = nn.LSTM(3, 1, batch_first=True).double()
     for parameter, weights in zip(layer.parameters(), toy_weights(), strict=True):
@@ -484,9 +490,9 @@ def show_lstm_is_nn_lstm():
 #
 # At which f does a network start?  Its weights are small at first, so the sum inside
 # the sigmoid of the forget gate is near its bias.  With a bias of 0, f would be near
-# sigmoid(0) = 0.5, and after ten words 0.1 % would be left.  We start it with a bias of 1
-# (Jozefowicz et al., 2015): `start_well` does that.  (Why not of 5?  There the sigmoid is
-# flat, and a gate that hardly moves is slow to learn what to forget.)
+# sigmoid(0) = 0.5, and after ten words 0.1 % would be left.  We start it with a bias of
+# 1 (Jozefowicz et al., 2015): `start_well` does that.  (Why not of 5?  There the
+# sigmoid is flat, and a gate that hardly moves is slow to learn what to forget.)
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -560,21 +566,21 @@ def show_memory_path():
     )
 
 
-# Do the gates learn it?  An experiment: how far back does a cell remember?  A film review
-# cannot tell, since "superb" comes again and again.  So here is a task in which nothing
-# else counts.  Letters at random; the answer is the first of them.  All others are noise
-# that must be kept out:
+# Do the gates learn it?  An experiment: how far back does a cell remember?  A film
+# review cannot tell, since "superb" comes again and again.  So here is a task in which
+# nothing else counts.  Letters at random; the answer is the first of them.  All others
+# are noise that must be kept out:
 #
 #     c a h f b ... (N letters) ... e        answer: c
 #
-# The network for it is as small as can be: an embedding, one cell with 32 hidden numbers,
-# and a linear layer on the state after the last letter.  Each of three cells (the GRU is
-# lesson 06) learns from 1,000 batches of sequences of 1 to 50 letters, every length as
-# likely as any other.  Then it is asked about new ones of up to 100.  No letter but the
-# first gives the answer away: chance is 1 in 8.
+# The network for it is as small as can be: an embedding, one cell with 32 hidden
+# numbers, and a linear layer on the state after the last letter.  Each of three cells
+# (the GRU is lesson 06) learns from 1,000 batches of sequences of 1 to 50 letters,
+# every length as likely as any other.  Then it is asked about new ones of up to 100.
+# No letter but the first gives the answer away: chance is 1 in 8.
 #
-# The plain RNN has a smaller learning rate than the others.  At theirs, 0.01, it did not
-# even learn to name a single letter (N = 1: 0.484, seed 0).
+# The plain RNN has a smaller learning rate than the others.  At theirs, 0.01, it did
+# not even learn to name a single letter (N = 1: 0.484, seed 0).
 #
 # A fourth row, "rnn, more short", asks what the plain RNN lacks.  It is the same cell,
 # and it gets as many batches.  But short sequences are more common in them: half of its
@@ -642,7 +648,7 @@ def recall_data(args):
 
 
 def recall_flags(cell, args):
-    """The lesson's flags by default: the reader's own shall not change the experiment."""
+    """The lesson's flags by default: the reader's own shall not change the trial."""
     flags = make_flags().parse_args([])
     flags.epochs = 1
     flags.lr = RECALL_RATES[cell]
@@ -653,10 +659,10 @@ def recall_flags(cell, args):
 
 
 def recall_reach(model, batch):
-    """|dL/d state| after t letters, t = T, T-1, ... 1, as parts of that at T (lesson 04).
+    """|dL/d state| after t letters, t = T, T-1, ... 1, as parts of that at T.
 
     The state is what the cell hands on: h, and an LSTM's c with it.  Of these two
-    gradients, one behind the other as one vector, the length is taken.
+    gradients, one behind the other as one vector, the length is taken (lesson 04).
     """
 
     def loss_of(last_state):  # (B, H)
@@ -667,7 +673,7 @@ def recall_reach(model, batch):
 
 
 def show_recall(args):
-    """Train each cell to recall the first letter, print, draw: {cell: accuracy at 50}."""
+    """Train each cell to recall the first letter, print, draw: {cell: score at 50}."""
     trainings, val, tests = recall_data(args)
     numbers = tests[20][0]["letters"][0].tolist()  # of one sequence, 1 to 8 each
     letters = [RECALL_LETTERS[number - 1] for number in numbers]
@@ -706,12 +712,16 @@ def show_recall(args):
 def explain_recall(rows):
     """What the accuracies say, in words."""
     print(f"Chance is 0.125; the longest in training had {RECALL_LONGEST} letters.")
+    # Another --seed, or --quick, gives other numbers.  So each sentence stands behind a
+    # test that it is true of this run.
     able = [name for name, row in rows.items() if min(row.values()) > 0.95]
     if able:
         print(f"Right for more than 0.95 at every N, even at 100: {'; '.join(able)}.")
     plain = rows["rnn"]
     if "lstm" not in able or plain["N=50"] > 0.95:
         return
+    # Two ways to fall behind: level from 20 letters on, or falling further.  A row at
+    # chance, 0.125, is level too, but holds nothing; hence more than 0.3 is asked.
     if plain["N=100"] > max(0.3, plain["N=20"] - 0.05):
         utils.say(
             f"""Look along the row of the plain RNN.  It is right for {plain["N=20"]:.2f}
@@ -725,6 +735,8 @@ def explain_recall(rows):
             single letters, for {plain["N=20"]:.2f} of the sequences of 20 and for
             {plain["N=100"]:.2f} of those of 100."""
         )
+    # The fourth row: the same cell, other batches.  If it is able, then what the plain
+    # RNN lacks is not room for a letter.
     if MORE_SHORT in able:
         utils.say(
             """Can the plain RNN not hold a letter, then?  It can.  Where short sequences
@@ -788,7 +800,7 @@ def by_first_letter(values, first):
 
 
 def show_recalled_memory(model, batch):
-    """Print one number of the trained LSTM's memory along the letters: what it keeps."""
+    """Print one number of the trained LSTM's memory along the letters: what stays."""
     with torch.no_grad():
         x = model.embed(batch["letters"])  # (B, T, E)
         zero = x.new_zeros(len(x), model.rnn.hidden_size)  # (B, H)
@@ -866,9 +878,9 @@ def draw_recall(rows, reach, args):
 #               (lesson 04) makes weights of the scores (lesson 09 has more of this)
 #
 # Each must leave the padding out.  Reading forwards, padding comes after the words and
-# cannot change their states: so no packing (lesson 01) is needed here, and padding costs
-# only time.  But its own states would count in a mean, win a maximum, or be taken for the
-# last.
+# cannot change their states: so no packing (lesson 01) is needed here, and padding
+# costs only time.  But its own states would count in a mean, win a maximum, or be taken
+# for the last.
 
 
 def pool(states, lengths, how, attend=None):
@@ -939,8 +951,8 @@ def show_poolings():
 
 # The default is attention.  On 6,000 reviews of IMDB it was the best of the four: on
 # validation it had 0.8657, mean 0.8581, last 0.8237, max 0.7353 (older defaults, three
-# epochs).  And one can see where the network looked: the weights say how much each state
-# counts, though not why.
+# epochs).  And one can see where the network looked: the weights say how much each
+# state counts, though not why.
 #
 # The whole network:
 #
@@ -1034,31 +1046,31 @@ def show_weights(config, data):
 # 3. Training
 # ====================================================================================
 #
-# The training loop is that of lesson 04, `utils.fit`.  Its optimiser is AdamW, with batches
-# of 64 reviews, for at most six epochs.  The learning rate rises in the first quarter of
-# all planned steps up to 0.004 (--lr) and then falls to nothing.  The gradient is clipped
-# to a length of 1 (--clip).  Whenever an epoch ends with the lowest loss on validation so
-# far, fit copies all weights (`model.state_dict()`, each tensor cloned), and at the very
-# end it loads the last such copy.
+# The training loop is that of lesson 04, `utils.fit`.  Its optimiser is AdamW, with
+# batches of 64 reviews, for at most six epochs.  The learning rate rises in the first
+# quarter of all planned steps up to 0.004 (--lr) and then falls to nothing.  The
+# gradient is clipped to a length of 1 (--clip).  Whenever an epoch ends with the lowest
+# loss on validation so far, fit copies all weights (`model.state_dict()`, each tensor
+# cloned), and at the very end it loads the last such copy.
 #
 # A yes or no would need one score only.  We give each class its own, with softmax and
 # cross-entropy: so the same code does for three labels or more.
 #
-# What is new is a danger.  For each training review of IMDB the network has 72 numbers to
-# learn, as just printed.  So it can learn those reviews by heart: "the one with the
+# What is new is a danger.  For each training review of IMDB the network has 72 numbers
+# to learn, as just printed.  So it can learn those reviews by heart: "the one with the
 # misspelt director is neg".  That lowers the loss on training, and helps with no other
-# review.  It is called overfitting.  It is seen by two curves: the training loss falls on,
-# while the loss on validation, which nothing is learned from, turns and rises.  On IMDB
-# (seed 0), over four epochs:
+# review.  It is called overfitting.  It is seen by two curves: the training loss falls
+# on, while the loss on validation, which nothing is learned from, turns and rises.  On
+# IMDB (seed 0), over four epochs:
 #
 #     loss       0.5345   0.2538   0.1512   0.0850
 #     val_loss   0.3258   0.2345   0.2535   0.3232      the second epoch was kept
 #
 # There are brakes.  Three are flags of this lesson:
 #
-#   --dropout         in training, each number of a word's vector and of the pooled vector
-#                     is set to 0 with this probability (default 0.5).  No single number
-#                     can be relied on, so what is learned must rest on several
+#   --dropout         in training, each number of a word's vector and of the pooled
+#                     vector is set to 0 with this probability (default 0.5).  No single
+#                     number can be relied on, so what is learned must rest on several
 #   --weight-decay    every step also draws all weights a little towards 0: only what
 #                     many reviews ask for again and again stays large (default 0: off).
 #                     Beside the step of the gradient, w becomes w - lr * decay * w.
@@ -1070,9 +1082,10 @@ def show_weights(config, data):
 # None of them is sure to help: it must be tried.  In our own trials, at the end of this
 # file, dropout did not: without it accuracy on validation was a little higher, on the
 # sample and on 6,000 reviews of IMDB.  With today's defaults and all reviews of IMDB it
-# has not been tried: `--dropout 0` would tell.  Clipping (lesson 04) is no such brake: it
-# keeps a step from being too long, whether what it learns is a rule or a review by heart.
-# Nor is --layer-norm, which is only compared with them: it keeps the states at one scale.
+# has not been tried: `--dropout 0` would tell.  Clipping (lesson 04) is no such brake:
+# it keeps a step from being too long, whether what it learns is a rule or a review by
+# heart.  Nor is --layer-norm, which is only compared with them: it keeps the states at
+# one scale.
 
 
 def as_line(numbers):
@@ -1145,8 +1158,10 @@ def train_model(config, data, args, feeds=None):
 def show_overfitting(records, args):
     """Print both losses of every epoch, where they part, and what was kept."""
     losses = [record["val_loss"] for record in records]
-    ended, best = early_stopping_by_hand(losses, args.patience)
-    largest = max([*losses, *(record["loss"] for record in records)])
+    ended, best = early_stopping_by_hand(losses, args.patience)  # epochs, from 1
+    # One scale for both columns: the largest loss of all gets 24 signs.
+    training_losses = [record["loss"] for record in records]
+    largest = max(losses + training_losses)
     print("\nDid it learn to read, or these reviews by heart?")
     print("  epoch   loss on training                 loss on validation")
     for record in records:
@@ -1163,7 +1178,9 @@ def show_overfitting(records, args):
             still change, and with dropout on.)"""
         )
     last = records[-1]
-    kept = records[best - 1]
+    kept = records[best - 1]  # epoch 1 is at place 0
+    # Overfitting takes both: since the kept epoch the loss on training fell, and that
+    # on validation rose.  A change of 0.02 or less counts as none.
     if best == len(records):
         print("The loss on validation was lowest at the end: no overfitting so far.")
     elif (
@@ -1186,6 +1203,7 @@ def show_overfitting(records, args):
         )
     else:
         print(f"After epoch {best} the loss on validation moved little: no clear sign.")
+    # The rule worked by hand, beside what fit did: compare the two.
     print(f"Early stopping by hand: end after epoch {ended}, keep epoch {best}.")
     print(f"utils.fit ended after epoch {len(records)} of at most {args.epochs}.")
 
@@ -1230,9 +1248,10 @@ def running_verdict(model, ids):
 
 
 def gates_along(model, ids):
-    """How far i, f, o are open at each word of one text (1, T), means over H: (T,) each.
+    """How far i, f, o are open at each word of one text (1, T): (T,) each.
 
-    Of several layers the first is taken, which reads the words.
+    Of the H numbers of a gate the mean is taken; of several layers the first, which
+    reads the words.
     """
     weights = list(model.rnn.parameters())[:4]  # W_ih, W_hh, b_ih, b_hh of the first
     with torch.no_grad():
@@ -1247,7 +1266,7 @@ def gates_along(model, ids):
 
 
 def weights_along(model, ids):
-    """The weight that attention pooling gives to each word of one review (1, T): (T,)."""
+    """The weight that attention pooling gives each word of one review (1, T): (T,)."""
     real = torch.ones_like(ids, dtype=torch.bool).unsqueeze(2)  # (1, T, 1): all
     with torch.no_grad():
         states, _ = model.rnn(model.embed(ids))  # (1, T, H)
@@ -1375,10 +1394,15 @@ def show_two_orders(model, data, args):
     for text in TWO_ORDERS:
         words = utils.split_words(text)
         ids = torch.tensor([data.vocabulary.encode(words)], device=args.device)
-        chances.append(running_verdict(model, ids)[-1, label].item())
+        # ids (1, T): a batch of one.  The last row is the verdict on the whole text,
+        # the rows before it are those on its beginnings.
+        verdicts = running_verdict(model, ids)  # (T, C)
+        chances.append(verdicts[-1, label].item())
         print(f"  {chances[-1]:.2f}  {text}")
+    # Unlike: on two sides of 0.5, where the answer turns if there are two labels.
     if min(chances) < 0.5 < max(chances):
         print("It judges them unlike: here their order counts.")
+        # The first of the two ends in "but dull", so it should get less of pos.
         if data.labels[label] == "pos" and chances[0] > chances[1]:
             print('But the wrong way round: what stands after "but" should decide.')
     else:
@@ -1386,9 +1410,9 @@ def show_two_orders(model, data, args):
 
 
 # But that is one pair of sentences.  How much does it use the order in whole reviews?
-# Shuffle the words of each one, and ask again: a model that counts single words would not
-# notice.  (These are the reviews of validation.  Those of the test are looked at once, at
-# the end.)
+# Shuffle the words of each one, and ask again: a model that counts single words would
+# not notice.  (These are the reviews of validation.  Those of the test are looked at
+# once, at the end.)
 
 
 def shuffle_words(batches, args):
@@ -1460,23 +1484,25 @@ def show_most_wrong(scores, data, most=4):
 # The table on test has four rivals, and none of them is a network.  "majority" gives
 # all reviews the answer that is commonest in training.  The other three count words,
 # and a linear model, logistic regression, gives each count a weight.  (It is the last
-# layer of our network, nn.Linear and softmax, put on counts instead of a pooled vector.)
-# Where a word stands, they do not know; but neighbours can be counted together:
+# layer of our network, nn.Linear and softmax, put on counts instead of a pooled
+# vector.)  Where a word stands, they do not know; but neighbours can be counted
+# together:
 #
 #   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency).  One
 #                   that stands in most reviews ("the") counts less: each is multiplied
-#                   by about 1 + log(reviews / reviews that hold it).  That is 1.01 for a
-#                   word in 99 of 100 reviews, and 4.0 for one in 5 of 100
+#                   by about 1 + log(reviews / reviews that hold it).  That is 1.01 for
+#                   a word in 99 of 100 reviews, and 4.0 for one in 5 of 100
 #   tfidf_bigram    words and pairs of neighbours: "not good" is a thing of its own
 #   ratio_trigram   words, pairs and triples that stand in two reviews or more, each
 #                   multiplied by its log-count ratio (Wang and Manning, 2012)
 #
-# They see more than the network does: the whole review, and every run that stands in two
-# or three training reviews.  The network gets --max-length words of a review (400), and
-# knows --max-vocab words (15,000).
+# They see more than the network does: the whole review, and every run that stands in
+# two or three training reviews.  The network gets --max-length words of a review (400),
+# and knows --max-vocab words (15,000).
 #
 # The log-count ratio r of a run of words says how much commoner it is in one class than
-# in the other.  With n_pos the number of pos reviews that hold it, and n_neg of neg ones,
+# in the other.  With n_pos the number of pos reviews that hold it, and n_neg of neg
+# ones,
 #
 #     share_pos = (n_pos + 1) / sum of (n_pos + 1) over all runs
 #     share_neg = (n_neg + 1) / sum of (n_neg + 1) over all runs
@@ -1528,6 +1554,9 @@ def show_log_count_ratio():
     print("\nThe log-count ratio of the runs in four tiny reviews")
     print(f"  pos: {' | '.join(TOY_POS)}     neg: {' | '.join(TOY_NEG)}")
     print("  in two or more   n_pos  n_neg   ratio r")
+    # A linear model adds up weight times feature.  With all weights 1 that is the sum
+    # of the ratios of the runs that the new review has: film, good, good film, not.
+    # ("not good" is none of them: an "a" stands between.)
     total = 0.0
     for run, (n_pos, n_neg, r) in log_count_ratios_by_hand().items():
         print(f"  {run:<15} {n_pos:>6} {n_neg:>6}   {r:+.3f}")
@@ -1613,8 +1642,10 @@ def explain(answers, rows, ours, order, truth, data):
 def answer_the_title(rows, ours, verdicts, order, data):
     """The ending: what was found, who won, why, and what order was worth."""
     accuracy = {name: row["accuracy"] for name, row in rows.items()}
+    # Accuracies of 0.89 and 0.91 are two points apart: two reviews of 100.
     points = 100 * abs(accuracy[ours] - accuracy["ratio_trigram"])
     print("\nCan a network read a review?")
+    # No better than without reading?  Then nothing else is worth telling.
     if verdicts["majority"] != "beats":
         utils.say(
             """Not in this run: it is not better than the same answer for all.  A
@@ -1636,6 +1667,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
     if real - mixed < 0.05:
         said += ": it goes mostly by which words occur"
     utils.say(said + ".")
+    # The counts have their own measure of order: what pairs add to single words.
     pairs = accuracy["tfidf_bigram"] - accuracy["tfidf_unigram"]
     if pairs > real - mixed:
         utils.say(
@@ -1643,6 +1675,8 @@ def answer_the_title(rows, ours, verdicts, order, data):
             worth: on test the counts gain {100 * pairs:.1f} points when pairs stand
             beside the single words."""
         )
+    # Against this rival the network loses, wins, or cannot be told apart.  What may
+    # explain it depends on the data: the sample was made so that order decides.
     if verdicts["ratio_trigram"] == "loses to":
         said = "Which words and short phrases occur says much here"
         if data.source.name == "imdb":
@@ -1714,12 +1748,19 @@ def fewer_reviews(reviews, count):
 
 def variants(config, args):
     """What --compare trains: name -> (config, flags); the default comes first."""
+    # config is what a model is built from; flags, how it is trained, if otherwise than
+    # the reader said.  {**config, "pooling": how} is a copy with that one entry new.
     if args.compare == "cell":
+        # An LSTM has four W where a plain RNN has one: so the hidden sizes differ, and
+        # the numbers of weights hardly do.
         shapes = utils.cells_of_equal_size(ReviewClassifier, config, CELLS)
         return {name: (shape, {}) for name, shape in shapes.items()}
     if args.compare == "pooling":
-        kinds = sorted(POOLINGS, key=lambda how: how != args.pooling)
+        others = [how for how in POOLINGS if how != args.pooling]
+        kinds = [args.pooling, *others]
         return {how: ({**config, "pooling": how}, {}) for how in kinds}
+    # Regularization: one brake at a time, so `plain` has none.  `or`: with --dropout 0
+    # the first row would be the second once more, so 0.5 is taken.
     plain = {**config, "dropout": 0.0, "norm": False}
     dropout = args.dropout or 0.5
     decay = args.weight_decay or 1.0
@@ -1736,12 +1777,16 @@ def compare(config, data, args):
     print(f"Each on {data.train.n:,} training reviews, without early stopping")
 
     def train(settings):
-        shape, flags = settings
-        flags = Namespace(**{**vars(args), "patience": 0, **flags})
-        model, records = train_model(shape, data, flags)
+        shape, changed = settings  # a pair of `variants`
+        # The reader's flags, but all train equally long: so the picture shows what each
+        # loss does after its best epoch.  Of equal names the last counts.
+        flags = {**vars(args), "patience": 0, **changed}
+        model, records = train_model(shape, data, Namespace(**flags))
         return model, records, utils.judge(model, forward, data.val, args)
 
     truth = data.val.data["label"].cpu()
+    # Rivals that count, from the same training reviews.  All are judged on validation:
+    # one chooses by this table, and the test is for what one has chosen.
     rivals = utils.review_baselines(data.parts[0], data.parts[1], data.labels)
     kinds = variants(config, args)
     utils.compare_variants(args, data.source, kinds, train, score_all(rivals, truth))
@@ -1774,6 +1819,8 @@ def make_flags():
     utils.add_data_flags(
         parser, ["imdb", "sample"], "a CSV file: text,label", ("text", "label")
     )
+    # How these act is told in section 3; there, too, that in our trials dropout did not
+    # help.  --lr is the peak of a rise and a fall.
     utils.add_training_flags(
         parser,
         epochs=6,
@@ -1785,15 +1832,20 @@ def make_flags():
     )
     add = parser.add_argument_group("this lesson").add_argument
     number = utils.whole
+    # The lesson's cell, and of the four poolings the one that was best in our trials.
     add("--cell", choices=list(CELLS), default="lstm", help="default lstm")
     add("--pooling", choices=POOLINGS, default="attention", help="default attention")
     add("--layer-norm", action="store_true", help="on the states")
+    # The longest review of a batch sets the time that all take, so long ones are cut.
+    # "both", because reviewers tell the story first and their verdict last (section 1).
     text = "words kept of a review (default 400)"
     add("--max-length", type=number(1, 100_000), default=400, help=text)
     text = "which words of a longer one (default both: half of each)"
     add("--keep", choices=["both", "start", "end"], default="both", help=text)
+    # Every word known has a vector of its own to learn: 100 numbers.
     text = "words known (default 15000)"
     add("--max-vocab", type=number(3), default=15_000, help=text)
+    # Without these two the lesson trains one model, and no text of yours is judged.
     kinds = ["cell", "pooling", "regularization"]
     add("--compare", choices=kinds, help="several models, one table")
     add("--predict", nargs="+", metavar="TEXT", default=[], help="texts to judge")
@@ -1857,8 +1909,8 @@ def main(argv=None):
     show_poolings()
     show_weights(config, data)
 
-    # 3. Training: a brake against learning by heart; then the real thing.  (fit and load
-    #    hand back a model in eval mode: dropout is off from here on.)
+    # 3. Training: a brake against learning by heart; then the real thing.  (fit and
+    #    load hand back a model in eval mode: dropout is off from here on.)
     show_dropout()
     records = []
     if not args.eval_only:
@@ -1867,8 +1919,8 @@ def main(argv=None):
         show_overfitting(records, args)
         draw_training(config, records, data, args)
 
-    # 4. Evaluation: what does it think word by word, what is order worth to it, what does
-    #    it say of new reviews, how good is that, and who is better?
+    # 4. Evaluation: what does it think word by word, what is order worth to it, what
+    #    does it say of new reviews, how good is that, and who is better?
     show_running_verdict(model, config, data, args)
     show_how_long_it_holds(model, data)
     show_two_orders(model, data, args)
@@ -1879,25 +1931,29 @@ def main(argv=None):
 
 # What came out here, for "Try this" (seed 0; on another machine the digits differ)
 #
-#   --dataset sample            LSTM 0.9920, ratio_trigram 0.8409 on test: the table turns
+#   --dataset sample            LSTM 0.9920, ratio_trigram 0.8409 on test: the table
+#                               turns
 #     --cell rnn                0.9477: attention may look at the state right after the
-#                               word that decides, so the plain RNN need not hold it long
-#     --pooling last            1.0000: now the last state must hold all, and it does (the
-#                               difference 30 words later is 0.16; with attention 0.03).
-#                               On IMDB it was the other way round, see --compare pooling
-#     --pooling last --cell rnn 0.5716: the plain RNN's does not.  This is what the memory
-#                               is good for
+#                               word that decides, so the plain RNN need not hold it
+#                               long
+#     --pooling last            1.0000: now the last state must hold all, and it does
+#                               (the difference 30 words later is 0.16; with attention
+#                               0.03).  On IMDB it was the other way round, see
+#                               --compare pooling
+#     --pooling last --cell rnn 0.5716: the plain RNN's does not.  This is what the
+#                               memory is good for
 #     --compare regularization  accuracy on validation: with weight decay 1.0000, none
-#                               0.9943, dropout 0.9898, layer norm 0.9864.  (The
-#                               default run there shows no overfitting: nothing to brake.)
-#                               On 6,000 reviews of IMDB, with older defaults (max pooling,
+#                               0.9943, dropout 0.9898, layer norm 0.9864.  (The default
+#                               run there shows no overfitting: nothing to brake.)  On
+#                               6,000 reviews of IMDB, with older defaults (max pooling,
 #                               eight epochs): none 0.8549, dropout 0.8321, layer norm
 #                               0.8285, weight decay 0.8273, each at its best epoch:
 #                               none of them helped
 #   --compare cell              validation, 6,000 reviews of IMDB (older defaults: max
 #                               pooling, three epochs; cells of about equal size): plain
-#                               RNN 0.5526, LSTM 0.7353, GRU 0.8449.  With attention, which
-#                               asks less of the memory, it has not been tried on IMDB
+#                               RNN 0.5526, LSTM 0.7353, GRU 0.8449.  With attention,
+#                               which asks less of the memory, it has not been tried on
+#                               IMDB
 #   --compare pooling           the same, with the LSTM: attention 0.8657, mean 0.8581,
 #                               last 0.8237, max 0.7353
 #   --max-length 64             (older default: max pooling, three epochs)  validation:
