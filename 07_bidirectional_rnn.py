@@ -141,11 +141,14 @@ def show_what_has_been_read():
     print("What has been read at each word?")
     print(f"  {'':<10}{'f_t, from the left':<30}b_t, from the right")
     words = words_of(OPENING[0])
+    # Both readers have read word t itself: at t = 1, left: The team; right, which began
+    # at the end: boat the watches team.
     for t in range(len(words)):
         left = " ".join(words[: t + 1])
         right = " ".join(reversed(words[t:]))
         print(f"  {words[t]:<10}{left:<30}{right}")
     print("And at the word watches, in the two sentences?")
+    # One place, two sentences: compare the two lines column by column.
     for sentence in OPENING:
         word, tag = sentence[RIDDLE]
         words = words_of(sentence)
@@ -373,7 +376,7 @@ def show_reading_backwards():
 
 
 def read_packed(layer, x, lengths):
-    """A bidirectional nn.LSTM on a padded batch, packed: output (B, T, 2 H), and h_n."""
+    """A bidirectional nn.LSTM on a padded batch, packed: output (B, T, 2 H), h_n."""
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     output, (h_n, _) = layer(packed)
     output, _ = pad_packed_sequence(output, batch_first=True)  # 0 on padding
@@ -592,7 +595,8 @@ def spell(word):
 
 # How do these numbers become a vector?  By filters.  A filter is a small pattern of,
 # say, three letters.  It is laid upon the word at every place, and each time tells how
-# well the letters fit.  Of all places only the best counts: "is there an -ing anywhere?"
+# well the letters fit.  Of all places only the best counts: "is there an -ing
+# anywhere?"
 #
 #     ^ s i n g i n g $          ^ and $ are the marks of beginning and end
 #     [...]                      how well does ^si fit?
@@ -614,12 +618,16 @@ def show_one_filter():
     for word in ("^singing$", "^signs$"):
         values = []
         shown = []
+        # A window of three signs has 9 - 2 = 7 places on the 9 signs of ^singing$.
         for place in range(len(word) - 2):
             window = word[place : place + 3]
+            # Sign by sign: of ign only the i is where ing has it, so 1.
             pairs = zip(window, wanted, strict=True)
             fitting = [letter for letter, other in pairs if letter == other]
             values.append(len(fitting))
             shown.append(f"{window} {len(fitting)}")
+        # Why not the sum?  In ^signs$ three windows fit by one letter each: together 3,
+        # as much as one whole ing, and yet there is none.
         print(f"  {word:<10} {'  '.join(shown)}   largest {max(values)}")
     print("The filter's answer for the word is the largest.  A filter of the network")
     print("does not count: it multiplies the letters' vectors with weights, adds up,")
@@ -1341,15 +1349,19 @@ def compare_right(ours, our_right, theirs, their_right):
     It takes items for independent.  Words of one sentence are not quite that, so for
     tags a p just below 0.05 should convince nobody.
     """
+    # our_right, their_right (N,): bool.  Where both are right, or both wrong, nothing
+    # is learned of who is better: only the two counts of the rest go into the test.
     only_ours, only_theirs, p = utils.mcnemar(our_right, their_right)
     print(f"Right where the other is wrong: {ours} {only_ours:,} times,", end=" ")
     print(f"{theirs} {only_theirs:,} times.")
+    # p comes first: if it is not small, the larger count has not won.
     if p >= 0.05:
         verdict = "chance may well do that: the two cannot be told apart"
     elif only_ours > only_theirs:
         verdict = f"more than chance: {ours} wins"
     else:
         verdict = f"more than chance: {theirs} wins"
+    # When p is as small as that, its digits tell nothing more.
     shown = "below 1e-12" if p < 1e-12 else f"= {p:.2g}"
     print(f"McNemar's test: p {shown}, {verdict}.")
 
@@ -1432,9 +1444,9 @@ def show_reviews(scores, data):
 #     truth    Anna/B-PER Berg/I-PER is/O in/O Rome/B-LOC
 #     answer   Anna/B-PER Berg/O     is/O in/O Rome/B-LOC
 #
-# Two names are there, two were given, one is right.  Precision is the share of the given
-# names that are right, 1 / 2; recall the share of the true ones that were found, 1 / 2;
-# and F1 is 2 * precision * recall / (precision + recall).
+# Two names are there, two were given, one is right.  Precision is the share of the
+# given names that are right, 1 / 2; recall the share of the true ones that were found,
+# 1 / 2; and F1 is 2 * precision * recall / (precision + recall).
 
 
 def names_in(tags):
@@ -1457,7 +1469,10 @@ def names_in(tags):
 
 
 def name_scores(true_tags, given_tags):
-    """Precision, recall and F1 of whole names; both: a list of tags for each sentence."""
+    """Precision, recall and F1 of whole names.
+
+    true_tags, given_tags: a list of tags for each sentence.
+    """
     true = 0  # names that are there
     given = 0  # names that were answered
     right = 0  # names that are both: the same words, the same kind
@@ -1593,9 +1608,13 @@ RECORDED = {
 def explain(task, trial):
     """Print the answer to the title, in words."""
     print("\nWhat does the future of a sentence tell?")
+    # First the trial of this very run: made so that what comes later decides, and with
+    # as many weights forwards as in both directions.
     print("Where only a later word decides, it tells what no look to the left can.  In")
     print(f"the small trial, with as many weights, {trial[BOTH]:.1%} of the tags were")
     print(f"right in both directions, {trial[FORWARDS]:.1%} forwards only.")
+    # Then real text.  The tasks differ: a tag is given at word t, when a reader from
+    # the left has seen t words; a verdict on a review, when it has seen all.
     if task == "tag":
         print("In real text many words are settled by themselves and by the words")
         print("before them, so there is less to gain.  Still a third of the mistakes")
@@ -1605,6 +1624,7 @@ def explain(task, trial):
         print("has read all of it, too, before the answer is due.  The second")
         print("direction only lets each word be seen in the light of what follows.")
         print("As recorded at equal weights on another processor:")
+    # Not measured in this run: two trainings would take too long.
     for line in RECORDED[task]:
         print(f"  {line}")
     print("And where the future is not there yet, nobody may ask it.")
@@ -1615,8 +1635,8 @@ def explain(task, trial):
 # others, 2018) trained two readers on a great deal of text first, one from each side,
 # and lent their states to other tasks.  BERT (Devlin and others, 2019) has no readers
 # any more: each word looks at all words on both sides at once, by the attention of
-# lesson 09.  Where text or speech comes as a stream, one waits for a few words and reads
-# only those backwards.
+# lesson 09.  Where text or speech comes as a stream, one waits for a few words and
+# reads only those backwards.
 
 
 # --- pictures -------------------------------------------------------------------------
@@ -1728,8 +1748,8 @@ def print_predictions(model, data, args):
 # 5. Command line
 # ====================================================================================
 #
-# From here on it is machinery: files, batches, flags.  The lesson itself is over; `main`
-# at the end is its table of contents.
+# From here on it is machinery: files, batches, flags.  The lesson itself is over;
+# `main` at the end is its table of contents.
 #
 # --- files of tagged words ------------------------------------------------------------
 #
@@ -1766,13 +1786,20 @@ def find_columns(sentences, shape):
     """
     if shape == CONLLU:
         return 1, 3
+    # With two columns there is no room for a number beside word and tag.
     if shape[0] > 2:
-        numbers = [[cells[0] for cells in sentence] for sentence in sentences]
-        counted = [[str(k + 1) for k in range(len(sentence))] for sentence in sentences]
-        if numbers == counted:
+        # Is the first column "1", "2", "3", ... in each sentence?  In all of them: the
+        # only word of a short one may be a 1 by chance.  Cells are text, hence str.
+        numbered = True
+        for sentence in sentences:
+            numbers = [cells[0] for cells in sentence]
+            counted = [str(k + 1) for k in range(len(sentence))]
+            if numbers != counted:
+                numbered = False
+        if numbered:
             print("  found: the first column numbers the words; tags are in the third")
             return 1, 2
-    return 0, -1
+    return 0, -1  # -1: the last, however many columns there are
 
 
 def read_tagged(path):
@@ -2019,6 +2046,8 @@ def choose_source(args):
 
 def new_model(data, args):
     """(config, feeds) of a new model: how to build it, and what feeds it."""
+    # Cell and direction are one entry, "lstm, both directions": so --compare direction
+    # can change it as other lessons change the cell.
     direction = FORWARDS if args.unidirectional else BOTH
     config = {
         "words": len(data.vocabulary),
@@ -2028,9 +2057,13 @@ def new_model(data, args):
         "layers": args.num_layers,
         "dropout": args.dropout,
     }
+    # Only the Tagger takes these two: from which id on words came only once, and
+    # whether it reads letters.
     if args.task == "tag":
         config["once"] = data.once
         config["letters"] = args.char_features == "cnn"
+    # Saved beside the weights, which mean nothing for other words, labels or task:
+    # `load_model` refuses a model whose feeds are not these.
     feeds = {
         "dataset": data.source.name,
         "task": args.task,
