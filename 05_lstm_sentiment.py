@@ -224,7 +224,6 @@ def show_one_review(data, max_length):
 
 
 # ====================================================================================
-# ====================================================================================
 # 2. Model
 # ====================================================================================
 #
@@ -1035,7 +1034,8 @@ def show_weights(config, data):
     utils.say(
         f"""embed: {config["words"]:,} words times {width}, which is {share:.0%} of all.
         The cell, in its first layer: {GATES[cell]} times W_ih ({hidden}, {width}),
-        W_hh ({hidden}, {hidden}) and two biases ({hidden}).  attend (of attention pooling): the {hidden} numbers of v.
+        W_hh ({hidden}, {hidden}) and two biases ({hidden}).  attend (of attention
+        pooling): the {hidden} numbers of v.
         output: for each class {hidden} weights and a bias.  For each of the
         {reviews:,} training reviews the network has {total / reviews:,.0f} numbers
         to learn."""

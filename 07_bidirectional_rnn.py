@@ -1454,9 +1454,8 @@ def names_in(tags):
     found = set()
     kind = None  # of the name that we are in, if any
     start = 0  # where it began
-    for place, tag in enumerate(
-        [*tags, "O"]
-    ):  # the O ends a name at the sentence's end
+    # The O that is added ends a name at the sentence's end.
+    for place, tag in enumerate([*tags, "O"]):
         mark, _, its_kind = tag.partition("-")  # "B-PER" -> "B", "-", "PER"
         goes_on = mark == "I" and its_kind == kind
         if kind is not None and not goes_on:

@@ -70,7 +70,6 @@ Try this  (guess first, then run)
 #     M  real words of a batch's targets, <eos> counted       only one (self-attention)
 #     R  rows of the decoder in a search: B * beam size    N  sentences of one part
 #     i  counts the words that are written, up to Tt;  j  those that are read, up to Ts
-#     i  counts the words that are written, up to Tt;  j  those that are read, up to Ts
 
 import math
 import re
