@@ -2895,8 +2895,9 @@ def heading(text):
 def say(text, indent=""):
     """Print a paragraph, its lines broken at 80 characters, each after `indent`."""
     layout = {"initial_indent": indent, "subsequent_indent": indent}
-    layout["fix_sentence_endings"] = True
-    print(textwrap.fill(" ".join(text.split()), 80, **layout))
+    layout["fix_sentence_endings"] = True  # two spaces; it overlooks those after 0.5.
+    text = re.sub(r"(?<=[\d%)][.?!]) (?=[A-Z(])", "  ", " ".join(text.split()))
+    print(textwrap.fill(text, 80, **layout))
 
 
 def print_table(title, rows, corner="model"):
