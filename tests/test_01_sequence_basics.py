@@ -233,23 +233,6 @@ def test_last_state_is_mended_twice_and_spoilt_twice():
         assert (wrong[1:] > 0.01).all()
 
 
-@pytest.mark.parametrize("length", [5, 12, 100])
-def test_cost_of_padding(length, capsys):
-    """At length - 1 the score of the short sequences alone, whatever is behind them."""
-    torch.manual_seed(8)
-    model = lesson.RNNClassifier()
-    lesson.print_cost_of_padding(model, length, "cpu")
-    out = capsys.readouterr().out
-    short = lesson.to_examples(lesson.make_words(length // 2, lesson.OTHER_PAIRS))
-    assert f"length - 1         accuracy {lesson.accuracy(model, short):.4f}" in out
-    longer = nn.functional.pad(short.x, (0, 0, 0, 2 * length - length // 2))
-    spoilt = (lesson.answers(model, longer) == short.labels).float().mean()
-    assert f"last column    accuracy {spoilt:.4f}" in out
-    assert ("only the answers are worse" in out.lower()) == (
-        spoilt < lesson.accuracy(model, short)
-    )
-
-
 @pytest.mark.parametrize(
     "function, wanted",
     [
@@ -257,8 +240,13 @@ def test_cost_of_padding(length, capsys):
         (lesson.show_the_linear_layer, ["-2 + 3 = +1", "+2 - 3 = -1"]),
         (lesson.show_what_rnn_returns, ["CAB    0.000   0.964   0.952", "CAB: yes"]),
         (lesson.show_why_tanh, ["-0.999           -384           128"]),
-        (lesson.show_two_units, ["0.76: 0.641", "0.32: 0.310"]),
-        (lesson.show_sizes, ["80 + 16 + 32 + 2", "40 + 64 + 8 + 8", "1,002"]),
+        (
+            lesson.show_two_units,
+            [
+                "tanh(6 + 18 * 0.995 + 12 * -1.000 - 9 =   2.911) =  0.994",
+                "states: yes",
+            ],
+        ),
         (lesson.show_padding, ["5 of 15 cells"]),
         (lesson.show_spoilt_states, ["0.262   (0.000 + 0.462) / 2 = 0.231"]),
         (
@@ -266,9 +254,8 @@ def test_cost_of_padding(length, capsys):
             ["0.217        0.217        0.354        0.354        0.354"],
         ),
         (lesson.show_loss, ["0.731      0.313", "for label 1: 0.313"]),
-        (lesson.show_one_update, ["= -4\n", "= 1.4\n", "= 0.04", "  -4.8", "  -0.8"]),
-        (lesson.show_four_words, ["for rounding: yes"]),
-        (lesson.show_fading, ["h = 0.46", "12   h = 0.035", "step 100   h = 1.1e-10"]),
+        (lesson.show_spoilt_states, ["has 10 items", "[3, 3, 2, 1, 1]"]),
+        (lesson.show_spoilt_states, ["EA                   0.000   0.462   0.000"]),
     ],
 )
 def test_worked_examples_print_what_paper_says(function, wanted, capsys):
@@ -278,14 +265,6 @@ def test_worked_examples_print_what_paper_says(function, wanted, capsys):
     for text in wanted:
         assert text in out
     assert not re.search(r"\bNO\b", out)
-
-
-def test_sizes_with_a_pencil(capsys):
-    """The terms of each row add up to what PyTorch counts."""
-    lesson.show_sizes()
-    for line in capsys.readouterr().out.splitlines()[3:]:
-        _, terms, counted = re.split(r"  +", line.strip())
-        assert eval(terms) == int(counted.replace(",", "")), line
 
 
 # Training
@@ -345,7 +324,8 @@ def test_what_the_default_run_claims(parts, trained):
     assert table["rnn"]["24 steps"] < 0.9 < table["by hand"]["24 steps"] == 1.0
     sizes = {name: line["parameters"] for name, line in table.items()}
     assert sizes["rnn"] == 5 * 8 + 8 * 8 + 8 + 8 + 2 * 8 + 2
-    assert abs(sizes["sum"] - sizes["rnn"]) < 20 > abs(sizes["linear"] - sizes["rnn"])
+    assert sizes["sum"] == 130 and sizes["linear"] == 122 and sizes["by hand"] == 12
+    assert rnn_utils.count_parameters(lesson.LinearClassifier(100)) == 1002
 
 
 def test_recorded_figures_are_those_of_the_default_run(parts, trained):
@@ -393,16 +373,17 @@ def test_few_are_few_and_of_the_training_part(monkeypatch):
 # The second question
 
 
-@pytest.mark.parametrize("length", [4, 6, 12, 24])
-def test_fours_differ_in_nothing_but_the_answer(length):
+@pytest.mark.parametrize("length", [6, 12, 24])
+@pytest.mark.parametrize("between", ["", "E"])
+def test_fours_differ_in_nothing_but_the_answer(length, between):
     """A group holds the same letters; at each place, yes and no hold the same ones."""
-    words = lesson.make_fours(length, 50)
+    words = lesson.make_fours(length, 50, between)
     assert len(words) == len(set(words)) > 0
     examples = lesson.behind_the_a(words)
     for word, label in zip(words, examples.labels.tolist(), strict=True):
-        assert len(word) == length and label == ("AC" in word)
+        assert len(word) == length and label == (f"A{between}C" in word)
         assert word.count("A") == word.count("B") == 1
-        assert ("BD" if label else "BC") in word
+        assert f"B{between}{'D' if label else 'C'}" in word
     for start in range(0, len(words), 4):
         assert examples.labels[start : start + 4].tolist() == [1, 0, 1, 0]
         assert len({"".join(sorted(word)) for word in words[start : start + 4]}) == 1
@@ -414,15 +395,47 @@ def test_fours_differ_in_nothing_but_the_answer(length):
 
 def test_second_question_needs_more_than_a_weighted_sum(capsys):
     """The networks learn it, the linear layer cannot; no group is on both sides."""
-    second, train_part, test = lesson.ask_second_question(ARGS, lesson.PAIRS)
-    assert second["linear"] < 0.6 and second["two layers"] > 0.9
-    assert second["rnn"] > 0.98 < second["rnn, longer"]
+    table, train_part, test = lesson.ask_second_question(ARGS, lesson.PAIRS)
+    out = " ".join(capsys.readouterr().out.split())
+    right = {name: line["12_letters"] for name, line in table.items()}
+    assert right["linear"] < 0.6 and right["two layers"] > 0.9
+    assert right["rnn"] > 0.98 < table["rnn"]["24_letters"]
+    assert right["pair counts"] == right["by hand"] == 1.0
+    # One letter in between, and what knows only neighbours is near a guess.
+    assert table["pair counts"]["E_between"] < 0.6
+    assert table["rnn"]["E_between"] > 0.98
+    assert table["by hand"]["E_between"] == 0.5
+    sizes = [table[name]["parameters"] for name in ("two layers", "pair counts", "rnn")]
+    assert sizes == [1010, 52, 138]
     assert not set(train_part.words) & set(test.words)
     assert train_part.labels.sum() * 2 == len(train_part.words)
     assert test.labels.sum() * 2 == len(test.words)
-    assert "answers what the linear layer cannot" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert "But one E in between" in out and "seven times as many" in out
+
+
+@pytest.mark.parametrize("length", [4, 5, 12, 100])
+def test_weights_by_hand_answer_the_second_question_at_any_length(length):
+    """The note of part 2.5, at lengths that nothing was trained on."""
+    examples = lesson.behind_the_a(lesson.make_fours(length, 100))
+    assert lesson.accuracy(lesson.second_by_hand(), examples) == 1.0
+
+
+def test_pair_counts_count_pairs():
+    """Row: the left letter, column: the right one; weights one at a time."""
+    model = lesson.PairCountClassifier()
+    words = ["ACBD", "CCCA", "EDED"]
+    x = lesson.to_examples(["ACBD", "CBAC"]).x.new_zeros(3, 4, 5)
+    for number, word in enumerate(words):
+        x[number] = lesson.one_hot(torch.tensor(lesson.encode(word)))
+    with torch.no_grad():
+        model.output.bias.zero_()
+        for one, other in itertools.product("ABCDE", repeat=2):
+            model.output.weight.zero_()
+            place = 5 * "ABCDE".index(one) + "ABCDE".index(other)
+            model.output.weight[1, place] = 1.0
+            pairs = [[a + b for a, b in itertools.pairwise(word)] for word in words]
+            expected = [float(row.count(one + other)) for row in pairs]
+            assert model(x)[:, 1].tolist() == expected
 
 
 # What the network notes down
@@ -436,24 +449,16 @@ def test_note_by_hand_is_the_first_letter(parts, capsys):
     assert torch.equal(leads[:, -1] > 0, lesson.answers(model, test.x) == 1)
     first, second = lesson.first_and_second(["CAEBCC", "BCCA"])
     assert first.tolist() == [1, 0] and second.tolist() == [3, 3]
-    assert lesson.without(["CAEBCC", "BCCA"], "first") == ["CCEBCC", "CCCA"]
-    assert lesson.without(["CAEBCC", "BCCA"], "second") == ["CAECCC", "BCCC"]
-    source = Namespace(label="test")
-    lesson.show_the_note(model, test, source, Namespace(**vars(ARGS), no_plots=True))
+    lesson.show_the_note(model, test, Namespace(**vars(ARGS), no_plots=True))
     out = capsys.readouterr().out
     assert "the first of A and B     1.0000" in out
-    assert "the second replaced, the first left  1.0000" in out
     assert 'its note is "which came first"' in out
-    lead, apart = lesson.lead_and_distance(model, test, 3)
-    assert (
-        lead > 1.9 < apart
-    )  # -h and +h, h near 1 in one twin and near -1 in the other
 
 
 def test_trained_note_is_the_last_letter(parts, trained, capsys):
     """What part 4.4 says of the default run."""
     args = Namespace(**vars(ARGS), no_plots=True)
-    lesson.show_the_note(trained["rnn"], parts[1], Namespace(label="test"), args)
+    lesson.show_the_note(trained["rnn"], parts[1], args)
     out = capsys.readouterr().out
     assert '"which came *last*"' in out
     assert re.search(r"right after the first of A and B +0\.0", out)
@@ -462,26 +467,49 @@ def test_trained_note_is_the_last_letter(parts, trained, capsys):
 # How far back
 
 
+def test_follow_the_note(parts):
+    """Its last row is what the model answers; the weights by hand hold their note."""
+    words = lesson.add_fillers(parts[1].words[:40], 30)
+    examples = lesson.to_examples(words)
+    right, lead, apart = lesson.follow_the_note(lesson.classifier_by_hand(), examples)
+    assert right.shape == lead.shape == apart.shape == (42,)
+    assert right[-1] == 1.0 and lead[-1] > 1.9 < apart[-1]
+    torch.manual_seed(8)
+    model = lesson.RNNClassifier()
+    right, lead, apart = lesson.follow_the_note(model, examples)
+    assert right[-1].item() == pytest.approx(lesson.accuracy(model, examples))
+    scores = model(examples.x).detach()
+    numbers = torch.arange(len(words))
+    wrong = scores[numbers, 1 - examples.labels]
+    expected = (scores[numbers, examples.labels] - wrong).mean()
+    torch.testing.assert_close(lead[-1], expected)
+    states = model.rnn(examples.x)[0].detach()
+    expected = [(states[n] - states[n + 1]).abs().amax(1) for n in range(0, 40, 2)]
+    torch.testing.assert_close(apart, torch.stack(expected).mean(dim=0))
+
+
 @pytest.mark.parametrize("length", [5, 12, 100])
-def test_score_by_distance(length):
-    """Every sequence is in one group, by the letters behind the second of A and B."""
-    assert lesson.letters_behind("CAEBCC") == lesson.letters_behind("CBEACC") == 2
-    examples = lesson.to_examples(lesson.make_words(2 * length, 100))
-    behind = torch.tensor([lesson.letters_behind(word) for word in examples.words])
-    assert behind.max() <= 2 * length - 2
-
-    def near_only(x):
-        """Right where at most T - 2 letters follow, else wrong."""
-        right = torch.where(behind <= length - 2, examples.labels, 1 - examples.labels)
-        return nn.functional.one_hot(right, 2)
-
-    scores = lesson.score_by_distance(near_only, examples, length)
-    assert scores[0][0] == 0 and scores[-1][1] == 2 * length - 2
-    for one, following in itertools.pairwise(scores):
-        assert one[1] + 1 == following[0]
-    for fewest, most, count, share in scores:
-        assert count == ((behind >= fewest) & (behind <= most)).sum()
-        assert share == (1.0 if most <= length - 2 else 0.0)
+def test_print_how_long(length, capsys):
+    """Counted are the mistakes; at no fillers it is the accuracy; dots are read."""
+    torch.manual_seed(8)
+    model = lesson.RNNClassifier()
+    test = lesson.to_examples(lesson.make_words(length, 50))
+    args = Namespace(**{**vars(ARGS), "sequence_length": length})
+    lesson.print_how_long(model, test, args)
+    out = " ".join(capsys.readouterr().out.split())
+    longer = lesson.to_examples(lesson.make_words(2 * length, lesson.OTHER_PAIRS))
+    counts = {True: [0, 0], False: [0, 0]}  # is the wait known: wrong, all
+    said = lesson.answers(model, longer.x)
+    for word, answer, label in zip(longer.words, said, longer.labels, strict=True):
+        wait = len(word.replace("B", "A").split("A")[-1])
+        counts[wait <= length - 2][0] += int(answer != label)
+        counts[wait <= length - 2][1] += 1
+    assert "as in training: {} of {} are wrong".format(*counts[True]) in out
+    assert "more: {} of {} are wrong".format(*counts[False]) in out
+    assert f" 0 {lesson.accuracy(model, test):.4f} " in out
+    dots = nn.functional.pad(test.x, (0, 0, 0, length))
+    spoilt = (lesson.answers(model, dots) == test.labels).float().mean()
+    assert f"{spoilt:.4f} are right in the last column" in out
 
 
 def test_fillers_change_neither_the_question_nor_the_twins():
