@@ -5,13 +5,14 @@ day.  From one row a network learns badly.  It learns from many examples, and an
 is a pair: what the network may read (the input) and what it should answer (the target).
 This lesson makes the pairs, first by hand on ten numbers, then on a real series:
 
-    dated rows -> repaired -> split by time -> scaled -> windows -> a fitted line
+    dated rows -> repaired -> split by time -> scaled -> windows, each to its part
+               -> a fitted line
 
-The last arrow is the proof that the examples are good for something.  No network is
-trained yet: the model is the plainest that can read a window, a weighted sum of its
-values.  With it the first half of the title is answered (sections 1 to 3).  Section 4
-is about the second half.  Is the error small, beside rules that learn nothing?  And is
-it true?  Four common mistakes are made on purpose, and what each hides is measured.
+The last arrow is the proof that the examples are good for something.  The model is no
+network yet but the plainest that can read a window, a weighted sum of its values.  That
+is the first half of the title (sections 1 to 3).  Section 4 is about the second.  Is
+the error small, beside rules that learn nothing?  And is it true?  Four common mistakes
+are made on purpose, and what each hides is measured.
 
 What you will learn
     - to repair dates that are out of order, written twice, or missing
@@ -21,8 +22,8 @@ What you will learn
     - to fit a line to the windows: by a formula, and batch by batch as a network learns
     - three rules of one line that a network has to beat, and three measures of error
     - to see memory and a season in a series (autocorrelation)
-    - four traps: a ruler that has seen the test, shuffled windows, a smoothed series,
-      and prices that are not judged by their returns
+    - four traps: numbers scaled with the help of the test part, shuffled windows, a
+      smoothed series, and prices that are not judged by their changes
 
 You need lesson 01 (a batch of sequences has the shape (B, T, F)), and arrays in NumPy.
 
@@ -31,30 +32,35 @@ Run it
     python 03_time_series_basics.py --dataset stock
     python 03_time_series_basics.py --dataset sine --horizon 12
 
-You should see  (sunspots [real], one thread, about 6 seconds in all)
-    The line, fitted to 1,938 windows of 36 months, errs by 17.9855 sunspots (RMSE) on
-    the test years.  Trained batch by batch instead, it comes to 17.9875.  Beside it, on
-    the same years, rules of one line:
+You should see  (sunspots [real], one thread, about 7 seconds in all)
+    The line learns from 1,938 windows of 36 months.  On validation, the years after
+    those it learned from, it errs by 15.7420 sunspots (RMSE, the typical size of an
+    error); trained batch by batch instead, by 15.8049.  On test, the last years:
                          test RMSE   test MASE
       persistence          19.7322      1.2750     the last value again
       moving average       19.4889      1.2541     the mean of the last 2
       seasonal naive       44.8352      2.9008     the value 127 months ago
       fitted line          17.9855      1.1599     a weighted sum of the last 36
-    RMSE is the typical size of an error; MASE is 1 for as good as persistence was in
-    the training years.  The line's lead over persistence is more than luck (p = 0.001).
-    Then the traps:
-      scaled by everything    the same forecast seems 12.8 % better
+    MASE is 1 for as good as persistence was in the training years.  The line's lead is
+    more than luck: two equally good forecasts differ by so much about one time in a
+    thousand (p = 0.001).  Then the traps:
+      scaled by everything    the same error reads as 12.8 % less
       shuffled windows        on a random price, which nobody can forecast, a look-up
-                              seems to err 3.3 times less than persistence
+                              (it repeats what followed the most similar window) seems
+                              to err 3.3 times less than persistence
       smoothed series         an error of 1.6 that is honestly 10.0
-      prices                  R2 = 0.98 as prices, 0 as returns
+      prices                  R2 (1 is perfect, 0 worthless) is 0.98 for prices, and 0
+                              for returns, their changes from day to day
 
-Try this  (guess first, then run; docs/exercises.md answers the first two)
+Try this  (guess first; docs/exercises.md answers the first two, a note at the end of
+section 4 the third)
     --horizon 60                 on the sunspots: which rule is the best then?
     --dataset sine --horizon 25  half a period: which one is the worst, and why?
     --sequence-length 6          which lines of the output change, and which cannot?
-    --input my.csv --column NAME
-                                 does a season show in your own data?
+    --input my.csv --column NAME does a season show in your own data?
+
+Functions named show_ work an example by hand, report_ ones print what became of the
+series that --dataset names.  What is marked [machinery] may be skipped.
 """
 
 # Sizes
@@ -66,7 +72,6 @@ Try this  (guess first, then run; docs/exercises.md answers the first two)
 #     place   where a value stands in the series, counted from 0
 #     origin  the place of the last value that a forecast knows; its target is h later
 
-import math
 import sys
 from typing import NamedTuple
 
@@ -83,11 +88,6 @@ def as_row(numbers, form="g"):
     return " ".join(f"{float(number):{form}}" for number in numbers)
 
 
-def same(gap):
-    """How far two ways of computing one thing differ, in words."""
-    return "the same" if abs(gap) < 1e-5 else f"not the same, but {gap:g} off"
-
-
 # ====================================================================================
 # 1. Data
 # ====================================================================================
@@ -95,22 +95,19 @@ def same(gap):
 # Five things happen to a series before a model sees it, in this order:
 #
 #   repair   one value for each date, dates in order, none left out
-#   split    two borders in time: early years to learn from, the last ones to test
+#   split    two borders in time make three parts: early years to learn from, a middle
+#            part to choose by, the last years to test
 #   scale    numbers of a size that a network can learn from
 #   window   many short pieces, each with the value that came after it: the examples
 #   assign   each window to the part of the data in which its target lies
-#
-# Each is done by hand on a toy first (the functions called show_...), then on the
-# series that --dataset names (report_...).
 
 # --- repair -------------------------------------------------------------------------
 #
 # A window takes T values that stand one below the other, and trusts that each lies one
 # step after the one before.  If a month is missing, or stands there twice, every window
-# across that place is wrong, and nothing says so.  So the dates come first.
-#
-# These ten rows have all the common faults: April before March, May twice, no row for
-# June, an empty cell in August.
+# across that place is wrong, and nothing says so.  So the dates come first.  These ten
+# rows have all the common faults: April before March, May twice, no row for June, an
+# empty cell in August.
 
 TEN_ROWS = [
     ("2001-01", 10.0),
@@ -194,48 +191,45 @@ def show_repair():
     in_order = sort_rows(TEN_ROWS)
     merged = merge_repeats(in_order)
     filled = fill_gaps(merged)
+    dates = pd.DatetimeIndex([date for date, _ in TEN_ROWS])
+    values = [value for _, value in TEN_ROWS]
+    shared, _ = utils.repair_series(pd.Series(values, dates, dtype=float))
     print("Repair by hand: ten rows of a file, as month:value")
     print(f"  in the file  {as_text(TEN_ROWS)}")
     print(f"  1. sorted    {as_text(in_order)}")
     print(f"  2. merged    {as_text(merged)}")
     print(f"  3. filled    {as_text(filled)}")
-    dates = pd.DatetimeIndex([date for date, _ in TEN_ROWS])
-    values = [value for _, value in TEN_ROWS]
-    shared, _ = utils.repair_series(pd.Series(values, dates, dtype=float))
-    gap = np.abs(shared.to_numpy() - [value for _, value in filled]).max()
+    print(f"  rnn_utils    {' '.join(f'   {value:g}' for value in shared)}")
     utils.say(
-        f"""Sorted: March now stands before April.  Merged: of the two rows of May the
+        """Sorted: March now stands before April.  Merged: of the two rows of May the
         last counts.  Filled: June (no row) and August (empty) take the value before.
         Half way between May and July would be 17 for June; but in June nobody knew
-        July.  utils.repair_series, which repairs the real series, finds
-        {same(gap)}."""
+        July.  The last line is utils.repair_series, which repairs the real series."""
     )
 
 
-# Four limits of this repair.  A long gap becomes a flat line, which is easy to
-# forecast: better cut the series there, and make windows of each piece.  Not every
-# missing date is a fault: if the step is a day, and (nearly) all Saturdays and Sundays
-# are missing, as at a stock market, load_series fills nothing, and Monday follows
-# Friday.  A value that cannot be, such as -1 sunspots or 999 for "not measured", is an
-# empty cell in disguise: empty it by hand.  And one that is only very large (an
-# outlier) stays.  It may be true, and in the test years nobody takes it away for you.
+# What such a repair cannot do:
 #
-# Your own file (--input) comes the same way.  utils.load_series reads the CSV file as a
-# table.  One column holds the dates (found, or named by --date-column) and one the
-# numbers (--column).  Then it calls utils.repair_series.  How long is one step?  The
-# commonest distance between neighbouring dates, such as one hour or seven days.
-# Months, quarters and years are not equally long, so these are recognised by the
-# calendar.
+#   - A filled value is the last value again, so a rule that says just this hits it for
+#     nothing.  Leave filled targets out of the test; cut the series at a long gap.
+#   - Not every missing date is a fault.  If (nearly) all Saturdays and Sundays are
+#     missing, as at a stock market, nothing is filled, and Monday follows Friday.
+#   - A value that cannot be, such as -1 sunspots, is an empty cell in disguise: put nan
+#     ("not a number") there first.  One that is only very large (an outlier) may be
+#     true, and in the test years nobody takes it away for you.
+#   - Hours in local time lack one in spring and have one twice in autumn, when clocks
+#     change.  Keep times in UTC, which knows no summer time.
 
 # What each data set is.
 ABOUT = {
     "sunspots": """Sunspots are dark, cooler patches on the sun.  They have been counted
-        every month since 1749.  Their number rises and falls in about eleven years.""",
+        every month since 1749 (this file ends in 1983).  Their number rises and falls
+        in about eleven years.""",
     "stock": """The S&P 500 is made of the prices of 500 large American companies: one
         value for each day of trading, none for weekends and holidays.""",
-    "sine": """Made here: a sine wave of period 50, plus noise of variance 0.04.  So we
-        know how good the best possible forecast is, which nobody knows of real
-        data.""",
+    "sine": """Made here: a sine wave of period 50, plus noise with a std (typical size)
+        of 0.2.  So we know how good the best possible forecast is, which nobody knows
+        of real data.""",
     "simulated": """Made here: a price whose daily changes are drawn at random.  There
         is nothing in it to be learned, and that is what it is for.""",
     "input": "Your own data.",
@@ -251,11 +245,8 @@ def report_series(series, repairs, source):
     """Print what was read, both ends of it, and what was repaired."""
     print(f"\nThe series, {source.label}: '{series.name}', {len(series):,} values")
     utils.say(ABOUT[source.name])
-    last = len(series) - 1
-    for place in (0, 1, 2, last):
-        if place == last:
-            print("  ...")
-        print(f"  place {place:>5}   {date_at(series, place)}   {series.iloc[place]:g}")
+    print(f"The first: {date_at(series, 0)}   {series.iloc[0]:g}")
+    print(f"The last:  {date_at(series, -1)}   {series.iloc[-1]:g}")
     for sentence in repairs:
         print(f"  - {sentence}")
     if not repairs:
@@ -265,8 +256,8 @@ def report_series(series, repairs, source):
 # --- split --------------------------------------------------------------------------
 #
 # A model is fitted on one part of the data (train), choices are made by a second (val,
-# for validation), and the third is opened once, to tell how good it all is (test).  A
-# forecast is used on days that come after all that we know.  So test comes last:
+# for validation), and the third is kept to tell how good it all is (test).  A forecast
+# is used on days that come after all that we know.  So test comes last:
 #
 #     |------------- train 70 % -------------|-- val 15 % --|-- test 15 % --|
 #     0                                      n1             n2              n   places
@@ -274,9 +265,13 @@ def report_series(series, repairs, source):
 # (utils.split_by_time gives n1 and n2 for any n.)
 #
 # The borders come before anything is learned from the data: whatever is learned (a
-# mean, a weight, a season) is learned from train.  Here it is learned once, and stays
-# as it is while the test years go by.  In use one would fit anew every year, with all
-# that is known by then, and score each year's forecasts: that is called walk-forward.
+# mean, a weight, a season) is learned from train.  In your own work you would not look
+# at the test part until all is chosen.  A lesson has to show it, in the drawing below
+# and in section 4; but no choice is made by it.
+#
+# Here a model is learned once, and stays as it is while the test years go by.  In use
+# one would fit anew every year, with all that is known by then, and score each year's
+# forecasts: that is called walk-forward.
 
 
 def show_split():
@@ -293,13 +288,57 @@ def show_split():
     print(f"  test   {numbers[n2:]}")
 
 
+# Before anything is computed, look at the whole series.  Three things may show:
+#
+#   trend    a level that goes on rising, or falling
+#   season   hills that return, one about as long after the other
+#   noise    what is left: ups and downs of single values
+
+
+def skyline(values, width=68, height=8):
+    """Print values (n,) as a drawing: each column is the mean of a short stretch.
+
+    A column is filled up to its mean; the number before a line is where it begins.
+    """
+    means = np.array([piece.mean() for piece in np.array_split(values, width)])
+    step = (means.max() - means.min()) / height
+    for level in reversed(range(height)):
+        floor = means.min() + level * step
+        columns = "".join("#" if mean > floor else " " for mean in means)
+        print(f" {floor:8.4g} |{columns}".rstrip())
+
+
+def report_split(series, source):
+    """Draw the whole series and its two borders; print how the three parts differ."""
+    values = series.to_numpy()  # (n,)
+    n = len(values)
+    n1, n2 = utils.split_by_time(n)
+    print(f"\nThe whole series, {source.label}, from {date_at(series, 0)} on")
+    width = min(68, n)
+    skyline(values, width)
+    first = round(width * n1 / n)  # the columns at which val and test start
+    second = round(width * n2 / n)
+    val = f"{'val':-<{second - first - 1}}"
+    print(f"{' ' * 11}{'train':-<{first}}|{val}|{'test':-<{width - second - 1}}")
+    print("Its parts     mean      std   (the typical distance from the mean)")
+    parts = {"train": values[:n1], "val": values[n1:n2], "test": values[n2:]}
+    for name, part in parts.items():
+        print(f"  {name:<7} {part.mean():8.5g} {part.std():8.5g}")
+    higher = "higher" if values[n2:].mean() > values[:n1].mean() else "lower"
+    wider = "wider" if values[n2:].std() > values[:n1].std() else "less wide"
+    text = f"Reading it: test lies {higher} than train, and spreads {wider}."
+    if source.name == "sunspots":
+        text += """  The hills are the sun's cycles, unequal in length and height: a
+        season.  They come back to the ground each time."""
+    utils.say(text)
+
+
 # --- scale --------------------------------------------------------------------------
 #
 # A network learns well from numbers around 0, about as large as 1.  It squeezes its
 # sums by tanh, and tanh makes 1.000 of a sum of 20, of 80 and of 150.  And one step
 # size has to serve all of its weights (section 3 shows what happens without scaling).
-# So we subtract the mean and divide by the standard deviation (std), which is the
-# typical distance from the mean:
+# So we subtract the mean and divide by the standard deviation (std):
 #
 #     std = square root of the mean of (value - mean)^2
 #     scaled = (value - mean) / std            value = scaled * std + mean
@@ -312,18 +351,26 @@ def show_split():
 # alone.  Whoever takes them from the whole series has looked at the test years: trap 1.
 
 
+class Scaled(NamedTuple):
+    """A series in scaled numbers, and what leads back to its own units."""
+
+    values: np.ndarray  # (n,)
+    mean: float  # of train
+    std: float  # of train
+
+
 def scale_by_train(values):
-    """The series (n,), scaled by its training part: scaled (n,), mean, std."""
+    """The series (n,), scaled by its training part."""
     n1, _ = utils.split_by_time(len(values))
     mean = float(values[:n1].mean())
     std = float(values[:n1].std()) or 1.0  # nothing is divided by 0
-    return (values - mean) / std, mean, std
+    return Scaled((values - mean) / std, mean, std)
 
 
 def show_scaling():
     """Scale the numbers 1 to 10 by hand."""
     squares = [(value - 4) ** 2 for value in (1, 2, 3, 4, 5, 6, 7)]
-    scaled, mean, std = scale_by_train(np.arange(1.0, 11.0))  # (10,)
+    scaled, mean, std = scale_by_train(np.arange(1.0, 11.0))
     print("\nScaling by hand: the numbers 1 to 10, by their training part 1 to 7")
     print(f"  mean of 1 to 7          {mean:g}")
     print(f"  squared distances       {as_row(squares)}")
@@ -338,17 +385,9 @@ def show_scaling():
 
 # What can be done about a climb?  Learn the changes instead of the values.  A series
 # whose mean and spread stay the same all along is called stationary.  A climbing series
-# is not, but its changes often are.
-#
-# Three variants.  What grows by so many per cent a year changes by ever larger steps;
-# take the logarithms first, then their changes.  (Nearly the same is the return of trap
-# 4: the change as a share of the value before.)  If January is always low, take the
-# change from January to January; this is called a seasonal difference.  And for h steps
-# ahead, take the change over h steps, or add up h forecast changes.
-#
-# The sunspots are not quite stationary: the late cycles are higher.  But they come back
-# to 0 each time, so this lesson keeps their values.  A price need not come back; lesson
-# 06 offers to learn its changes, with --target return.
+# is not, but its changes often are.  The sunspots are not quite stationary: the late
+# cycles are higher.  But they come back to 0 each time, so this lesson keeps their
+# values.  A price need not come back; lesson 06 offers to learn its changes.
 
 
 def show_differences():
@@ -376,8 +415,8 @@ def show_differences():
 # How many?  A window and its target cover T + h values, and there are n - (T + h) + 1
 # places where so many can be laid down: 10 - 5 + 1 = 6.
 #
-# On the real series T is 36, three years of months, and h is 1.  Why not more or less?
-# Section 4 tries other lengths, on validation, and other distances.
+# On the real series T is 36, three years of months, and h is 1.  Section 4 tries other
+# lengths, on validation (on the sunspots none does better), and other distances.
 
 
 def windows_by_loop(values, length, horizon):
@@ -426,10 +465,9 @@ def show_windows():
 
     values = torch.tensor(numbers)  # (10,)
     inputs, targets = make_windows(values, 3, 2)  # (6, 3, 1), (6,)
-    input_gap = (inputs[:, :, 0] - torch.tensor(loop_inputs)).abs().max()
-    target_gap = (targets - torch.tensor(loop_targets)).abs().max()
+    equal = inputs[:, :, 0].tolist() == loop_inputs and targets.tolist() == loop_targets
     utils.say(
-        f"""The fast way finds {same(max(input_gap, target_gap))}: inputs
+        f"""The fast way finds {"the same" if equal else "something else"}: inputs
         {tuple(inputs.shape)}, 6 windows of 3 steps with 1 number each, and targets
         {tuple(targets.shape)}."""
     )
@@ -444,22 +482,14 @@ def show_windows():
     )
 
 
-# Three rules for a second column.  Each column is scaled by its own mean and std, of
-# train.  Of a column that is measured, such as the temperature, only what is known at
-# the origin may be read: today's, never tomorrow's.  What is known long before, such as
-# the month of the target's date, may be read of the target's date as well.
+# What may a second column tell?  What is known at the origin.  Whoever forecasts
+# Tuesday's sales on Monday may read Monday's temperature, but not Tuesday's; that
+# Tuesday is a holiday he may read, since calendars are known.
 #
-# How does one forecast several steps ahead?  There are three ways:
-#
-#   - one model for each distance h, each with windows of its own: this lesson
-#   - one model that answers the next h values at once.  Its target is a row of h
-#     values, and an example may only be used where the whole row lies in one part:
-#     lesson 06
-#   - one model for one step, whose forecast is fed back as if it were a known value.
-#     Then errors add up; lesson 06 compares
-#
-# And a recurrent network can be asked after every step of its window, not only after
-# the last.  Then a window has T targets instead of one.  Lesson 10 does so with text.
+# Several steps ahead there are three ways.  This lesson has one model for each h, with
+# windows of its own.  One may also feed each forecast back as if it were a known value:
+# section 3 does so on the toy.  Or one model answers the next h values at once; its
+# target is a row of h values.  Lesson 06 compares.
 
 
 # --- each window to its part --------------------------------------------------------
@@ -503,37 +533,32 @@ def show_parts():
     n1, n2 = utils.split_by_time(10)
     print("\nEach window to its part: train is 1 to 7, val 8, test 9 and 10")
     inputs, targets = windows_by_loop(list(range(1, 11)), 3, 2)
-    by_rule = {"train": [], "val": [], "test": []}
     for i in range(len(inputs)):
-        place = i + 3 + 2 - 1  # of the target
+        place = i + (3 + 2 - 1)  # of the target: T + h - 1 after the window's start
         part = part_of(place, n1, n2)
-        by_rule[part].append(i)
         reason = "lies in train as a whole"
         if part != "train":
             reason = f"{targets[i]} is a value of {part}; {inputs[i]} is past by then"
-        print(f"  {inputs[i]} -> {targets[i]:>2}   {part:<5}   {reason}")
-    by_slice = {}
-    for part, windows in split_windows(10, 3, 2).items():
-        by_slice[part] = list(range(6))[windows]
-    found = "the same" if by_slice == by_rule else "something else"
+        print(f"  window {i}  {inputs[i]} -> {targets[i]:>2}   {part:<5}   {reason}")
+    slices = split_windows(10, 3, 2).items()
+    by_slice = [f"{part} {piece.start}:{piece.stop}" for part, piece in slices]
     utils.say(
-        f"""split_windows, by three slices, finds {found}.  Training on [4, 5, 6] -> 8
-        would show the 8, which validation asks for.  So this window belongs to val,
-        although its inputs lie in train."""
+        f"""split_windows says it by slices of windows: {", ".join(by_slice)}.  Training
+        on [4, 5, 6] -> 8 would show the 8, which validation asks for.  So this window
+        belongs to val, although its inputs lie in train."""
     )
 
 
-# Why not shuffle all windows and draw the test windows at random, as one does with
-# photographs?  Neighbours overlap.  Draw the second window as a test window; these
-# three, among others, stay in train:
+# Why not draw the test windows at random, as one does with photographs?  Neighbours
+# overlap.  Draw the second window as a test window; these, among others, stay in train:
 #
 #     [2  3  4] -> 6    test
 #     [3  4  5] -> 7    train      almost the same question, almost the same answer
 #     [4  5  6] -> 8    train      the answer, 6, stands among its inputs
 #     [6  7  8] -> 10   train      and here
 #
-# A line with few weights can hardly make use of that.  A network that is large enough
-# to learn windows by heart can.  Trap 2 measures it.
+# When answers of the test reach the training, that is called a leak.  Trap 2 measures
+# this one.
 
 
 def report_windows(series, length, horizon):
@@ -543,41 +568,11 @@ def report_windows(series, length, horizon):
     _, places = make_windows(torch.arange(n), length, horizon)  # (N,)
     print(f"\nWindows of the series, T = {length}, h = {horizon}")
     print(f"  {n:,} - {length} - {horizon} + 1 = {len(places):,} of them")
-    total = 0
     for part, windows in split_windows(n, length, horizon).items():
         of_part = places[windows]
         first = date_at(series, int(of_part[0]))
         last = date_at(series, int(of_part[-1]))
-        most = series.iloc[of_part.numpy()].max()
-        print(
-            f"  {part:<5}  {len(of_part):>6,} windows, targets {first} to {last}, "
-            f"the largest {most:.5g}"
-        )
-        total += len(of_part)
-    print(f"Together {total:,} of {len(places):,}: none dropped, none counted twice.")
-    print("Where test reaches higher than train, such values were never seen before.")
-
-
-def report_example(series, scaled, mean, std, length, horizon):
-    """Print the first window on its way from dates to a tensor.
-
-    scaled (n,): the whole series, by the mean and std of the training part.
-    """
-    print("\nOne example on its way from the file to the network: the first window")
-    inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
-    shown = {0, 1, length - 1}  # the first two steps and the last
-    for step in range(length):
-        if step not in shown:
-            continue
-        if step > 2:
-            print("  ...")
-        number = inputs[0, step, 0].item()
-        print(f"  input, step {step:>4}   {on_its_way(series, step, number)}")
-    number = targets[0].item()
-    print(f"  target             {on_its_way(series, length + horizon - 1, number)}")
-    first = series.iloc[0]
-    number = (first - mean) / std
-    print(f"Worked, by train: ({first:g} - {mean:.5g}) / {std:.5g} = {number:.4f}")
+        print(f"  {part:<5}  {len(of_part):>6,} windows, targets {first} to {last}")
 
 
 def on_its_way(series, place, number):
@@ -589,11 +584,9 @@ def on_its_way(series, place, number):
 # out: a TensorDataset keeps inputs and targets side by side, and shuffle=True mixes
 # their order.  Why mix?  Neighbouring windows are almost the same.  64 neighbours would
 # show one stretch of one cycle, and the network would take a step that suits just that.
-# It is no leak: training windows are mixed only among themselves.  (The later lessons
-# use `utils.Batches`, which does the same faster.)
-#
-# For the same reason 1,938 overlapping windows teach far less than 1,938 windows that
-# have nothing in common.
+# This is no leak: training windows are mixed only among themselves.  (And because
+# neighbours are so alike, 1,938 overlapping windows teach far less than 1,938 that have
+# nothing in common.)  The later lessons use `utils.Batches`: the same, but faster.
 
 
 def batches_of(inputs, targets, seed, size=64):
@@ -603,16 +596,29 @@ def batches_of(inputs, targets, seed, size=64):
     return DataLoader(pairs, batch_size=size, shuffle=True, generator=order)
 
 
-def report_batches(inputs, targets, seed):
-    """Go once through the training windows in batches, as section 3 will."""
-    sizes = []
-    for batch, answers in batches_of(inputs, targets, seed):  # (B, T, 1), (B,)
-        if not sizes:
-            print(f"The first batch: inputs {tuple(batch.shape)}, that is (B, T, 1);")
-            print(f"targets {tuple(answers.shape)}, that is (B,).")
-        sizes.append(len(answers))
-    print(f"One pass through the {len(targets):,} training windows, an epoch, takes")
-    print(f"{len(sizes)} batches; the last has {sizes[-1]}.")
+def report_example(series, scaled, length, horizon, seed):
+    """Print the first window on its way from dates to a tensor, and the first batch."""
+    print("\nOne example on its way from the file to the network: the first window")
+    numbers = torch.tensor(scaled.values, dtype=torch.float32)  # (n,)
+    inputs, targets = make_windows(numbers, length, horizon)  # (N, T, 1), (N,)
+    for step in sorted({0, min(1, length - 1), length - 1}):  # two steps and the last
+        if step > 2:
+            print("  ...")
+        number = inputs[0, step, 0].item()
+        print(f"  input, step {step:>4}   {on_its_way(series, step, number)}")
+    number = targets[0].item()
+    print(f"  target             {on_its_way(series, length + horizon - 1, number)}")
+    first = series.iloc[0]
+    working = f"({first:g} - {scaled.mean:.5g}) / {scaled.std:.5g}"
+    print(f"Worked, by train: {working} = {(first - scaled.mean) / scaled.std:.4f}")
+
+    train = split_windows(len(numbers), length, horizon)["train"]
+    loader = batches_of(inputs[train], targets[train], seed)
+    batch, answers = next(iter(loader))
+    print(f"The first batch: inputs {tuple(batch.shape)}, that is (B, T, 1);")
+    print(f"targets {tuple(answers.shape)}, that is (B,).")
+    print(f"One pass through the {len(targets[train]):,} training windows, an epoch,")
+    print(f"takes {len(loader)} batches.")
 
 
 # ====================================================================================
@@ -655,18 +661,19 @@ def show_line():
 #
 # The best weights are those with the smallest sum of squared errors on the training
 # examples.  For a network one has to search for them, step by step.  For a line there
-# is also a formula, called least squares.  With T = 1 the examples are points in a
-# plane, x the value and y the next one, and a pencil is enough:
+# is also a formula, called least squares.  Both come here: on a toy, then on the data.
+#
+# --- by a formula -------------------------------------------------------------------
+#
+# With T = 1 the examples are points in a plane, x the value and y the next one, and a
+# pencil is enough:
 #
 #     weight = sum of (x - mean x)(y - mean y)  /  sum of (x - mean x)^2
 #     bias = mean y - weight * mean x
 #
 # (Where from?  Take the sum of (weight * x + bias - y)^2.  At its smallest value both
 # of its derivatives, by weight and by bias, are zero: two equations, and this solves
-# them.)
-#
-# With more values to read the computer solves for all weights at once: the same idea.
-# (Lesson 06 has this line among its rivals, as utils.autoregression.)
+# them.)  With more values to read the computer solves for all weights at once.
 
 TOY = [1.0, 2.0, 5.0, 4.0, 5.0, 6.0, 3.0, 6.0, 9.0]
 
@@ -694,13 +701,13 @@ def fit_line(inputs, targets):
 
 
 def show_fit():
-    """Fit a line to the toy by hand, by lstsq and by utils; then one that reads two."""
+    """Fit a line to the toy by hand and by lstsq; then one that reads two values."""
     values = torch.tensor(TOY, dtype=torch.double)  # (9,)
     inputs, targets = make_windows(values, 1, 1)  # (8, 1, 1), (8,)
     pairs = list(zip(inputs[:, 0, 0].tolist(), targets.tolist(), strict=True))
     weight, bias = line_by_hand(pairs)
-    forecast = weight * TOY[-1] + bias
-    print(f"\nA line fitted by hand: the windows of {as_row(TOY)}, T = 1, h = 1")
+    next_one = weight * TOY[-1] + bias
+    print(f"A line fitted by hand: the windows of {as_row(TOY)}, T = 1, h = 1")
     print("  input > target   ", "  ".join(f"{x:g} > {y:g}" for x, y in pairs))
     print("  means            4 and 5")
     print("  x - 4           ", " ".join(f"{x - 4:2g}" for x, _ in pairs))
@@ -709,119 +716,39 @@ def show_fit():
     print("  (x - 4) squared  9 + 4 + 1 + 0 + 1 + 4 + 1 + 4 = 24")
     print(f"  weight           12 / 24 = {weight:g}")
     print(f"  bias             5 - 0.5 * 4 = {bias:g}")
-    print(f"  after the 9      0.5 * 9 + 3 = {forecast:g}")
+    print(f"  after the 9      0.5 * 9 + 3 = {next_one:g}")
     weights, constant = fit_line(inputs[:, :, 0], targets)
-    gap = max(abs(weights[0].item() - weight), abs(constant.item() - bias))
-    print(f"torch.linalg.lstsq finds {same(gap)}.")
+    print(f"torch.linalg.lstsq: weight {weights[0]:.4f}, bias {constant:.4f}")
+    # Several steps ahead: each forecast is read as if it were known.
+    second = weight * next_one + bias
+    third = weight * second + bias
+    print(f"  fed back         0.5 * 7.5 + 3 = {second:g}; 0.5 * 6.75 + 3 = {third:g}")
+    print("Each step builds on the one before, and on its error.")
 
     fibonacci = torch.tensor([1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0])  # (7,)
     inputs, targets = make_windows(fibonacci, 2, 1)  # (5, 2, 1), (5,)
     weights, bias = fit_line(inputs[:, :, 0], targets)
     after = torch.tensor([13.0, 21.0]) @ weights + bias
-    print("A line that reads two values, T = 2: the windows of 1 2 3 5 8 13 21")
+    print("\nA line that reads two values, T = 2: the windows of 1 2 3 5 8 13 21")
     print("  [1 2] > 3   [2 3] > 5   [3 5] > 8   [5 8] > 13   [8 13] > 21")
+    # abs: a bias of -0.0000001 would be printed as -0.000.
     print(f"  weights {weights[0]:.3f} and {weights[1]:.3f}, bias {abs(bias):.3f}")
     print(f"  after 13 and 21 comes {after:.1f}")
     print("Nobody told it the rule, to add the last two.  It stood in the examples.")
-
-
-def rmse(errors):
-    """Typical size of errors (M,): root mean squared error.
-
-    Square them, take the mean, take the root: of 3 and -4, the root of 12.5, or 3.54.
-    """
-    return float(np.sqrt(np.mean(errors**2)))
-
-
-# Now the real series, all the way.  The line learns from the training windows alone,
-# in scaled numbers, and answers in scaled numbers; times std plus mean, these are
-# sunspots again.
-
-
-def line_on_series(values, length, horizon):
-    """Fit the line on train: weights (T,), part -> forecasts in the series' units.
-
-    values: an array (n,), in 64-bit numbers, as the formula needs many digits.
-    """
-    scaled, mean, std = scale_by_train(values)  # (n,)
-    scaled = torch.from_numpy(scaled)
-    inputs, targets = make_windows(scaled, length, horizon)  # (N, T, 1), (N,)
-    inputs = inputs[:, :, 0]  # (N, T)
-    parts = split_windows(len(values), length, horizon)
-    weights, bias = fit_line(inputs[parts["train"]], targets[parts["train"]])
-    made = {}
-    for part, windows in parts.items():
-        answers = inputs[windows] @ weights + bias  # (M,), scaled
-        made[part] = answers.numpy() * std + mean  # (M,), back in units
-    return weights, made
-
-
-def report_line(series, length, horizon):
-    """Print errors of the line, its weights, and forecasts beside the last value's.
-
-    Returns part -> RMSE.
-    """
-    values = series.to_numpy()
-    n1, n2 = utils.split_by_time(len(values))
-    weights, made = line_on_series(values, length, horizon)
-    truths = {
-        "train": values[length + horizon - 1 : n1],
-        "val": values[n1:n2],
-        "test": values[n2:],
-    }
-    print("\nThe line fitted to the windows of the series: RMSE in its own units")
-    errors = {}
-    for part, truth in truths.items():
-        errors[part] = rmse(made[part] - truth)
-        print(f"  {part:<5}  {len(truth):>6,} windows   {errors[part]:.4f}")
-    newest = weights.flip(0)[:5]  # the weight of the last value comes first
-    print(f"Its weights, that of the last value first: {as_row(newest, '.2f')} ...")
-    if length > 1:
-        below = int((weights < 0).sum())
-        text = f"All {length} add up to {weights.sum():.2f}; below 0: {below} of them."
-        if 0.3 < newest[0] < 0.7 and newest[1:].min() > 0:
-            text += f"""  So the line trusts the last value by {newest[0]:.0%}, and asks
-            the ones before it too.  One value alone is noisy."""
-        utils.say(text)
-
-    truth = values[n2:]  # (M,)
-    known = values[n2 - horizon : len(values) - horizon]  # (M,): the last known value
-    off_by_line = np.abs(made["test"] - truth)  # (M,)
-    off_by_last = np.abs(known - truth)  # (M,)
-    rows = np.linspace(0, len(truth) - 1, 7).astype(int)  # seven, evenly spread
-    print("Seven of its forecasts, and how far off the last value would have been:")
-    print("  date         last known      truth   forecast    off by   last off by")
-    for row in rows:
-        numbers = f"{known[row]:10.4g} {truth[row]:10.4g} {made['test'][row]:10.4g}"
-        off = f"{off_by_line[row]:9.3g} {off_by_last[row]:13.3g}"
-        print(f"  {date_at(series, n2 + row)}   {numbers} {off}")
-    nearer = off_by_last < off_by_line  # (M,)
-    share = nearer.mean()
-    text = f"""Reading it: the last value itself is nearer in {nearer[rows].sum()} rows of
-    7.  But seven rows prove nothing: in the whole test part it is nearer in
-    {nearer.sum()} of {len(nearer):,}, {share:.0%}."""
-    lead = off_by_line.mean() < off_by_last.mean()
-    if lead and 0.4 < share < 0.6:
-        text += f"""  So whoever counts sees little between the two.  The line's lead is in
-        the size of its errors, on average {off_by_line.mean():.4g} against
-        {off_by_last.mean():.4g}.  Section 4 compares with care."""
-    utils.say(text)
-    return errors
 
 
 # --- batch by batch -----------------------------------------------------------------
 #
 # A network has no formula.  It starts somewhere, looks at one batch of examples, and
 # moves each weight a small step in the direction that makes the error on this batch
-# smaller.  Then comes the next batch.  PyTorch finds the direction: `loss.backward()`
-# leaves in `weight.grad` how the loss grows with that weight, so the step goes against
-# it.  (How it does that is the matter of lesson 04.)
-#
-# A line can learn in that way, too.  So here one sees the examples at work, and knows
-# where the search must end: at least squares.
+# smaller.  How small is set by the learning rate (`lr` in torch.optim).  Then comes the
+# next batch.  PyTorch finds the direction: `loss.backward()` leaves in `weight.grad`
+# how the loss grows with that weight, so the step goes against it (how, lesson 04
+# shows).  A line can learn in that way, too, and we know where the search must end: at
+# least squares.
 
 
-def train_by_batches(inputs, targets, epochs, step_size, seed):
+def train_by_batches(inputs, targets, epochs, learning_rate, seed):
     """Search for the line's weights: inputs (N, T, 1), targets (N,) -> nn.Linear."""
     loader = batches_of(inputs, targets, seed)
     layer = nn.Linear(inputs.shape[1], 1, device=inputs.device)
@@ -836,127 +763,155 @@ def train_by_batches(inputs, targets, epochs, step_size, seed):
             # What torch.optim.SGD does: a step against the gradient, for each weight.
             with torch.no_grad():  # the step itself is not to be learned from
                 for weight in layer.parameters():
-                    weight -= step_size * weight.grad
+                    weight -= learning_rate * weight.grad
     return layer
 
 
 def show_search():
-    """Search for the line of the toy: it comes to the weight 0.5 and the bias 3."""
+    """Search for the line of the toy: it comes to the weight 0.5."""
     mean = 4.0  # of the inputs
     std = 2.0  # a round number near theirs
     values = (torch.tensor(TOY) - mean) / std  # (9,)
     inputs, targets = make_windows(values, 1, 1)  # (8, 1, 1), (8,)
-    print("\nThe same toy line, searched for step by step (all 8 examples a batch),")
-    print("in scaled numbers, (value - 4) / 2; the table is back in the toy's units")
-    print("  steps   weight    bias   after the 9")
+    print(f"\nThe line of {as_row(TOY)} again, searched for step by step,")
+    print("8 examples a batch, learning rate 0.2, in scaled numbers (value - 4) / 2")
+    print("  steps   weight   after the 9, back in the toy's units")
+    asked = torch.tensor([[(TOY[-1] - mean) / std]])  # (1, 1)
     for steps in (0, 1, 5, 20, 200):
         layer = train_by_batches(inputs, targets, steps, 0.2, seed=0)
-        weight = layer.weight.item()
-        # Scaled, the line is y' = weight * x' + bias'.  In the units of the toy its
-        # bias is another: put x' = (x - mean) / std and y' = (y - mean) / std.
-        bias = layer.bias.item() * std + mean - weight * mean
-        after = weight * TOY[-1] + bias
-        print(f"  {steps:>5}   {weight:6.3f}  {bias:6.3f}   {after:6.3f}")
+        after = layer(asked).item() * std + mean
+        print(f"  {steps:>5}   {layer.weight.item():6.3f}   {after:6.3f}")
     utils.say(
-        """Reading it: at 0 steps weight and bias are 0 in scaled numbers, and a scaled 0
-        is 4 in the toy's units: whatever comes in, the answer is 4.  The search ends
-        where the formula stands at once: 0.5, 3 and 7.5."""
+        """Reading it: at 0 steps weight and bias are 0, so the answer is a scaled 0,
+        which is 4 in the toy's units.  The search ends where the formula stands at
+        once: 0.5 and 7.5."""
     )
 
 
-def search_on_series(scaled, mean, std, length, horizon, epochs, step_size, args):
-    """As line_on_series, but batch by batch: weights, part -> forecasts in units."""
-    series = torch.tensor(scaled, dtype=torch.float32, device=args.device)  # (n,)
-    inputs, targets = make_windows(series, length, horizon)  # (N, T, 1), (N,)
-    parts = split_windows(len(series), length, horizon)
+# --- the series ---------------------------------------------------------------------
+#
+# Now the real series, in both ways.  The line learns from the training windows alone,
+# in scaled numbers, and answers in scaled numbers; times std plus mean, these are
+# sunspots again.  Here we look at train and validation; test waits for section 4.
+
+
+def rmse(errors):
+    """Typical size of errors (M,): root mean squared error.
+
+    Square them, take the mean, take the root: of 3 and -4, the root of 12.5, or 3.54.
+    """
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+def line_on_series(values, length, horizon):
+    """Fit the line on train: weights (T,), part -> forecasts in the series' units.
+
+    values: an array (n,), in 64-bit numbers, as the formula needs many digits.
+    """
+    scaled = scale_by_train(values)
+    numbers = torch.from_numpy(scaled.values)  # (n,)
+    inputs, targets = make_windows(numbers, length, horizon)  # (N, T, 1), (N,)
+    inputs = inputs[:, :, 0]  # (N, T)
+    parts = split_windows(len(values), length, horizon)
+    weights, bias = fit_line(inputs[parts["train"]], targets[parts["train"]])
+    made = {}
+    for part, windows in parts.items():
+        answers = inputs[windows] @ weights + bias  # (M,), scaled
+        made[part] = answers.numpy() * scaled.std + scaled.mean  # (M,), back in units
+    return weights, made
+
+
+def search_on_series(scaled, length, horizon, epochs, args):
+    """The same, batch by batch: part -> forecasts in the series' units."""
+    numbers = torch.tensor(scaled.values, dtype=torch.float32, device=args.device)
+    inputs, targets = make_windows(numbers, length, horizon)  # (N, T, 1), (N,)
+    parts = split_windows(len(numbers), length, horizon)
     train = parts["train"]
+    # The more values are added up, the farther a step moves the sum: so smaller steps.
+    learning_rate = 0.36 / length  # 0.01 for T = 36
     layer = train_by_batches(
-        inputs[train], targets[train], epochs, step_size, args.seed
+        inputs[train], targets[train], epochs, learning_rate, args.seed
     )
     made = {}
     for part, windows in parts.items():
         with torch.no_grad():
             answers = layer(inputs[windows][:, :, 0])[:, 0]  # (M,), scaled
-        made[part] = answers.cpu().numpy().astype(float) * std + mean  # (M,)
-    return layer.weight[0].detach().cpu().double(), made
+        # Back to NumPy, in 64-bit numbers, and back in units.
+        made[part] = answers.cpu().numpy().astype(float) * scaled.std + scaled.mean
+    return made
 
 
-# Is scaling needed?  Two trainings on unscaled values try to do without.  The first
-# takes the same step size.  The second takes one that is smaller by the mean square of
-# the values, because that is by how much the gradients of the weights are larger.  On
-# the sunspots it loses little by that.  On the prices of --dataset stock it loses much:
-# 39.7 on train, where scaled values have 20.4 after as many epochs.
+def report_line(series, length, horizon):
+    """Print the line's weights, and some forecasts beside the truth."""
+    values = series.to_numpy()
+    n1, n2 = utils.split_by_time(len(values))
+    weights, made = line_on_series(values, length, horizon)
+    newest = weights.flip(0)[:5]  # the weight of the last value comes first
+    print("\nThe line fitted to the windows of the series")
+    print(f"Its weights, that of the last value first: {as_row(newest, '.2f')} ...")
+    total = weights.sum().item()
+    text = f"""All {length} add up to {total:.2f}: if all values of a window rose by
+    100, the forecast would rise by {100 * total:.0f}."""
+    if 0 < total < 1:
+        text += "  So from a high window it sinks a little, back towards the mean."
+    utils.say(text)
+    truth = values[n1:n2]  # (M,)
+    known = values[n1 - horizon : n2 - horizon]  # (M,): the last value that is known
+    print("Four of its forecasts on validation, beside the last known value:")
+    print("  date         last known      truth   forecast     off by   last off by")
+    for row in np.linspace(0, len(truth) - 1, 4).astype(int):  # evenly spread
+        forecast = made["val"][row]
+        off = abs(forecast - truth[row])
+        last_off = abs(known[row] - truth[row])
+        print(
+            f"  {date_at(series, n1 + row)}   {known[row]:10.4g} {truth[row]:10.4g} "
+            f"{forecast:10.4g} {off:10.3g} {last_off:13.3g}"
+        )
+    print("Four rows prove nothing; section 4 compares all of them.")
 
 
-def report_search(values, length, horizon, errors, args):
-    """Print the errors of the line that learned by batches, and least squares'.
+def report_search(values, length, horizon, args):
+    """Print the errors of the line by batches beside least squares'.
 
-    errors: part -> RMSE of least squares.  Returns the row of the longest training.
+    Returns the validation RMSE of the longest training.
     """
     n1, n2 = utils.split_by_time(len(values))
-    truths = {"train": values[length + horizon - 1 : n1], "test": values[n2:]}
-    most = max(2, min(30, 60_000 // len(truths["train"])))  # fewer for a long series
-    by_train = scale_by_train(values)
-    not_scaled = (values, 0.0, 1.0)  # mean 0 and std 1 change nothing
-    # The more values are added up, the farther a step moves the sum: so smaller steps.
-    step_size = 0.36 / length  # 0.01 for T = 36
-    smaller = step_size / np.mean(values[:n1] ** 2)
+    truth = values[length + horizon - 1 : n1]  # of train
+    most = max(2, min(30, 60_000 // len(truth)))  # fewer epochs for a long series
     last = f"{most} epochs"
-    same_step = f"{last}, not scaled"
-    small_step = f"{last}, not scaled, smaller steps"
+    scaled = scale_by_train(values)
+    unscaled = Scaled(values, mean=0.0, std=1.0)  # which changes nothing
     found = {
-        "1 epoch": search_on_series(*by_train, length, horizon, 1, step_size, args),
-        last: search_on_series(*by_train, length, horizon, most, step_size, args),
-        same_step: search_on_series(
-            *not_scaled, length, horizon, most, step_size, args
-        ),
-        small_step: search_on_series(*not_scaled, length, horizon, most, smaller, args),
-        "least squares": line_on_series(values, length, horizon),
+        "1 epoch": search_on_series(scaled, length, horizon, 1, args),
+        last: search_on_series(scaled, length, horizon, most, args),
+        f"{last}, not scaled": search_on_series(unscaled, length, horizon, most, args),
+        "least squares": line_on_series(values, length, horizon)[1],
     }
     rows = {}
-    for name, (weights, made) in found.items():
-        # In units, a forecast is weights * values + bias.  So the bias is what is left.
-        products = weights.numpy() @ values[:length]
+    for name, made in found.items():
         rows[name] = {
-            "train RMSE": rmse(made["train"] - truths["train"]),
-            "test RMSE": rmse(made["test"] - truths["test"]),
-            "bias": float(made["train"][0] - products),
+            "train RMSE": rmse(made["train"] - truth),
+            "val RMSE": rmse(made["val"] - values[n1:n2]),
         }
     utils.print_table("The line of the series, batch by batch", rows, corner="after")
-    more = rows[last]["train RMSE"] - errors["train"]
-    text = "Reading it: on train nothing can go below least squares.  "
-    if more < 0.05 * errors["train"]:
-        text += f"""{last} come within {more / errors["train"]:.1%} of it: two ways, one
-        line.  (On test either may be ahead by a little.)"""
-    else:
-        text += "The search has not arrived there yet; more epochs go on with it."
-    utils.say(text)
-    if np.isnan(rows[same_step]["train RMSE"]):
+    more = rows[last]["train RMSE"] - rows["least squares"]["train RMSE"]
+    utils.say(
+        f"""Reading it: on train nothing can go below least squares; {last} come to
+        {more:.4f} above it.  (On validation either may be ahead by a little.)"""
+    )
+    if np.isnan(rows[f"{last}, not scaled"]["train RMSE"]):
         utils.say(
-            """nan is "not a number": without scaling the same step size is far too
-            large.  Each step overshoots, the next overshoots more, until the numbers are
-            too large to be written."""
+            """nan is "not a number": without scaling the same learning rate is far too
+            large.  Each step overshoots, the next more, until the numbers are too large
+            to be written.  A far smaller rate would not; but each series would need its
+            own.  That is why one scales."""
         )
-    if rows[small_step]["train RMSE"] > 1.01 * rows[last]["train RMSE"]:
-        text = """Smaller steps do not overshoot.  But after as many epochs they are
-        farther from least squares than with scaling: one step size serves all weights,
-        and it does not suit all.  """
-        bias = rows[small_step]["bias"]
-        goal = rows["least squares"]["bias"]
-        if abs(bias) < 0.1 * abs(goal):
-            text += f"""See the bias.  It is multiplied by 1, the weights by values of
-            {np.abs(values[:n1]).mean():.4g} on average.  So for the bias the step is far
-            too small: it has come to {bias:.2g} of {goal:.3g}.  """
-        text += """And every series would need a step size of its own.  That is why one
-        scales."""
-        utils.say(text)
     utils.say(
         f"""That answers the first half of the title: of {len(values):,} values came
-        {len(truths["train"]):,} training examples, and of these {length + 1} numbers,
-        the weights and the bias.  Is an RMSE of {errors["test"]:.4g} on test good?  And
-        may one believe it?"""
+        {len(truth):,} training examples, and of these {length + 1} numbers, weights and
+        bias.  Is the error small?  And may one believe it?"""
     )
-    return rows[last]
+    return rows[last]["val RMSE"]
 
 
 # ====================================================================================
@@ -970,14 +925,19 @@ def report_search(values, length, horizon, errors, args):
 #
 # An error is forecast minus truth.  Hundreds of errors become one number in three ways:
 #
-#   RMSE  as above.  One large error weighs more than several small ones.
+#   RMSE  root mean squared error, the function `rmse` of section 3.  One large error
+#         weighs more than several small ones.
 #   MAE   mean absolute error: drop the signs, take the mean.
 #   MASE  mean absolute scaled error: MAE divided by how much the training values change
 #         from one to the next, on average.  That change is the error of whoever says
-#         the last value again.  MASE has no units, so that series can be compared.  1
-#         is as good as that was in train, below 1 is better.  Above 1 need not be bad:
-#         the test years may be rougher than train was.  And the unit is the change of
-#         one step also where h is larger; there a MASE above 1 is the rule.
+#         the last value again.  1 is as good as that was in train, below 1 is better.
+#         Above 1 need not be bad: the test years may be rougher than train was (larger
+#         changes from one value to the next).  And the unit is the change of one step
+#         also where h is larger; there a MASE above 1 is the rule.
+#
+# Which one?  RMSE, if an error twice as large does more than twice the harm (least
+# squares aims at it); MAE, if just twice; MASE, which has no units, to compare series.
+# A percentage of the truth cannot be computed where the truth is 0, as on a quiet sun.
 
 
 def scores_by_hand(errors, train):
@@ -1001,24 +961,19 @@ def scores_by_hand(errors, train):
 
 
 def show_scores():
-    """RMSE, MAE and MASE of three errors; compare with utils.forecast_scores."""
+    """RMSE, MAE and MASE of three errors."""
     # One large error among small ones.  In the squares the 6 makes 36 of 41, in the
     # sizes only 6 of 9: so RMSE tells of it more loudly than MAE.
     errors = [1.0, -2.0, 6.0]
     found = scores_by_hand(errors, train=[10.0, 13.0, 9.0, 14.0])
-    print("Three measures by hand: the errors 1, -2 and 6")
-    print(f"  RMSE   root of (1 + 4 + 36) / 3   = {found['RMSE']:.2f}")
-    print(f"  MAE    (1 + 2 + 6) / 3            = {found['MAE']:.2f}")
-    print("  MASE   the training values 10 13 9 14 change by 3, 4, 5: 4 on average")
-    print(f"         3 / 4                      = {found['MASE']:.2f}")
-    # The shared function is not given train: its mean change, 4, is handed in.  Thus
-    # one number, found once, serves for every rival.
+    # The shared function is given the mean change of train, 4, and not train.
     shared = utils.forecast_scores(np.array(errors), naive_mae=4.0)
-    gap = max(abs(shared[name] - found[name]) for name in found)
-    utils.say(
-        f"""RMSE is above MAE, because one large error stands out.
-        utils.forecast_scores finds {same(gap)}."""
-    )
+    print("Three measures by hand: the errors 1, -2 and 6; train is 10 13 9 14")
+    print(f"  RMSE   root of (1 + 4 + 36) / 3    = {found['RMSE']:.2f}")
+    print(f"  MAE    (1 + 2 + 6) / 3             = {found['MAE']:.2f}")
+    print(f"  MASE   3 / mean of changes 3 4 5   = {found['MASE']:.2f}")
+    print("  utils.forecast_scores", as_row([shared[name] for name in found], ".2f"))
+    print("RMSE is above MAE, because one large error stands out.")
 
 
 # --- rules of one line --------------------------------------------------------------
@@ -1061,32 +1016,27 @@ def moving_average_by_hand(values, origin, width):
 
 
 def show_baselines():
-    """Work the three rules on the toy, and compare with the shared ones."""
-    origin = len(TOY) - 1  # place 8
-    by_hand = {
-        "persistence": persistence_by_hand(TOY, origin),
-        "seasonal naive": seasonal_naive_by_hand(TOY, origin, 1, season=3),
-        "moving average": moving_average_by_hand(TOY, origin, width=3),
-    }
-    print(f"\nThree baselines by hand: what comes after {as_row(TOY)}?")
-    print(f"  persistence      the last value         = {by_hand['persistence']:g}")
-    print(f"  seasonal naive   place 9 - 3 = 6        = {by_hand['seasonal naive']:g}")
-    print(f"  moving average   (3 + 6 + 9) / 3        = {by_hand['moving average']:g}")
-    farther = seasonal_naive_by_hand(TOY, origin, 5, season=3)
-
-    # The shared functions take arrays, many origins, and several steps ahead.
-    values = np.array(TOY)  # (9,)
-    origins = np.array([origin])  # (1,)
-    shared = {
-        "persistence": utils.persistence(values, origins, steps=[1]),
-        "seasonal naive": utils.seasonal_naive(values, origins, steps=[1], season=3),
-        "moving average": utils.moving_average(values, origins, steps=[1], width=3),
-    }
-    gaps = [abs(shared[name][0, 0] - by_hand[name]) for name in shared]
+    """Work the three rules on the toy, beside the shared ones."""
+    # The shared ones take arrays, many origins, several steps: here one of each.
+    toy = np.array(TOY)  # (9,)
+    at = np.array([8])  # (1,): the origin
+    rows = (
+        ("persistence", "the last value", persistence_by_hand(TOY, 8)),
+        ("seasonal naive", "at place 9 - 3 = 6", seasonal_naive_by_hand(TOY, 8, 1, 3)),
+        ("moving average", "(3 + 6 + 9) / 3", moving_average_by_hand(TOY, 8, 3)),
+    )
+    shared = (
+        utils.persistence(toy, at, steps=[1]),
+        utils.seasonal_naive(toy, at, steps=[1], season=3),
+        utils.moving_average(toy, at, steps=[1], width=3),
+    )
+    print(f"\nThree baselines: what comes after {as_row(TOY)}?  By hand; by rnn_utils")
+    for (name, working, ours), theirs in zip(rows, shared, strict=True):
+        print(f"  {name:<16} {working:<20} {ours:g}   {theirs[0, 0]:g}")
+    farther = seasonal_naive_by_hand(TOY, 8, 5, season=3)
     utils.say(
         f"""Five steps ahead is place 13; one season before it, place 10, is not known
-        yet.  So seasonal naive goes back one season more, to place 7: {farther:g}.  The
-        shared functions find {same(max(gaps))}."""
+        yet.  So seasonal naive goes back one season more, to place 7: {farther:g}."""
     )
 
 
@@ -1102,12 +1052,9 @@ def show_baselines():
 #
 # In numbers: subtract the mean, multiply each value by the one k later, and add up.
 # High times high and low times low are above zero, high times low is below.  Divided by
-# the same sum at lag 0, this is the autocorrelation r_k.  It is near 1 for the same
-# again (a little less, since k values at the end have no partner), 0 where the one says
-# nothing about the other, and below 0 for the opposite.
-#
-# utils.find_season takes the highest peak after r_k first fell below 0, where high met
-# low, if it is too high for chance, and if the season fits three times into train.
+# the same sum at lag 0, this is the autocorrelation r_k.  It is near 1 where the series
+# repeats itself (a little less, since k values at the end have no partner), 0 where one
+# value says nothing about the other, and below 0 where high meets low.
 
 
 def autocorrelation_by_hand(values, lag):
@@ -1120,20 +1067,45 @@ def autocorrelation_by_hand(values, lag):
     return products / squares
 
 
+# The season is the lag of the highest peak after r_k first fell below 0, where high met
+# low.  In pure noise the highest of hundreds of r_k may come to 3 / sqrt(n) or so; a
+# peak has to rise above 4 / sqrt(n).  And a season has to fit three times into train,
+# or one slow rise and fall would pass for it.
+
+
+def season_by_hand(r, n):
+    """The season of n values, or None.  r: r_0, r_1, ... up to a third of n."""
+    first_below = 0
+    while first_below < len(r) and r[first_below] >= 0:
+        first_below += 1
+    if first_below == len(r):
+        return None  # no high ever met a low
+    peak = first_below
+    for lag in range(first_below, len(r)):
+        if r[lag] > r[peak]:
+            peak = lag
+    if peak in (first_below, len(r) - 1):
+        return None  # the highest at an end is no peak: it may go on rising there
+    return peak if r[peak] > 4 / n**0.5 else None
+
+
 def show_autocorrelation():
-    """Work r_0, r_2 and r_4 of a wave of period 4; compare with the shared function."""
+    """Work r_0, r_2 and r_4 of a wave of period 4, and its season."""
     wave = [1.0, 2.0, 3.0, 2.0] * 8
+    r = [autocorrelation_by_hand(wave, lag) for lag in range(len(wave) // 3 + 1)]
+    shared = utils.autocorrelation(np.array(wave), 5)
     print("\nAutocorrelation by hand: 1 2 3 2, eight times")
     print("  minus the mean, 2:   -1 0 1 0 -1 0 1 0 -1 0 1 0 ...")
     print("  lag 0   each meets itself, 1 * 1 or -1 * -1, 16 times   16 / 16 = 1")
     print("  lag 2   -1 meets 1, 15 times                           -15 / 16 = -0.9375")
     print("  lag 4   -1 meets -1 and 1 meets 1, 14 times             14 / 16 = 0.875")
-    found = [autocorrelation_by_hand(wave, lag) for lag in range(6)]
-    print("  computed, lags 0 to 5:  ", "  ".join(f"{r:g}" for r in found))
-    shared = utils.autocorrelation(np.array(wave), 5)  # (6,)
-    gap = np.abs(shared - found).max()
-    season = utils.find_season(np.array(wave))
-    print(f"utils.autocorrelation finds {same(gap)}; utils.find_season says {season}.")
+    print("  by hand, lags 0 to 5 ", as_row(r[:6], "8.4f"))
+    print("  utils.autocorrelation", as_row(shared, "8.4f"))
+    utils.say(
+        f"""r_k first falls below 0 at lag 2.  The highest after that is at lag
+        {season_by_hand(r, len(wave))}, above 4 / root of 32 = {4 / 32**0.5:.2f}: the
+        season.  utils.find_season says {utils.find_season(np.array(wave))}."""
+    )
 
 
 class Fitted(NamedTuple):
@@ -1161,25 +1133,36 @@ def report_autocorrelation(train, season, source):
     """Print r_k of train at some lags as bars, and how to read them."""
     most = len(train) // 3
     lags = {1, 2, 3, 6, 12, 24, 48, 96}
+    names = {}
     if season:
-        lags |= {season // 2, season}
-    lags = sorted(lag for lag in lags if lag <= most)
+        names[season // 2] = "half a season"
+        names[season] = "the season"
+    lags = sorted(lag for lag in lags | set(names) if lag <= most)
     r = utils.autocorrelation(train, most)  # (most + 1,)
-    print("\nAutocorrelation of the training values")
+    print("\nAutocorrelation of the training values, at some lags (not evenly spaced)")
     for lag in lags:
         bar = "#" * round(20 * abs(r[lag]))
         left = bar if r[lag] < 0 else ""
         right = bar if r[lag] > 0 else ""
         shown = round(r[lag], 2) + 0.0  # + 0.0 makes a plain zero of -0.00
-        print(f"  lag {lag:>4}   {shown:6.2f}   {left:>20}|{right}")
+        line = f"  lag {lag:>4}   {shown:6.2f}   {left:>20}|{right:<20}"
+        print(f"{line}  {names.get(lag, '')}".rstrip())
     utils.say(
         """Reading it: where r_k is far from 0, a value tells much about the one k steps
-        later.  r_1 near 1 is memory: the next value is like this one.  If r_k sinks
-        below 0 and rises to a second peak, the series has a season.  If it sinks slowly
-        and no second peak comes, the series climbs, or wanders like a price."""
+        later.  r_1 near 1 is memory: the next value is like this one.  As long as r_k
+        stays high, older values may help, so T may be as long; the table of lengths
+        below tries it.  If r_k sinks below 0 and rises to a second peak, the series has
+        a season.  If it sinks slowly and no second peak comes, the series climbs, or
+        wanders like a price."""
     )
-    print(f"Found: {'no season' if season is None else f'a season of {season} steps'}.")
-    if season and source.name == "sunspots":
+    if season is None:
+        print("Found: no season.")
+        return
+    limit = 4 / len(train) ** 0.5
+    print(
+        f"Found: a season of {season} steps.  (Its peak had to be above {limit:.2f}.)"
+    )
+    if source.name == "sunspots":
         print(f"{season} months are {season / 12:.1f} years: the sun's cycle.")
 
 
@@ -1238,39 +1221,35 @@ def ahead(horizon):
     return "1 step ahead" if horizon == 1 else f"{horizon} steps ahead"
 
 
-def report_comparison(rows, fitted, train, source, length, horizon):
-    """Print the table, with a sentence for what may puzzle in it."""
+def report_comparison(values, length, horizon, fitted, source):
+    """Score the rivals and print the table.  Returns targets, forecasts and rows."""
+    targets, made = all_forecasts(values, length, horizon, fitted)
+    rows = score_all(values, targets, made, fitted)
     utils.print_table(f"All rivals on {source.label}, {ahead(horizon)}", rows)
-    print("Reading it, row by row:")
-    # Each sentence waits for what it speaks of: with T = 1 there is no width to choose,
-    # and without a season no row of seasonal naive.
-    if length > 1:
+    print("Reading it:")
+    print(f"- The moving average takes the last {fitted.width} values: best on train.")
+    n1, n2 = utils.split_by_time(len(values))
+    season = fitted.season
+    if season and season >= horizon:
+        r = utils.autocorrelation(values[:n1], season)  # r_0, r_1, ...
         utils.say(
-            f"""- The moving average takes the last {fitted.width} values: of 2 to
-            {length}, that many erred least on train."""
+            f"""- Seasonal naive relies on values {season} steps apart, whose r_k is
+            {r[season]:.2f}; persistence on values {horizon} apart, whose r_k is
+            {r[horizon]:.2f}.  The smaller r_k should have the larger error.  (A season
+            whose hills are unequal in length and height has a small one.)"""
         )
-    if fitted.season:
-        # Each of these two rules repeats one old value.  r_k at its distance k from the
-        # target tells how much to expect of it: the larger r_k should have the smaller
-        # error.  Farther ahead than a season, the newest value of the same phase lies two
-        # seasons before the target, or more:   # season 50, h 60: 100 steps apart
-        distance = fitted.season * math.ceil(horizon / fitted.season)
-        r = utils.autocorrelation(train, max(distance, horizon))  # r_0, r_1, ...
-        text = f"""- Seasonal naive relies on values {distance} steps apart, whose
-        r_k is {r[distance]:.2f}; persistence on values {horizon} apart, whose r_k
-        is {r[horizon]:.2f}."""
-        if source.name == "sunspots" and r[distance] < r[horizon]:
-            text += """  The cycles are real, but unequal in length and height, so one
-            season ago was often another phase."""
-        utils.say(text)
-    # Only one step ahead: that is the distance at which MASE has its unit.  Farther
-    # ahead persistence mostly has more than 1 in train, too.
-    mase = rows["persistence"]["test MASE"]
-    if horizon == 1 and mase > 1.05:
-        utils.say(
-            f"""- Persistence has MASE {mase:.2f}, and by definition 1 in train: the test
-            part is rougher.  So compare within the column, not with 1."""
-        )
+    truth = values[n2:]
+    by_line = np.abs(made["fitted line"][-len(truth) :] - truth)  # the end is test
+    by_last = np.abs(made["persistence"][-len(truth) :] - truth)
+    utils.say(
+        f"""- The line is nearer than persistence in {(by_line < by_last).mean():.0%} of
+        the test.  That counts how often; the scores count how much, too."""
+    )
+    utils.say(
+        """- MASE is 1 for persistence in train, one step ahead.  In test it may be
+        more, so compare within the column."""
+    )
+    return targets, made, rows
 
 
 # --- luck ---------------------------------------------------------------------------
@@ -1289,9 +1268,8 @@ def report_comparison(rows, fitted, train, source, length, horizon):
 #
 # It takes the differences as independent.  One step ahead that is nearly so at best:
 # calm and rough times come in spells.  So take a p near 0.05 for a hint.  For h > 1
-# neighbouring forecasts share most of their fate, as if one coin were counted several
-# times.  So h neighbours are averaged to one difference.  Lesson 06 has a way that uses
-# all of them.
+# neighbouring forecasts share most of their fate, so h neighbours are averaged to one
+# difference.  Lesson 06 has a way that uses all of them.
 
 
 def luck(errors, others, horizon):
@@ -1309,8 +1287,8 @@ def luck(errors, others, horizon):
     if std <= 1e-9 * abs(mean):
         return float(np.copysign(np.inf, mean)), 0.0  # the same lead every time
     t = mean / (std / count**0.5)
-    # The std is an estimate from M differences; so t is compared with a t distribution
-    # of M - 1.  sf gives the share of it that lies beyond t; we count both sides.
+    # How t strays by chance is known, and called the t distribution.  sf is the share
+    # of it that lies beyond t; we count both sides.
     p = 2 * stats.t.sf(abs(t), count - 1)
     return float(t), float(p)
 
@@ -1356,14 +1334,11 @@ def report_luck(rows, made, targets, values, horizon):
 #
 # How long should a window be?  Longer ones show more, but each value more is one weight
 # more to learn from the same examples, and a line with many weights begins to fit the
-# noise.  So it is tried out, on validation.
+# noise: the error on train goes on falling, and the error on validation rises again.
+# This is called overfitting.  So T is chosen on validation.  (The width of the moving
+# average is chosen on train: a rule with a single number can hardly fit noise.)
 #
-# That noise is learned shows where train and validation part: the error on train goes
-# on falling, and the error on validation rises again.
-#
-# And how far ahead?  That is what you want to know, so it is not tried but asked for.
-# But whoever asks for more should expect less.  Each distance takes windows of its own,
-# and a line of its own.
+# How far ahead is not chosen but asked for.  Whoever asks for more should expect less.
 
 
 def enough_windows(n1, length, horizon):
@@ -1379,83 +1354,55 @@ def report_lengths(values, longest, horizon):
         if enough_windows(n1, length, horizon):
             _, made = line_on_series(values, length, horizon)
             truth = values[length + horizon - 1 : n1]  # of train
-            rows[str(length)] = {
+            rows[length] = {
                 "train RMSE": rmse(made["train"] - truth),
                 "val RMSE": rmse(made["val"] - values[n1:n2]),
             }
-    if not rows:
-        return
-    utils.print_table("How long should a window be?", rows, corner="values read")
-    errors = {int(length): row["val RMSE"] for length, row in rows.items()}
-    best = min(errors, key=errors.get)
-    near = [length for length in errors if errors[length] <= 1.01 * errors[best]]
-    most = max(errors)
-    text = f"Reading it: on validation the smallest stands at {best}.  "
-    if len(near) > 1:
-        text += f"""At most 1 % above it: {as_row(near)}; any of these would do.  """
-    if best == most:
-        text += "It is the longest that was tried, so a longer one may be better still."
-    elif (
-        most not in near
-        and rows[str(most)]["train RMSE"] < rows[str(best)]["train RMSE"]
-    ):
-        text += f"""From {best} to {most} the error goes on falling on train, but it is
-        larger on validation.  There {most + 1} numbers are learned from
-        {n1 - most - horizon + 1:,} examples, and what they learn more is noise: this is
-        called overfitting.  (A longer window leaves out the first few examples of
-        train.)"""
-    utils.say(text)
+    if rows:
+        utils.print_table("How long should a window be?", rows, corner="values read")
+        errors = {length: row["val RMSE"] for length, row in rows.items()}
+        least = min(errors.values())
+        near = [length for length, error in errors.items() if error <= 1.01 * least]
+        utils.say(
+            f"""Reading it: the smallest on validation is {least:.4f}; at most 1 % above
+            it, with {as_row(near)} values read.  Where the error on train goes on
+            falling, and that on validation rises again, the line begins to learn
+            noise."""
+        )
 
 
 def report_distances(values, length, fitted, source):
     """Print RMSE on validation of three forecasters, several steps ahead."""
     n1, _ = utils.split_by_time(len(values))
     rows = {}
-    season_wins = []  # the distances at which seasonal naive is the best of the three
     for horizon in (1, 3, 12, 60):
-        if not enough_windows(n1, length, horizon):
-            continue
-        targets, made = all_forecasts(values, length, horizon, fitted)
-        scores = score_all(values, targets, made, fitted)
-        rows[ahead(horizon)] = {
-            name: scores[name]["val RMSE"]
-            for name in ("persistence", "seasonal naive", "fitted line")
-            if name in scores
-        }
-        if min(rows[ahead(horizon)], key=rows[ahead(horizon)].get) == "seasonal naive":
-            season_wins.append(horizon)
+        if enough_windows(n1, length, horizon):
+            targets, made = all_forecasts(values, length, horizon, fitted)
+            scores = score_all(values, targets, made, fitted)
+            rows[horizon] = {
+                name: scores[name]["val RMSE"]
+                for name in ("persistence", "seasonal naive", "fitted line")
+                if name in scores
+            }
     if not rows:
         return
-    utils.print_table(f"How far ahead?  {source.label}, RMSE on validation", rows, "")
-    text = """Reading it: a row is a question, and each has a line of its own, fitted on
-    windows with that h."""
-    line = [row["fitted line"] for row in rows.values()]
-    if line == sorted(line):
-        text += "  Whoever asks for more steps gets a larger error."
-    if fitted.season and fitted.season > 60:
-        text += "  Seasonal naive reads the same old value in every row, so it stays."
-    utils.say(text)
-    if season_wins:
-        far = season_wins[-1]
+    title = f"How far ahead?  {source.label}, RMSE on validation"
+    utils.print_table(title, rows, corner="h")
+    text = "Reading it: each row has a line of its own, fitted on windows with that h."
+    far = max(rows)
+    wins = min(rows[far], key=rows[far].get)
+    text += f"  {far} steps ahead the best is {wins}."
+    if wins == "seasonal naive" and fitted.season > far + length - 1:
         r = utils.autocorrelation(values[:n1], far)[far]
-        text = f"{far} steps ahead the season wins.  "
-        if r < 0:
-            text += f"""So far ahead the last value points the wrong way (r_{far} is
-            {r:.2f}): high now means low then.  """
-        text += """The value of one season ago still says something.  (This is
-        validation.  What of test?  See Try this.)"""
-        utils.say(text)
+        text += f"""  r_{far} is {r:.2f}: where that is below 0, high now is low then,
+        and persistence errs.  The line can turn it round, by weights below 0.  But it
+        reads only the values from {far} to {far + length - 1} steps before the target;
+        the season lies {fitted.season} before it."""
+    utils.say(text)
 
 
-def report_noise(noise, test_rmse):
-    """For the sine: print the error that no forecast can avoid; returns its square."""
-    floor = float(np.mean(noise**2))
-    print("\nHow good could any forecast be?  The noise has variance 0.04; in the test")
-    print(f"part its mean square is {floor:.4f}.  The past knows nothing of it, so but")
-    print("for luck nobody does better than the sine without noise:")
-    print(f"  RMSE {floor**0.5:.4f}; the best on validation has {test_rmse:.4f}.")
-    print("An error well below the first would mean that answers have leaked in.")
-    return floor
+# (A line that sees more of a sun's cycle, --sequence-length 60, comes to 30.05 there:
+# as good as the season.  That is validation; what of test, 60 ahead?  See Try this.)
 
 
 # A second place for a pause.  May one believe such a number?  Four common mistakes make
@@ -1464,8 +1411,10 @@ def report_noise(noise, test_rmse):
 # --- trap 1: a ruler that has seen the test -----------------------------------------
 #
 # Many programs scale the whole series first and split afterwards.  Then mean and std
-# have seen the test years.  If these are rougher than train, the std comes out larger:
-# a longer ruler.  And an error that is measured with a longer ruler looks smaller.
+# have seen the test years.  The std is a ruler: an error in scaled units is the error
+# divided by it.  If the test years spread wider than train, the std of everything is
+# larger, a longer ruler, and the same error reads as less.  No forecast gets better;
+# only the number does, and misleads whoever compares two reports.
 
 
 def report_scaling(values, horizon, source):
@@ -1474,9 +1423,8 @@ def report_scaling(values, horizon, source):
     Returns by what share the second way changes it, and the two quotients RMSE / std.
     """
     n1, n2 = utils.split_by_time(len(values))
-    test = values[n2:]  # (M,)
     last_known = values[n2 - horizon : len(values) - horizon]  # (M,)
-    error = rmse(last_known - test)
+    error = rmse(last_known - values[n2:])
     rows = {}
     for name, part in (("train alone", values[:n1]), ("everything", values)):
         std = float(part.std())
@@ -1485,15 +1433,11 @@ def report_scaling(values, horizon, source):
     utils.print_table(title, rows, corner="scaled by")
     by_everything = rows["everything"]["RMSE / std"]
     by_train = rows["train alone"]["RMSE / std"]
-    lie = 0.0  # without an error there is none to change
-    if error:
-        lie = by_everything / by_train - 1
+    lie = by_everything / by_train - 1 if error else 0.0  # no error, none to change
     utils.say(
-        f"""Reading it: the forecasts are the same, and so is their error.  In scaled
-        units, in which many report it, it seems to change by {lie:+.1%}.  (Where train is
-        the rougher part, the mistake makes it look larger.)  In the series' own units
-        persistence and a line gain nothing.  A network may: the numbers that it reads
-        have then seen the test part."""
+        f"""Reading it: the forecasts are the same, and so is their error in the series'
+        own units.  In scaled units it seems to change by {lie:+.1%}.  (Where train
+        spreads wider than test, the mistake makes it look larger.)"""
     )
     return lie, by_everything, by_train
 
@@ -1501,10 +1445,9 @@ def report_scaling(values, horizon, source):
 # --- trap 2: shuffled windows -------------------------------------------------------
 #
 # Test windows drawn at random have neighbours in train.  How much can one cheat with
-# that?  To see it clearly, take a series in which nothing can be learned: a price whose
-# daily changes are drawn by lot (`utils.simulated_prices`).  Nobody knows whether it
-# will go up or down.  So nobody can do much better than to say today's price again.
-# Whoever seems to, has seen the answers.
+# that?  Take a series in which nothing can be learned: a price whose daily changes are
+# drawn by lot (`utils.simulated_prices`).  So nobody can do much better than to say
+# today's price again.  Whoever seems to, has seen the answers.
 #
 # Three forecasters are asked for the price 12 days ahead: persistence, the fitted line,
 # and one who learns by heart.  That one looks up the training window that is most like
@@ -1517,7 +1460,8 @@ def report_scaling(values, horizon, source):
 # So it has to guess one day's change where everybody else has to guess twelve.  Of
 # twelve changes drawn by lot some go up and some go down.  Together they are typically
 # as large as one change times the root of 12, which is 3.5.  So expect it to err 3.5
-# times less.
+# times less.  (One day ahead everybody has one change to guess, and this look-up gains
+# nothing: RMSE 1.49, persistence 1.27.  The farther ahead, the larger the leak.)
 
 
 def most_similar(asked, inputs):
@@ -1527,17 +1471,6 @@ def most_similar(asked, inputs):
         distances = ((inputs - window) ** 2).sum(dim=1)  # (N,)
         found.append(distances.argmin())
     return torch.stack(found)  # (M,)
-
-
-def leaked_share(n, length, horizon, train, test):
-    """Share of the test targets that some training window holds, as input or target.
-
-    train, test: which windows (a slice, or their numbers).  We cut 0, 1, 2, ... instead
-    of the series.  Then each number is a place, and one sees whether it turns up twice.
-    """
-    inputs, targets = make_windows(torch.arange(n), length, horizon)  # (N, T, 1), (N,)
-    seen = torch.cat([inputs[train].flatten(), targets[train]])  # (N_train * (T + 1),)
-    return torch.isin(targets[test], seen).double().mean().item()
 
 
 def three_forecasters(inputs, targets, train, test):
@@ -1569,8 +1502,6 @@ def report_shuffled(values, length, horizon):
         train = numbers[parts["train"]]
         test = numbers[parts["test"]]
         rows[name] = three_forecasters(inputs, targets, train, test)
-        share = leaked_share(len(values), length, horizon, train, test)
-        rows[name]["targets seen in train"] = f"{share:.0%}"
     title = f"A random price, {ahead(horizon)}: RMSE on test windows"
     utils.print_table(title, rows, corner="windows split")
     return rows
@@ -1582,15 +1513,10 @@ def report_leak():
     ratio = rows["at random"]["persistence"] / rows["at random"]["look-up"]
     # The series and the draw are fixed, so the following holds in every run.
     utils.say(
-        """Reading it: the last column says how many test targets stand in some training
-        window, as input or as target.  The two rows ask about different windows, so
-        compare within a row.  By time, no target was seen.  The line is about as good as
-        persistence, and nobody can be much better.  The look-up is worse: it repeats an
-        old price.  To the luck of our twelve days it adds the luck of the old twelve
-        days, and the difference in height between the two windows."""
-    )
-    utils.say(
-        f"""At random, nearly all targets were seen, and the error of persistence is
+        f"""Reading it: the two rows ask about different windows, so compare within a
+        row.  By time, the line is about as good as persistence, and nobody can be much
+        better.  The look-up is worse: it repeats an old price, and adds the luck of the
+        old twelve days to that of ours.  At random, the error of persistence is
         {ratio:.1f} times that of the look-up: near the 3.5 that we expected.  It
         forecasts what nobody can forecast.  That is the leak.  Nothing of it will be
         left tomorrow, when the neighbours of the asked window are not known yet.  The
@@ -1602,10 +1528,9 @@ def report_leak():
 
 # --- trap 3: smoothed series --------------------------------------------------------
 #
-# Measured series are rough, and smoothed ones look better.  So many are published
-# smoothed: each value is replaced by the mean of itself and its neighbours on both
-# sides, a centred mean (for sunspots it spans 13 months).  Then somebody forecasts the
-# smoothed series, and the forecast is brilliant.  But:
+# Many series are published smoothed: each value is replaced by the mean of itself and
+# its neighbours on both sides, a centred mean (for sunspots it spans 13 months).  Then
+# somebody forecasts the smoothed series, and the forecast is brilliant.  But:
 #
 #     raw       y1  y2  y3  y4  y5
 #     smoothed      s2  s3  s4            s3 = (y2 + y3 + y4) / 3
@@ -1615,8 +1540,7 @@ def report_leak():
 #
 # What would an honest forecast of s4 be, made on day 3?  On day 3 the raw values are
 # known up to y3.  So the newest smoothed value one can have is s2.  From s2 to s4 is a
-# forecast two steps ahead, not one.  (One might also use the raw values up to y3.  They
-# are left out here, so that both forecasts read the same kind of number.)
+# forecast two steps ahead, not one.
 
 
 def centred_mean(values, half):
@@ -1641,20 +1565,16 @@ def report_smoothing(series, source, length, horizon):
     """Forecast the series raw, smoothed, and smoothed but honestly: name -> row."""
     values = series.to_numpy()
     # Six neighbours on each side, as is usual for sunspots; fewer in a short series.
-    half = min(6, (length + horizon) // 3, len(values) // 50)
-    if half < 1:
-        print("The series is too short to be smoothed.")
-        return {}
+    half = max(1, min(6, len(values) // 50))
     smooth = centred_mean(values, half)  # (n - 2 half,)
     # The smoothed value of a date is known `half` steps later.  So at any origin the
     # newest one lies `half` steps back, and the target h + half steps ahead of it.
-    asked = {
-        "raw": (values, horizon),
-        "smoothed": (smooth, horizon),
-        "smoothed, honest": (smooth, horizon + half),
-    }
     rows = {}
-    for name, (numbers, step) in asked.items():
+    for name, numbers, step in (
+        ("raw", values, horizon),
+        ("smoothed", smooth, horizon),
+        ("smoothed, honest", smooth, horizon + half),
+    ):
         _, n2 = utils.split_by_time(len(numbers))
         truth = numbers[n2:]  # (M,)
         last_known = numbers[n2 - step : len(numbers) - step]  # (M,)
@@ -1665,28 +1585,22 @@ def report_smoothing(series, source, length, horizon):
         }
     title = f"{source.label}, raw, and smoothed by a centred mean of {2 * half + 1}"
     utils.print_table(f"{title}: test", rows, corner="series")
-    careless = rows["smoothed"]["line RMSE"]
-    honest = rows["smoothed, honest"]["line RMSE"]
-    text = f"""Reading it: smoothed is what a careless report would say.  honest forecasts
-    the same values from smoothed ones that were known: {half} steps older.  """
-    if careless:
-        text += f"Its error is {honest / careless:.1f} times the careless one.  "
-    if honest < rows["raw"]["line RMSE"]:
-        text += f"""That the line's error is still below raw is no trick: the target is
-        a mean of {2 * half + 1} values, and a mean is easier to hit than one value.  """
-    if rows["smoothed, honest"]["persistence RMSE"] > rows["raw"]["persistence RMSE"]:
-        text += f"""Persistence gains nothing by that: its value is {half + horizon} steps
-        old now, not {horizon}."""
-    utils.say(text)
+    past = max(0, half + 1 - horizon)  # values of the target's mean known at the origin
+    utils.say(
+        f"""Reading it: the second row is what a careless report would say.  The third
+        forecasts the same values from smoothed ones that were known: {half} steps
+        older.  If it errs less than the first, that is no trick: its target is a mean
+        of {2 * half + 1} values, {past} of which are past by then, and a mean is easier
+        to hit than one value."""
+    )
     return rows
 
 
 # --- trap 4: prices against returns -------------------------------------------------
 #
 # The other brilliant forecast is that of a share price, a curve right on the truth.
-# Look closer, and it is the truth, one day late.  A price is close to the price of the
-# day before, so persistence scores high.  But it says nothing that one could use: what
-# one wants to know is the change.  As a share of the price before, it is the return:
+# Look closer, and it is the truth, one day late.  That says nothing that one could use:
+# what one wants to know is the change, as a share of the price before, the return:
 #
 #     return = truth / price before - 1       100 -> 110 is a return of 10 %
 #
@@ -1705,7 +1619,7 @@ def r_squared(truth, forecast):
 
 
 def show_r_squared():
-    """R2 of three forecasts."""
+    """R2 of one forecast of three values."""
     r2 = r_squared(np.array([2.0, 4.0, 6.0]), np.array([3.0, 4.0, 5.0]))
     print("R2 by hand: the truth is 2 4 6, forecast as 3 4 5")
     print("  squared errors                     1 + 0 + 1 = 2")
@@ -1713,7 +1627,7 @@ def show_r_squared():
     print(f"  R2                                 1 - 2 / 8 = {r2:g}")
 
 
-def report_prices(prices, source):
+def report_prices(prices, label):
     """Print how good forecasts of a price look as prices, and how good as returns.
 
     One day ahead, T = 36.  prices (n,).  Returns the table's rows.
@@ -1722,62 +1636,54 @@ def report_prices(prices, source):
     before = prices[n2 - 1 : -1]  # (M,)
     truth = prices[n2:]  # (M,)
     _, made = line_on_series(prices, 36, 1)
-    forecasts = {"persistence": before, "fitted line": made["test"]}
-    true_returns = truth / before - 1  # (M,)
-    print(f"\nFour days of the test part of {source.label}")
+    print(f"\nFour days of the test part of {label}")
     print("  day before   price   return   line: price   line: return")
-    said_returns = np.round(made["test"] / before - 1, 4) + 0.0  # no -0.00% in print
     for row in range(4):
+        # Rounded first, so that the returns are those of the prices as printed.
+        old = round(before[row], 2)
+        new = round(truth[row], 2)
+        said = round(made["test"][row], 2)
         print(
-            f"  {before[row]:10.2f} {truth[row]:7.2f} {true_returns[row]:8.2%} "
-            f"{made['test'][row]:13.2f} {said_returns[row]:14.2%}"
+            f"  {old:10.2f} {new:7.2f} {new / old - 1:8.2%} "
+            f"{said:13.2f} {said / old - 1:14.2%}"
         )
-    off = abs(made["test"][0] / truth[0] - 1)
-    utils.say(
-        f"""Reading it: on the first of them the line's price is wrong by {off:.2%} of the
-        price, which sounds like little.  But the price moved by {true_returns[0]:.2%},
-        and the line had said {said_returns[0]:.2%}."""
-    )
+    print("The line's prices look good.  But compare the two returns.")
     rows = {}
-    for name, forecast in forecasts.items():
+    for name, forecast in (("persistence", before), ("fitted line", made["test"])):
         rows[name] = {
             "R2 of price": r_squared(truth, forecast),
-            "R2 of return": r_squared(true_returns, forecast / before - 1),
+            "R2 of return": r_squared(truth / before - 1, forecast / before - 1),
         }
     utils.print_table("The whole test part", rows)
     utils.say(
-        """Reading it: compare the left column with the right one.  Persistence forecasts
-        a return of 0 each time, which is a constant; so its R2 of return cannot be above
-        0.  A model of prices has something to say only if its own R2 of return is
-        clearly above 0."""
+        """Reading it: persistence forecasts a return of 0 each time, which is a
+        constant; so its R2 of return cannot be above 0.  A model of prices has
+        something to say only if its own R2 of return is clearly above 0."""
     )
     return rows
 
 
-# --- a picture ----------------------------------------------------------------------
-#
-# Drawing only; skip it at a first reading.
+# What of Try this, --sequence-length 6?  It changes all that is made of windows: their
+# number, the batches, the line, the table of lengths, and trap 3.  It cannot change the
+# toys, the parts and their mean and std, the autocorrelation, persistence, seasonal
+# naive, and traps 1, 2 and 4, which read no window or have a T of their own.
+
+# --- pictures [machinery] -----------------------------------------------------------
 
 
 def plot_forecasts(args, source, series, targets, made, best):
     """The last 60 values of test: truth, persistence, and the best forecast."""
     # Why not all of test?  Then one step is about as thin as the pen, and a copy that
-    # comes late looks like the truth.  The targets are places in order of time, so
-    # the last 60 of them, and of each forecast, are the end of test.
+    # comes late looks like the truth.
     recent = targets[-60:]  # (60,), or all of a shorter series
     lines = {"truth": series.to_numpy()[recent]}
-    # If the best one is persistence itself, the second round replaces it by the same.
-    for name in ("persistence", best):
+    for name in ("persistence", best):  # if these are the same, it is drawn once
         lines[name] = made[name][-60:]
+    title = f"{source.label}: the end of the test part, {ahead(args.horizon)}"
+    dates = series.index[recent]
+    dashed = ["persistence"]
     utils.plot_lines(
-        args,
-        "forecasts",
-        f"{source.label}: the end of the test part, {ahead(args.horizon)}",
-        lines,
-        xlabel="date",
-        ylabel="value",
-        x=series.index[recent],
-        dashed=["persistence"],
+        args, "forecasts", title, lines, "date", "value", x=dates, dashed=dashed
     )
     if not args.no_plots:
         late = ahead(args.horizon).removesuffix(" ahead")
@@ -1787,68 +1693,64 @@ def plot_forecasts(args, source, series, targets, made, best):
 # --- the answer ---------------------------------------------------------------------
 
 
-def report_answer(series, line_errors, rows, p, scaled, leak, smoothed, priced, args):
+def report_answer(windows, rows, p, scaled, leak, smoothed, priced, args):
     """Print the answer to the lesson's title, with the figures of this run.
 
-    scaled: RMSE / std by everything, and by train alone.
+    windows: of train.  scaled: RMSE / std by everything, and by train alone.
     """
     best, rival = best_and_rival(rows)
-    n1, _ = utils.split_by_time(len(series))
-    length = args.sequence_length
-    # The windows whose target lies below n1.  n1 = 10, T = 3, h = 1: the targets are
-    # the places 3 ... 9, which are 10 - 3 - 1 + 1 = 7.
-    train = n1 - length - args.horizon + 1
-    test_rmse = rows[best]["test RMSE"]
-    test_mase = rows[best]["test MASE"]
-    # p alone says only that the two differ; which one is better is asked separately.
-    # The one that was best on validation may be the worse one on test.
+    score = rows[best]
+    # p says only that the two differ.  The best on validation may be worse on test.
     verdict = "not surely better than"
     if p < 0.05:
-        verdict = "better than"
-        if test_rmse > rows[rival]["test RMSE"]:
-            verdict = "but on test worse than"
-    utils.heading("How does a series become training examples?")
-    for sentence in (
-        """1. Repair the dates: one value for each, in order; a gap takes the value before
-        it, never one that comes later.""",
-        "2. Set two borders in time.  Scale by the mean and std of train alone.",
-        f"""3. Cut windows, T = {length}, with targets {ahead(args.horizon)}.  The target
-        decides the part: {train:,} windows are training examples.  A network gets them
-        in batches: inputs (64, {length}, 1), targets (64,).""",
-        f"4. Fit.  A line learned from them errs by {line_errors['test']:.4g} on test.",
-    ):
-        utils.say(sentence)
-    utils.heading("And which score may one believe?")
-    for sentence in (
-        f"""5. One that was compared with rules of one line.  Best on validation: {best},
-        {verdict} {rival} ({as_text_p(p)}); on test RMSE {test_rmse:.4g}, MASE
-        {test_mase:.2f}.""",
-        "6. One that is free of four mistakes:",
-    ):
-        utils.say(sentence)
-    # One row a trap.  Of an error the smaller is the better, of R2 (last row) the
-    # larger: so a mistake flatters where its error is below the honest one, or its R2
-    # above it.
-    print("                           with the mistake    without")
-    print(
-        f"  scaled by everything     {scaled[0]:16.4f} {scaled[1]:10.4f}    RMSE / std of persistence"
+        worse = score["test RMSE"] > rows[rival]["test RMSE"]
+        verdict = "but on test worse than" if worse else "better than"
+    utils.heading(
+        "How does a series become training examples, and which score is true?"
     )
-    flattered = leak["at random"]["look-up"]
-    honest = leak["by time"]["look-up"]
-    print(
-        f"  shuffled windows         {flattered:16.4g} {honest:10.4g}    RMSE of a look-up"
+    utils.say(
+        f"""Repaired, split by time, scaled by train alone, and cut into windows: that
+        made {windows:,} training examples, T = {args.sequence_length} values to read,
+        and the value {ahead(args.horizon)} to answer with.  Believe a score that was
+        compared with rules of one line.  Best on validation: {best}, {verdict} {rival}
+        ({as_text_p(p)}); on test RMSE {score["test RMSE"]:.4g}, MASE
+        {score["test MASE"]:.2f}.  And one that is free of four mistakes:"""
     )
-    if smoothed:
-        flattered = smoothed["smoothed"]["line RMSE"]
-        honest = smoothed["smoothed, honest"]["line RMSE"]
-        print(
-            f"  a smoothed series        {flattered:16.4g} {honest:10.4g}    RMSE of the line"
-        )
+    honest, flattered = (row["look-up"] / row["persistence"] for row in leak.values())
+    table = [
+        ("scaled by everything", *scaled, "RMSE / std of persistence"),
+        ("shuffled windows", flattered, honest, "RMSE of look-up / persistence"),
+    ]
+    flattered = smoothed["smoothed"]["line RMSE"]
+    honest = smoothed["smoothed, honest"]["line RMSE"]
+    table.append(("a smoothed series", flattered, honest, "RMSE of the line"))
     flattered = priced["R2 of price"]
     honest = priced["R2 of return"]
-    print(
-        f"  prices, not returns      {flattered:16.4f} {honest:10.4f}    R2 of persistence"
-    )
+    table.append(("prices, not returns", flattered, honest, "R2 of persistence"))
+    print("                         with the mistake   without")
+    for name, flattered, honest, measure in table:
+        print(f"  {name:<22} {flattered:16.4f} {honest:9.4f}   {measure}")
+    print("Of R2 the larger looks better, of the others the smaller.")
+
+
+def metrics_of(rows, p, val_by_batches, lie, leak, smoothed):  # [machinery]
+    """What goes into metrics.json."""
+    best, _ = best_and_rival(rows)
+    # "test RMSE" becomes test_rmse.
+    metrics = {name.lower().replace(" ", "_"): rows[best][name] for name in rows[best]}
+    metrics |= {
+        "p_of_lead": p,
+        "line_test_rmse": rows["fitted line"]["test RMSE"],
+        "scaling_lie": lie,
+        "look_up_rmse": leak["by time"]["look-up"],
+        "look_up_shuffled_rmse": leak["at random"]["look-up"],
+    }
+    if np.isfinite(val_by_batches):
+        metrics["line_by_batches_val_rmse"] = val_by_batches
+    for name, row in smoothed.items():
+        key = name.replace(", ", "_")  # raw, smoothed, smoothed_honest
+        metrics[f"{key}_line_rmse"] = row["line RMSE"]
+    return metrics
 
 
 # ====================================================================================
@@ -1860,8 +1762,6 @@ def make_flags():
     """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
-    # Two real series and two invented ones: of the sine we know how good a forecast can
-    # be, and in the simulated price there is nothing to learn.
     utils.add_data_flags(
         parser,
         ["sunspots", "stock", "sine", "simulated"],
@@ -1871,8 +1771,6 @@ def make_flags():
     add = parser.add_argument_group("this lesson").add_argument
     size = utils.whole(1, 100_000)
     add("--column", help="what to forecast (default: the obvious one)")
-    # T is three years of months; section 4 tries shorter and longer windows.  h = 1 is
-    # the plainest question: the very next value.
     add("--sequence-length", type=size, default=36, help="T (default 36)")
     add("--horizon", type=size, default=1, help="steps ahead (default 1)")
     return parser
@@ -1889,96 +1787,77 @@ def main(argv=None):
     series = utils.capped(args, series, 1000)  # under --quick, the first 1000 values
     values = series.to_numpy()  # (n,)
     utils.check_series(values, length, horizon)  # long enough for windows and parts?
+    n1, n2 = utils.split_by_time(len(values))
 
+    # 1. Data: one value for each date; three parts; scaled; windows, each to its part.
     utils.heading("1. Data: repair, split, scale")
     show_repair()
     report_series(series, repairs, source)
     show_split()
+    report_split(series, source)
     show_scaling()
-    scaled, mean, std = scale_by_train(values)  # (n,)
+    scaled = scale_by_train(values)
     show_differences()
-
     utils.heading("1. Data: windows, each to its part")
     show_windows()
     show_parts()
     report_windows(series, length, horizon)
-    tensor = torch.tensor(scaled, dtype=torch.float32, device=args.device)  # (n,)
-    report_example(series, tensor, mean, std, length, horizon)
-    inputs, targets = make_windows(tensor, length, horizon)  # (N, T, 1), (N,)
-    train = split_windows(len(values), length, horizon)["train"]
-    report_batches(inputs[train], targets[train], args.seed)
+    report_example(series, scaled, length, horizon, args.seed)
 
+    # 2. Model: a line.
     utils.heading("2. Model: a line")
     show_line()
 
+    # 3. Training: by a formula, and batch by batch; on the toy, then on the series.
     utils.heading("3. Training: by a formula, and batch by batch")
     show_fit()
-    line_errors = report_line(series, length, horizon)
     show_search()
-    searched = report_search(values, length, horizon, line_errors, args)
+    report_line(series, length, horizon)
+    val_by_batches = report_search(values, length, horizon, args)
 
+    # 4. Evaluation: measures, rivals, the season; who wins, and is it luck?
     utils.heading("4. Evaluation: is the line good?")
-    n1, n2 = utils.split_by_time(len(values))
     show_scores()
     show_baselines()
     show_autocorrelation()
     fitted = fit_on(values[:n1], length, horizon)
     report_autocorrelation(values[:n1], fitted.season, source)
-    targets, made = all_forecasts(values, length, horizon, fitted)
-    rows = score_all(values, targets, made, fitted)
-    report_comparison(rows, fitted, values[:n1], source, length, horizon)
+    targets, made, rows = report_comparison(values, length, horizon, fitted, source)
+    if source.name == "sine":  # what nobody can foresee
+        noise = utils.sine_series()[1].to_numpy()[n2 : len(values)]
+        print(
+            f"The noise of test alone has RMSE {rmse(noise):.4f}; without a leak, and"
+        )
+        print("without luck, nobody errs less.")
     show_luck()
     p = report_luck(rows, made, targets, values, horizon)
-    best, _ = best_and_rival(rows)
-    plot_forecasts(args, source, series, targets, made, best)
+    plot_forecasts(args, source, series, targets, made, best_and_rival(rows)[0])
     report_lengths(values, length, horizon)
     report_distances(values, length, fitted, source)
-    metrics = {
-        "val_rmse": rows[best]["val RMSE"],
-        "test_rmse": rows[best]["test RMSE"],
-        "test_mae": rows[best]["test MAE"],
-        "test_mase": rows[best]["test MASE"],
-        "p_of_lead": p,
-        "line_test_rmse": line_errors["test"],
-    }
-    if np.isfinite(searched["test RMSE"]):
-        metrics["line_by_batches_test_rmse"] = searched["test RMSE"]
-    if source.name == "sine":
-        noise = utils.sine_series()[1].to_numpy()[n2 : len(values)]
-        metrics["test_noise_variance"] = report_noise(noise, metrics["test_rmse"])
 
+    # The four traps: may one believe such a score?
     utils.heading("4. Trap 1: a ruler that has seen the test")
     lie, *scaled_errors = report_scaling(values, horizon, source)
-
     utils.heading("4. Trap 2: shuffled windows")
     leak = report_leak()
-
     utils.heading("4. Trap 3: a smoothed series")
     show_smoothing()
     smoothed = report_smoothing(series, source, length, horizon)
-
     utils.heading("4. Trap 4: prices against returns")
     show_r_squared()
     prices = values
-    market = source
+    label = source.label
     if source.name != "stock" or series.name == "volume":  # this part needs prices
         prices = utils.simulated_prices().to_numpy()
-        market = utils.Source("simulated", None, False)
-        utils.say(
-            """The random price of trap 2 again, one day ahead.  (For a real one: --dataset
-            stock.)"""
-        )
-    priced = report_prices(prices, market)["persistence"]
+        label = "the random price of trap 2 [sample: made here]"
+    priced = report_prices(prices, label)["persistence"]
 
-    report_answer(
-        series, line_errors, rows, p, scaled_errors, leak, smoothed, priced, args
-    )
-    metrics["scaling_lie"] = lie
-    metrics["look_up_rmse"] = leak["by time"]["look-up"]
-    metrics["look_up_shuffled_rmse"] = leak["at random"]["look-up"]
-    for name, row in smoothed.items():
-        key = name.replace(", ", "_")  # raw, smoothed, smoothed_honest
-        metrics[f"{key}_line_rmse"] = row["line RMSE"]
+    # The answer.
+    windows = n1 - (length + horizon - 1)  # of train: see split_windows
+    report_answer(windows, rows, p, scaled_errors, leak, smoothed, priced, args)
+    metrics = metrics_of(rows, p, val_by_batches, lie, leak, smoothed)
+    if source.name == "sine":
+        metrics["test_noise_variance"] = rmse(noise) ** 2
     baselines = {name: row["test RMSE"] for name, row in rows.items()}
     utils.write_metrics(args, source, metrics, baselines)
 
