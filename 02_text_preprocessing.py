@@ -15,13 +15,15 @@ The list of pieces is called the vocabulary; the table of vectors, one row for e
 piece, is called the embedding.
 
 What you will learn
-    - four ways to cut text into tokens, and which one to take when
+    - what to clean away before cutting, and what to leave alone
+    - four ways to cut text into tokens, and what each of them costs
     - byte-pair encoding, which learns its pieces from text and knows every text
-    - counting, sorting, numbering and looking up tokens: a vocabulary in 12 lines
+    - counting, sorting, numbering and looking up tokens: a vocabulary in a dozen lines
     - what <pad>, <unk>, <bos> and <eos> are for
     - what an embedding row is, and which rows one step of training changes
+    - how counting neighbours, without any network, tells which words are alike, and
+      how such counts become the rows of an embedding
     - how to save all of it, so that a trained network can be used again
-    - how counting neighbours, without any network, tells which words are alike
 
 You need lesson 01 (padding, lengths, mask) and Python's lists and dicts.
 
@@ -31,7 +33,7 @@ Run it
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
     python 02_text_preprocessing.py --max-length 20 --quick  400 short texts, in seconds
 
-You should see  (shakespeare [real], one thread, about 9 seconds in all)
+You should see  (shakespeare [real], one thread, about 10 seconds in all)
                           V   weights   tokens/document   unknown     hit   exactly back
       basic_english   6,213   621,300              25.4     6.44%   63.6%           0.0%
       word            7,245   724,500              26.6     7.07%   70.8%           0.0%
@@ -42,11 +44,17 @@ You should see  (shakespeare [real], one thread, about 9 seconds in all)
     learnt from 6,500 speeches of plays; weights is the size of the embedding, at 100
     numbers a token.  The other columns are counted on 722 speeches that were held out,
     for text that nobody has seen:
-        tokens/document   how many tokens a speech has
+        tokens/document   how many tokens a speech has on average
         unknown           the share of tokens that are not in the vocabulary
         hit               the share of speeches with at least one such token
         exactly back      the share of speeches that are the same after
-                          text -> ids -> text, whole, with nothing cut off
+                          text -> ids -> text, whole, with nothing cut off.  A network
+                          can write only what comes back
+
+    Here bpe has far fewer rows than the words.  At equal V the two stand like this: cut
+    down to 760 rows, basic_english leaves 19.30% unknown; given 6,213 rows (--merges
+    5953, a minute more), bpe needs 35.6 tokens a speech, and knows them all.  What the
+    choice did to one task is told in section 4, above USUAL_ADVICE.
 
     The 1,000 most frequent of basic_english's tokens make up 85.92% of the training
     part and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
@@ -58,7 +66,7 @@ You should see  (shakespeare [real], one thread, about 9 seconds in all)
 Try this  (guess first: each run prints the answer.  docs/exercises.md goes through the
           second and the third)
     --dataset sample       film reviews, short and much alike.  Which column of the
-                           table changes most?
+                           table changes most?  (A list of 266 words knows all there.)
     --min-freq 1 --max-vocab 20000
                            every token of the training part now has an id.  Which figure
                            of the first run tells how much is still unknown?
@@ -67,6 +75,8 @@ Try this  (guess first: each run prints the answer.  docs/exercises.md goes thro
                            six times as many take them?
     --tokenizer char       which letters are alike by their neighbours?
     --max-length 10        how much of the text is lost, and how much padding is left?
+
+Functions named show_ and print_ only print: read what they print, not how.
 """
 
 # Sizes
@@ -75,32 +85,25 @@ Try this  (guess first: each run prints the answer.  docs/exercises.md goes thro
 #     V  vocabulary (how many tokens have an id)
 #     E  embedding (how many numbers stand for one token)
 #
-# A row is always a line of a table of numbers: in a batch the ids of one document, in
-# an embedding the vector of one token.
+# A row is a line of a table: the ids of one document, or the vector of one token.
 
 import json
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
-import regex  # like Python's own re, with a fuller idea of what a letter is
+import regex  # like Python's own re; below WORD stands why it is taken
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 import rnn_utils as utils
+from rnn_utils import BOS, EOS, PAD, UNK
 
-# Four tokens that stand in no text; their ids are 0, 1, 2, 3.  Step 3 tells what each
-# is for.
-PAD = utils.PAD  # "<pad>"
-UNK = utils.UNK  # "<unk>"
-BOS = utils.BOS  # "<bos>"
-EOS = utils.EOS  # "<eos>"
-SPECIALS = [PAD, UNK, BOS, EOS]
+# "<pad>", "<unk>", "<bos>", "<eos>" stand in no text; step 3 tells what each is for.
+SPECIALS = [PAD, UNK, BOS, EOS]  # their ids are 0, 1, 2, 3
 
 # ====================================================================================
 # 1. Data
@@ -119,9 +122,6 @@ SPECIALS = [PAD, UNK, BOS, EOS]
 # handed cat = 5 and king = 6 would take a king for a little more than a cat.  So an id
 # is only used to pick a row out of a table, and the numbers in that row, the vector,
 # are what the network computes with.  Training may change them as it likes.
-#
-# (The functions that only print stand at the end of section 4: heading, say,
-# print_columns, print_square and visible.)
 
 
 def show_one_sentence():
@@ -175,22 +175,27 @@ def show_one_sentence():
     utils.heading("One sentence on its whole way")
     print(f"  text:   {text}")
     print(f"  tokens: {tokens}")
-    print_columns(
-        {
-            "place": [str(place) for place in range(len(row))],
-            "read as": [vocabulary[i] for i in row],
-            "id": [str(i) for i in row],
-            "mask": [str(m) for m in mask],
-            "vector[0]": [str(vector[0]) for vector in vectors],
-            "vector[1]": [str(vector[1]) for vector in vectors],
-        }
-    )
+    print_line("place", range(len(row)))
+    print_line("read as", [vocabulary[i] for i in row])
+    print_line("id", row)
+    print_line("mask", mask)
+    print_line("vector[0]", [vector[0] for vector in vectors])
+    print_line("vector[1]", [vector[1] for vector in vectors])
     print(f"  back:   {back}")
-    utils.say(
+    say(
         "Read a vector downwards: the one at place 2 (cat) is [0.3, 0.9].  Lost on the "
         "way: the capital letter, the spacing, and the word saw.",
-        "  ",
     )
+
+
+def print_line(label, cells):
+    """One line of a table, its columns 6 signs wide."""
+    print(f"  {label:<10}" + "".join(f"{cell:>6}" for cell in cells))
+
+
+def say(text):
+    """Print a paragraph, set in by two spaces."""
+    utils.say(text, "  ")
 
 
 # The real texts come from a file.  It is cut into documents: texts that become one row
@@ -199,13 +204,11 @@ def show_one_sentence():
 #
 # The documents are split in two before anything is counted.  All that is learnt from
 # text (vocabulary, merges, neighbours) is learnt from the training part alone; the
-# held-out part stands for text that nobody has seen yet.  A vocabulary that had been
-# counted on both parts would know most held-out words beforehand: a promise that the
-# next new text breaks.  This is called leakage.
-#
-# The held-out part is the last tenth, and not every tenth document: neighbouring
-# speeches share names and topic, so every tenth is easier than new text is.
-# `print_leakage` in section 4 measures how much each of the two would flatter.
+# held-out part stands for text that nobody has seen yet.  A vocabulary counted on both
+# would know most held-out words beforehand: a promise that the next new text breaks.
+# This is called leakage.  The held-out part is the last tenth, and not every tenth
+# document: neighbouring speeches share names and topic, so these are easier than new
+# text is.  `print_leakage` in section 4 measures both.
 
 
 def load_documents(args):
@@ -221,16 +224,15 @@ def load_documents(args):
         # Unicode can write é as one sign, or as e and an accent: NFC makes it one.
         # Otherwise the same word would be two tokens, depending on who typed it.
         text = unicodedata.normalize("NFC", text)
-        # basic_english (step 1) finds nothing in a text of spaces and quotes alone.
-        # Such a text is left out for all four tokenizers, so that all get the same
-        # documents.
+        # A text of spaces and quotes alone has no tokens (step 1): it is left out.
         if basic_english(text):
             documents.append(text)
     if len(documents) < 2:
         raise utils.UserError(
             f"{source.path} needs two lines of text or more; give a longer text"
         )
-    cut = min(round(0.9 * len(documents)), len(documents) - 1)
+    cut = round(0.9 * len(documents))
+    cut = min(cut, len(documents) - 1)  # at least one is held out
     return source, documents[:cut], documents[cut:]
 
 
@@ -243,6 +245,16 @@ def load_documents(args):
 #
 # --- Step 1: cut text into tokens ----------------------------------------------------
 #
+# First, should the text be cleaned?  Only of what belongs to no sentence.  In a web
+# page these are tags such as <b> and signs written as a code, &amp; for &.  (Python's
+# html.unescape turns the codes back; a parser such as BeautifulSoup takes the tags
+# out.)  An address on the web stands there once, too seldom to learn from, so it is
+# often replaced by one word for all addresses.
+#
+# The words of a sentence stay.  Older programs threw out frequent ones such as the, is,
+# not (they are called stop words) and cut endings off (stemming).  A network that reads
+# words in their order needs both: "not good" without not is "good".
+#
 # A function that cuts text is called a tokenizer.  Here are four:
 #
 #     basic_english   lower case, punctuation marks apart    good | morrow | , | kate
@@ -253,14 +265,9 @@ def load_documents(args):
 # The first three are fixed rules, and quickly told.  The fourth, byte-pair encoding, is
 # learnt from text; its pieces above are those of 500 merges on Shakespeare.
 #
-# Should the text be cleaned first?  Older programs threw out frequent words such as
-# the, is, not (they are called stop words) and cut endings off (stemming).  A network
-# that reads words in their order needs the frequent words and the endings: "not good"
-# without not is "good".  What still goes is what belongs to no sentence, such as the
-# tags of a web page.
-#
-# torchtext, PyTorch's own library for text until 2024, had rules for English called
-# basic_english.  They are so simple that str.replace does them.
+# basic_english is the name of rules for English in torchtext, which was PyTorch's own
+# library for text until 2024.  The library has ended, but programs of its time cut by
+# these rules, so they make figures comparable.  And str.replace is all they need.
 
 
 def basic_english(text):
@@ -269,12 +276,16 @@ def basic_english(text):
     text = text.replace('"', "")
     text = text.replace("<br />", " ")  # the line break of a web page
     for mark in ";:":
-        text = text.replace(mark, " ")  # these two are dropped
+        text = text.replace(mark, " ")  # torchtext drops these two
     for mark in "'.,()!?":
         text = text.replace(mark, f" {mark} ")  # these become tokens
     return text.split()  # at white space, however much of it
 
 
+# All other marks stay where they are.  So well-known is one token, and die--to as well;
+# the curly ’ of a web page is not seen; and <br /> is the only tag that goes (film
+# reviews are full of it).  Each such token is one more that may be unknown.
+#
 # basic_english breaks don't into three tokens, and for it The is the same as the.
 # Where that hurts (names, German nouns), `words` keeps both.
 #
@@ -303,35 +314,24 @@ def words(text):
     return WORD.findall(text)
 
 
-def characters(text):
-    """Every character is a token, spaces and line ends too."""
-    return list(text)
+# The third tokenizer is Python's own list: list("Kate") is K, a, t, e, and spaces and
+# line ends are characters too.
 
 
 def show_cuts():
     """Three fixed ways to cut one line."""
-    # One line with what tells the rules apart: capitals, a colon, double quotes,
-    # apostrophes.  The number is there for the remark on digits.
+    # `visible` (section 4) shows a space that is itself a token as _.
     text = "She said: \"Don't pay O'Brien 3.50!\""
     print(f"\nThree ways to cut: {text}")
-    # Tokens are printed with a space between them, so `visible` shows a space that is
-    # itself a token as _.
     print(f"  basic_english  {' '.join(visible(basic_english(text)))}")
     print(f"  word           {' '.join(visible(words(text)))}")
-    print(f"  char           {' '.join(visible(characters(text)))}")
-    utils.say(
+    print(f"  char           {' '.join(visible(list(text)))}")
+    say(
         "basic_english has dropped the colon and the double quotes, and has cut Don't "
-        "into three.",
-        "  ",
+        "into three.  _ is a space: for char it is a token like any other.  Digits are "
+        "tokens too: an id does not tell that 3.50 is more than 3.49; a network would "
+        "have to learn it.",
     )
-    utils.say(
-        "_ is a space: for char it is a token like any other.  Digits are tokens too: "
-        "an id does not tell that 3.50 is more than 3.49; a network would have to "
-        "learn it.",
-        "  ",
-    )
-    # Two words, two tokens: the marks stay with their letters (see below WORD).
-    print(f"  Hindi, word    {' | '.join(words('नमस्ते दुनिया'))}")
 
 
 # --- Step 1, continued: byte-pair encoding -------------------------------------------
@@ -421,23 +421,21 @@ def show_byte_pairs():
     """Five words, four merges: count all pairs, merge the best, count again."""
     pieces = {word: single_bytes(word) for word in TOY_WORDS}
     print("\nByte-pair encoding on five words: count all pairs, merge, count again")
-    print_pieces(TOY_WORDS, pieces)
+    print_pieces(pieces)
     for number in range(1, 5):
         pairs = count_pairs(TOY_WORDS, pieces)
-        # The four best, in the order in which most_frequent would choose them.
-        in_order = sorted(pairs, key=lambda pair: (-pairs[pair], pair))
-        told = [f"{' '.join(visible(pair))} {pairs[pair]}" for pair in in_order[:4]]
+        best_four = sort_tokens(pairs)[:4]  # as most_frequent would choose them
+        told = [f"{' '.join(visible(pair))} {pairs[pair]}" for pair in best_four]
         print(f"  pairs    {', '.join(told)}, ...")
         best = most_frequent(pairs)
         print(f"  merge {number}: {' + '.join(visible(best))}")
         for word in TOY_WORDS:
             pieces[word] = merge_pair(pieces[word], best)
-        print_pieces(TOY_WORDS, pieces)
-    utils.say(
+        print_pieces(pieces)
+    say(
         "Why 20 for i n?  Once in each word, 4 + 3 + 2 + 3 + 2 = 14, and a second time "
         "in raining and training, 3 + 3.  Then a in and r a have 12 each: the alphabet "
         "decides.  After four merges there are pieces that a reader knows: rain, ing.",
-        "  ",
     )
     # New text is cut by the same merges, in the same order.
     new = single_bytes("straining")
@@ -447,21 +445,15 @@ def show_byte_pairs():
         print(f"    after {'+'.join(visible(pair)):>6}:  {' '.join(visible(new))}")
 
 
-def print_pieces(counts, pieces):
+def print_pieces(pieces):
     """Each word as it is cut now, and how often it occurs."""
-    cells = []
-    for word, count in counts.items():
-        cells.append(f"{' '.join(visible(pieces[word]))} ×{count}")
+    cells = [f"{' '.join(visible(pieces[w]))} ×{TOY_WORDS[w]}" for w in pieces]
     print("    " + "   ".join(cells))
 
 
-# On real text the parts that are looked at one by one are called chunks.  A chunk is a
-# word with the space before it (most words have one, so " king" becomes one piece), a
-# run of punctuation marks, or white space.  All chunks joined are the text again:
-# nothing is lost.  (A space is joined to the letter after it only where a merge does
-# so: of the 500 merges on Shakespeare one makes " m", none makes " K".  And a word at
-# the beginning of a line has no space before it, so "Before" and " before" become
-# different tokens.)
+# On real text the parts that are looked at one by one are called chunks: a word with
+# the space before it, a run of punctuation marks, or white space.  All chunks joined
+# are the text again: nothing is lost.
 
 CHUNK = regex.compile(
     r"""
@@ -473,6 +465,8 @@ CHUNK = regex.compile(
     """,
     regex.VERBOSE,
 )
+# " king" is one chunk, so merges may make one piece of it, space and all.  "Before" at
+# the beginning of a line has no space before it; it is another chunk than " before".
 
 
 def count_chunks(texts):
@@ -483,21 +477,20 @@ def count_chunks(texts):
     return counts
 
 
-class BytePairs:
-    """Cuts new text: of all pairs in it that were learnt, the earliest joins first.
+# New text is cut by the merges, in their order.  To try all 500 on every chunk is slow,
+# so `BytePairs` turns it round: of the pairs that stand in the chunk it joins the one
+# that was learnt earliest, and looks again.  GPT-2 cuts in this way too.  (The two can
+# differ only where one piece was made in two ways, abc from a + bc and again from
+# ab + c, which is rare; on every chunk of Shakespeare they agree.)
 
-    So a word is put together as it was in training: rain and ing must be there before
-    rain ing can join.  On every chunk of Shakespeare this gives what trying all 500
-    merges in their order gives; but it looks only at pairs that are there.
-    """
+
+class BytePairs:
+    """Cuts new text: of all pairs in it that were learnt, the earliest joins first."""
 
     def __init__(self, merges):
-        # rank: how early a pair was learnt.  Rarely, a pair is learnt twice.  Say that
-        # abc came from a + bc, and then abc + d was learnt.  Later abc comes once more,
-        # from ab + c, and abc + d is learnt again.  The first rank counts.
-        self.ranks = {}
-        for rank, (pair, _) in enumerate(merges):
-            self.ranks.setdefault(pair, rank)
+        self.ranks = {}  # pair -> how early it was learnt
+        for rank, pair in enumerate(merges):
+            self.ranks.setdefault(pair, rank)  # learnt twice: the first rank stays
         self.known = {}  # chunk -> pieces: a chunk is cut the same wherever it stands
 
     def cut_chunk(self, chunk):
@@ -525,14 +518,11 @@ def join_bytes(tokens):
     return b"".join(tokens).decode("utf-8", errors="replace")
 
 
-# The plain form looks at every chunk after every merge, though a merge changes few of
-# them.  `learn_bpe` finds the same merges sooner: 50 merges on 500 speeches took it
-# 0.22 seconds, and the plain form 1.48.  It may be skipped at a first reading.  Two
-# notes:
-#
-#     pairs      the counts.  They are corrected, not counted anew: the old pairs of a
-#                changed chunk are subtracted, its new ones added.
-#     holders    for each pair, the chunks that hold it.  Only these are looked at.
+# The plain form of learning looks at every chunk after every merge, though a merge
+# changes few of them.  `learn_bpe` finds the same merges sooner: 50 merges on 500
+# speeches took it 0.22 seconds, and the plain form 1.48.  It keeps the counts and
+# corrects them, and remembers in `holders` which chunks hold a pair: only these are
+# looked at.  It may be skipped at a first reading.
 
 
 def learn_bpe(chunk_counts, how_many, min_freq=2):
@@ -546,9 +536,7 @@ def learn_bpe(chunk_counts, how_many, min_freq=2):
     learnt = []
     while len(learnt) < how_many and pairs:
         best = most_frequent(pairs)
-        # Pairs whose count fell to 0 stay in `pairs`.  min_freq, 1 at least, stops
-        # before one of them is taken.
-        if pairs[best] < min_freq:
+        if pairs[best] < min_freq:  # so a count that fell to 0 is never taken
             break
         learnt.append((best, pairs[best]))
         # A chunk in holders may have lost the pair to an earlier merge.  No harm: what
@@ -569,33 +557,27 @@ def show_chunks():
     print(f"  chunks of 'Oh, née --  so!': {CHUNK.findall('Oh, née --  so!')}")
     print(f"  bytes of ' née': {' '.join(visible(single_bytes(' née')))}")
     plain = learn_bpe_plainly(TOY_WORDS, 4)
-    fast = learn_bpe(TOY_WORDS, 4)
-    cut = BytePairs(plain).cut("straining") == [b"s", b"t", b"rain", b"ing"]
-    print(
-        "  learn_bpe and BytePairs, which do it on real text, on the five words again:"
-    )
-    print(f"  the same merges {plain == fast}, the same pieces of straining {cut}")
+    same = learn_bpe(TOY_WORDS, 4) == plain
+    merges = [pair for pair, _ in plain]
+    cut = BytePairs(merges).cut("straining") == [b"s", b"t", b"rain", b"ing"]
+    print("  learn_bpe and BytePairs, which are used on real text, on the five words:")
+    print(f"  the same merges {same}, the same pieces of straining {cut}")
 
 
-# To find the way back, the tokens must be joined.  So from here on a tokenizer is a
-# pair of functions, cut and join.  A NamedTuple is a tuple whose places have names:
-# tokenizer.cut(text), tokenizer.join(tokens).  Callable means: a function.
+# To find the way back, the tokens must be joined.  (" ".join is a function too; it
+# joins a list of tokens with spaces between them.)  bpe and char lose nothing; the
+# words lose where the spaces were.
 
-
-class Tokenizer(NamedTuple):
-    """The way to tokens and the way back."""
-
-    cut: Callable  # text -> tokens
-    join: Callable  # tokens -> text
+JOIN = {"basic_english": " ".join, "word": " ".join, "bpe": join_bytes, "char": "".join}
 
 
 def make_tokenizers(merges):
-    """Name -> Tokenizer.  bpe and char lose nothing; the words lose their spacing."""
+    """Name -> the function that cuts a text into tokens."""
     return {
-        "basic_english": Tokenizer(basic_english, " ".join),
-        "word": Tokenizer(words, " ".join),
-        "bpe": Tokenizer(BytePairs(merges).cut, join_bytes),
-        "char": Tokenizer(characters, "".join),
+        "basic_english": basic_english,
+        "word": words,
+        "bpe": BytePairs(merges).cut,
+        "char": list,
     }
 
 
@@ -616,24 +598,28 @@ def make_tokenizers(merges):
 # it began.
 
 
-def number_tokens(token_lists, min_freq=1, max_size=10_000):
-    """Count, sort, number: lists of tokens -> {token: id}, the special four first.
-
-    max_size: of the whole list, the special four included.
-    """
-    # Count.
+def count_tokens(token_lists):
+    """Lists of tokens -> {token: how often it occurs in all of them}."""
     counts = {}
     for tokens in token_lists:
         for token in tokens:
             counts[token] = counts.get(token, 0) + 1
-    # Sort: by falling count; equal counts by the alphabet, so that two runs agree.
-    kept = [token for token in counts if counts[token] >= min_freq]
-    # A text may hold the letters <pad>; see `to_row` in step 3.
-    kept = [token for token in kept if token not in SPECIALS]
-    kept.sort(key=lambda token: (-counts[token], token))
-    # Number.
+    return counts
+
+
+def sort_tokens(counts):
+    """By falling count; equal counts by the alphabet, so that two runs agree."""
+    return sorted(counts, key=lambda token: (-counts[token], token))
+
+
+def number_tokens(counts, min_freq=1, max_size=10_000):
+    """{token: id}, the special four first; max_size: of all, the four included."""
+    kept = list(SPECIALS)
+    for token in sort_tokens(counts):
+        if counts[token] >= min_freq and token not in SPECIALS:  # see `to_row`
+            kept.append(token)
     ids = {}
-    for token in [*SPECIALS, *kept][:max_size]:
+    for token in kept[:max_size]:
         ids[token] = len(ids)  # the first gets 0, the next 1, ...
     return ids
 
@@ -647,7 +633,6 @@ def look_up(tokens, ids):
 #
 #     utils.Vocabulary(tokens)        from a list: the first token has id 0
 #     utils.Vocabulary.build(token_lists, SPECIALS, min_freq, max_size)
-#                                     counts, sorts and numbers
 #     vocabulary.tokens               the list: place -> token
 #     vocabulary.ids                  the dict: token -> id
 #     vocabulary["cat"]               one id; that of <unk> if the token has none
@@ -660,11 +645,9 @@ def show_vocabulary():
     """Count, sort, number and look up three short texts; equal to utils.Vocabulary."""
     texts = ["the dog saw the cat", "the king saw the dog", "a king slept"]
     token_lists = [text.split() for text in texts]
-    counts = Counter()  # a dict that counts: what the first loop of number_tokens does
-    for tokens in token_lists:
-        counts.update(tokens)
-    in_order = sorted(counts, key=lambda token: (-counts[token], token))
-    ids = number_tokens(token_lists, min_freq=2)
+    counts = count_tokens(token_lists)
+    in_order = sort_tokens(counts)
+    ids = number_tokens(counts, min_freq=2)
     utils.heading("Step 2: number the tokens")
     print("A vocabulary of: " + " / ".join(texts))
     print("  count    " + "  ".join(f"{token} {counts[token]}" for token in counts))
@@ -686,9 +669,9 @@ def show_vocabulary():
 def bpe_vocabulary(merges):
     """The vocabulary that belongs to these merges."""
     tokens = [bytes([number]) for number in range(256)]
-    for (left, right), _ in merges:
+    for left, right in merges:
         tokens.append(left + right)
-    different = dict.fromkeys(tokens)  # abc may have been made twice, a+bc and ab+c
+    different = dict.fromkeys(tokens)  # keeps each once, in order: abc may come twice
     return utils.Vocabulary([*SPECIALS, *different])
 
 
@@ -740,27 +723,20 @@ def from_row(ids, vocabulary, join):
 
 def show_special_tokens():
     """Two texts of unequal length become one table and its mask."""
-    # The vocabulary of step 2.
-    vocabulary = utils.Vocabulary([*SPECIALS, "the", "dog", "king", "saw"])
+    vocabulary = utils.Vocabulary([*SPECIALS, "the", "dog", "king", "saw"])  # step 2's
     texts = ["the dog", "the unicorn saw the king"]
     rows = [to_row(text.split(), vocabulary, max_length=100) for text in texts]
     ids, lengths = utils.pad(rows, vocabulary[PAD])  # (B, T), (B,); see lesson 01
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
     utils.heading("Step 3: one table out of many rows")
     print("Two texts in one table: " + " / ".join(texts))
-    for number in range(len(texts)):
-        print_columns(
-            {
-                "read as": vocabulary.decode(ids[number].tolist()),
-                "id": [str(i) for i in ids[number].tolist()],
-                "mask": [str(m) for m in mask[number].int().tolist()],
-            }
-        )
-    utils.say(
-        "<pad> fills the first row up, <unk> stands for unicorn, <bos> and <eos> say "
-        "where each text begins and ends.",
-        "  ",
-    )
+    for row, row_mask in zip(ids.tolist(), mask.int().tolist(), strict=True):
+        print(f"  ids {row}  mask {row_mask}")
+    print(f"  the second, and back: {from_row(rows[1], vocabulary, ' '.join)}")
+    shortened = to_row(texts[1].split(), vocabulary, max_length=5)
+    back = from_row(shortened, vocabulary, " ".join)
+    print(f"  the same, 5 places at most: {shortened}, and back: {back}")
+    say("1 stands for unicorn, 0 fills up, 2 and 3 say where a text begins and ends.")
 
 
 # --- Step 4: look up vectors ---------------------------------------------------------
@@ -780,21 +756,18 @@ def show_special_tokens():
 # So programs copy.  That it is a product explains why W can be trained like the weights
 # of any linear layer.
 #
-# Which numbers stand in W?  Random ones at first; training changes them.  Or one begins
-# with vectors that somebody else has learnt from billions of words, and copies them in:
-# nn.Embedding.from_pretrained(table).  Two sets are well known.  word2vec learns its
-# vectors by guessing a word from its neighbours, or the neighbours from the word; GloVe
-# fits them to counts of neighbours, such as section 3 counts.
+# Which numbers stand in W?  Random ones at first, and training changes them.  Or one
+# begins with vectors that were learnt from other text: see the end of section 3.
 #
 # How large should E be?  More numbers can tell more tokens apart; but V x E weights
-# must be learnt, and few texts cannot teach many.  No rule finds the best E.  One tries
-# a small and a large one, and keeps what is better on held-out data.  Lesson 04 takes
-# 64 for letters, lesson 05 takes 100 for words.
+# must be learnt, and few texts cannot teach many.  One tries a small and a large E, and
+# keeps what is better on held-out data.  Lesson 04 takes 64, lesson 05 takes 100.
 
 
 def embed_by_one_hot(ids, weight):
-    """ids (B, T), weight (V, E) -> (B, T, E), as a product of matrices."""
+    """ids (B, T), weight (V, E), which is W -> (B, T, E), as a product of matrices."""
     one_hot = nn.functional.one_hot(ids, len(weight))  # (B, T, V) of 0 and 1
+    # one_hot gives whole numbers; for a product both must be of one kind.
     return one_hot.to(weight.dtype) @ weight  # (B, T, E)
 
 
@@ -812,71 +785,48 @@ def show_embedding_lookup():
     one_hot = nn.functional.one_hot(ids, 5)  # (1, 3, 5)
     utils.heading("Step 4: look up vectors")
     print("The ids 3 1 3 in a table of V = 5 rows, E = 2 numbers each")
-    for place in range(3):
-        i = ids[0, place].item()
-        zeros_and_one = one_hot[0, place].tolist()
-        result = by_product[0, place].tolist()
-        print(f"  id {i}: {zeros_and_one} @ table = {result}, row {i} of it")
+    for i, zeros, result in zip(ids[0], one_hot[0], by_product[0], strict=True):
+        print(f"  id {i}: {zeros.tolist()} @ table = {result.tolist()}, row {i} of it")
     first = (by_product - by_copying).abs().max().item()
     second = (by_product - by_pytorch).abs().max().item()
     print(f"  largest difference to copying rows: {first}, to nn.Embedding: {second}")
 
 
-# --- All four steps for data of your own, and how to keep them -----------------------
+# --- All four steps for texts of your own, and how to keep them ----------------------
+#
+#     token_lists = [basic_english(text) for text in texts]                   # cut
+#     vocabulary = utils.Vocabulary.build(token_lists, SPECIALS, min_freq=2)  # number
+#     rows = [to_row(tokens, vocabulary, 100) for tokens in token_lists]
+#     loader = DataLoader(rows, batch_size=4, collate_fn=utils.pad)           # fill up
+#     table = nn.Embedding(len(vocabulary), 100, padding_idx=0)
+#     for ids, lengths in loader:
+#         vectors = table(ids)  # (B, T, E)                                   # look up
+#
+# DataLoader hands out one batch after the other; collate_fn says how rows become one
+# table.  padding_idx=0: row 0 is padding (section 3 says what that changes).
 #
 # A trained network works only with the vocabulary that it was trained with: in another
-# one, id 5 is another word.  So both are saved together.
-#
-#     basic_english, word, char    the list of tokens is enough:
-#                                      saved = json.dumps(vocabulary.tokens)
-#                                      vocabulary = utils.Vocabulary(json.loads(saved))
-#     bpe                          the merges, in their order.  They are needed to cut
-#                                  new text, and the vocabulary can be made from them.
-#
-# JSON, a common form for files, holds text and numbers but no bytes.  So each piece is
-# written as the list of its numbers: b"in" as [105, 110].
+# one, id 5 is another word.  So both are saved (the network's weights: lesson 04).  For
+# words and characters it is the list of tokens: json.dumps(vocabulary.tokens).  For bpe
+# it is the merges, in their order: they cut new text, and the vocabulary can be made
+# from them.  JSON, a common form for files, holds text and numbers but no bytes.  So
+# each piece is written as the list of its numbers: b"in" as [105, 110].
 
 
-def show_whole_path():
-    """From text to vectors by bpe; saved, loaded, and used on a new text."""
-    text = "rain again\n\ntraining in the rain\n\nthe king of spain"  # of a file
-    documents = text.split("\n\n")
-
-    # Cut.  Byte-pair encoding learns its merges first.
-    merges = learn_bpe(count_chunks(documents), how_many=8)
-    tokenizer = make_tokenizers(merges)["bpe"]
-    token_lists = [tokenizer.cut(document) for document in documents]
-    # Number.  For words or characters:
-    #     utils.Vocabulary.build(token_lists, SPECIALS, min_freq, max_size)
-    vocabulary = bpe_vocabulary(merges)
-    rows = [to_row(tokens, vocabulary, max_length=20) for tokens in token_lists]
-    # Fill up.  PyTorch's DataLoader hands out one batch after the other; collate_fn
-    # says how rows become one table.  (utils.pad fills up with 0 unless told
-    # otherwise.)
-    loader = DataLoader(rows, batch_size=3, collate_fn=utils.pad)
-    # Look up.
-    table = nn.Embedding(len(vocabulary), 4, padding_idx=0)
-    for ids, _ in loader:  # (B, T); the lengths are not needed here
-        vectors = table(ids)  # (B, T, E)
-    utils.heading("All four steps for a text of one's own, and back from a file")
-    print(f"  tokens   {' / '.join(' '.join(visible(each)) for each in token_lists)}")
-    print(f"  ids (B, T) {tuple(ids.shape)}, vectors (B, T, E) {tuple(vectors.shape)}")
-
-    # Save.  (The weights of the table and the network go beside it: lesson 04.)
-    numbers = [[list(left), list(right), count] for (left, right), count in merges]
-    saved = json.dumps(numbers)  # a text, which a file can hold
-    print(f"  saved    {saved[:58]} ...")
-
-    # Load, as a program that uses the trained network does.
+def show_saving():
+    """Merges saved as text, loaded, and used on a new text."""
+    learnt = learn_bpe(count_chunks(["rain again", "training in the rain"]), 8)
+    merges = [pair for pair, _ in learnt]
+    saved = json.dumps([[list(left), list(right)] for left, right in merges])
     loaded = []
-    for left, right, count in json.loads(saved):
-        loaded.append(((bytes(left), bytes(right)), count))
-    new = "raining"
-    before = to_row(tokenizer.cut(new), vocabulary, max_length=20)
-    cut_again = make_tokenizers(loaded)["bpe"].cut(new)
-    after = to_row(cut_again, bpe_vocabulary(loaded), max_length=20)
-    print(f"  a new text, {new}: {' '.join(visible(cut_again))}, ids {after}")
-    print(f"  the same ids as before saving: {before == after}")
+    for left, right in json.loads(saved):  # as a program that uses the network does
+        loaded.append((bytes(left), bytes(right)))
+    cut = BytePairs(loaded).cut("raining")
+    ids = bpe_vocabulary(loaded).encode(cut)
+    utils.heading("Kept for later: merges as text")
+    print(f"  saved    {saved[:58]} ...")
+    print(f"  loaded, and used on raining: {' '.join(visible(cut))}, ids {ids}")
+    print(f"  the same merges as before: {loaded == merges}")
 
 
 # ====================================================================================
@@ -901,7 +851,8 @@ def show_whole_path():
 #     A row that was not looked up is not in the loss: gradient 0, it stays.
 #     A row that was looked up twice gets both gradients.
 #     Row 0 is padding and must not learn.  padding_idx=0 tells nn.Embedding so: the row
-#     begins as zeros, and its gradient is always 0.
+#     begins as zeros, and its gradient is always 0.  (Its zeros still count in this
+#     loss.  A real loss leaves padding out by the mask, lesson 01.)
 #
 # (Later lessons make their steps by another rule, called Adam.  It goes on moving a row
 # a little for some steps after the row was last looked up.)
@@ -911,7 +862,9 @@ def one_step(table, ids, learning_rate):
     """One step of training an nn.Embedding: every vector of `ids` towards ones."""
     vectors = table(ids)  # one more dimension than ids, of size E
     loss = ((vectors - 1) ** 2).sum() / 2
-    loss.backward()  # writes the gradient of all rows into table.weight.grad, (V, E)
+    # Writes the gradient of all rows into table.weight.grad, (V, E).  A second step
+    # would have to clear it first.
+    loss.backward()
     with torch.no_grad():  # the step itself is nothing to take a gradient of
         table.weight -= learning_rate * table.weight.grad
 
@@ -920,14 +873,8 @@ def show_embedding_step():
     """One step of training on four ids by hand; equal to nn.Embedding's."""
     ids = [5, 2, 5, 0]  # 5 stands there twice, 0 is padding
     learning_rate = 0.1
-    before = [
-        [0.0, 0.0],  # 0 <pad>
-        [0.1, 0.9],
-        [0.2, 0.4],  # 2
-        [0.7, 0.7],
-        [0.6, 0.5],
-        [0.5, 0.3],  # 5
-    ]
+    # Row 0 is padding; the rows 2 and 5 are looked up.
+    before = [[0.0, 0.0], [0.1, 0.9], [0.2, 0.4], [0.7, 0.7], [0.6, 0.5], [0.5, 0.3]]
 
     # By hand: add up the gradients of each row, then subtract a tenth of them.
     gradients = [[0.0, 0.0] for _ in before]
@@ -936,10 +883,8 @@ def show_embedding_step():
             continue  # padding learns nothing
         for column in range(2):
             gradients[i][column] += before[i][column] - 1
-    after = []
-    for row, gradient in zip(before, gradients, strict=True):
-        stepped = [w - learning_rate * g for w, g in zip(row, gradient, strict=True)]
-        after.append(stepped)
+    # An array, for its arithmetic goes number by number.
+    after = np.array(before) - learning_rate * np.array(gradients)  # (V, E)
 
     # The same by PyTorch, which finds the gradient of any loss by itself.
     table = nn.Embedding(6, 2, padding_idx=0)
@@ -955,9 +900,9 @@ def show_embedding_step():
         numbers = [*before[number], *gradients[number], *after[number]]
         cells = "  ".join(f"{value:5.2f}" for value in numbers)
         print(f"  {number}   {cells}")
-        if after[number] != before[number]:
+        if list(after[number]) != before[number]:
             changed.append(number)
-    gap = (table.weight - torch.tensor(after)).abs().max().item()
+    gap = (table.weight - torch.tensor(after).float()).abs().max().item()
     print(f"  rows that changed: {changed}; row 5, looked up twice, by both gradients")
     print(f"  largest difference to nn.Embedding: {gap:.1e}")
 
@@ -968,21 +913,22 @@ def show_embedding_step():
 # lesson 05 on.  But some meaning lies in plain counts already: words with the same
 # neighbours can stand in each other's place (the cat sleeps, the dog sleeps).
 #
-#     1. Count: how often does word b stand near word a?  One row of counts for each a.
-#     2. Weigh: and, the, "," stand near everything, so their counts tell little.
-#        Compare each count with what chance would give.
-#     3. Compare two rows by the angle between them.
+#     Count     how often does word b stand near word a?  One row of counts for each a.
+#     Score     and, the, "," stand near everything, so their counts tell little.
+#               Compare each count with what chance would give.
+#     Compare   two rows of scores by the angle between them.
+#     Shorten   the rows, from V numbers to E.
 #
-# Step 2 as a formula, and for a = cat, b = drinks of `show_counted_vectors`:
+# The score as a formula, and for a = cat, b = drinks of `show_counted_vectors`:
 #
 #     share(b)     = all neighbours of b / all neighbours of all words     5 / 14
 #     by chance    = all neighbours of a x share(b)                        2 x 5 / 14
-#     weight(a, b) = log(count(a, b) / by chance), and 0 if negative       log(1 / 0.71)
+#     score(a, b)  = log(count(a, b) / by chance), and 0 if negative       log(1 / 0.71)
 #
 # Chance says: cat has 2 neighbours, and 5 of all 14 neighbours are drinks, so 0.71 of
-# cat's should be drinks.  Counted was 1, which is more: a positive weight, 0.34.  (log
-# is the natural logarithm.  The name of the weight is positive pointwise mutual
-# information.)
+# cat's should be drinks.  Counted was 1, which is more: a positive score, 0.34.  (log
+# is the natural logarithm.  Books call the score positive pointwise mutual
+# information, PPMI.)
 
 
 def count_neighbours(id_lists, size, window):
@@ -990,29 +936,31 @@ def count_neighbours(id_lists, size, window):
 
     None stands for a word that is not in the table: it keeps its place, and no count.
     """
-    counts = [[0] * size for _ in range(size)]
+    counts = np.zeros((size, size))
     for ids in id_lists:
         for place, word in enumerate(ids):
             if word is None:
                 continue
             for other in ids[place + 1 : place + 1 + window]:
                 if other is not None:
-                    counts[word][other] += 1  # other is a neighbour of word,
-                    counts[other][word] += 1  # and word one of other
-    return np.array(counts, dtype=float).reshape(size, size)
+                    counts[word, other] += 1  # other is a neighbour of word,
+                    counts[other, word] += 1  # and word one of other
+    return counts
 
 
 # Real text needs one correction (Levy et al., 2015).  A rare word has a tiny share, so
-# meeting it once by accident makes a huge weight.  Raising each neighbour's total (not
+# meeting it once by accident makes a huge score.  Raising each neighbour's total (not
 # the counts themselves) to the power 0.75 makes the shares of rare words larger, and
-# those weights smaller.  The table is then no longer symmetric: only b's total is
-# raised.  (With power 1, the five nearest to father in Shakespeare are his, then, her,
-# my and brother; with 0.75 they are brother, his, husband, son and daughter.)
+# those scores smaller.  Only b's total is raised, so score(a, b) and score(b, a) are no
+# longer equal.  (With power 1, the five nearest to father in Shakespeare are his, then,
+# her, my and brother; with 0.75 they are brother, his, husband, son and daughter.)
 
 
-def weigh(counts, power=1.0):
+def score(counts, power=1.0):
     """log(count / what chance would give), 0 where negative: (V, V) -> (V, V)."""
-    of_each = counts.sum(axis=0)  # (V,) all neighbours of each word
+    # All neighbours of each word.  Counts are the same both ways, so columns and rows
+    # have the same sums.
+    of_each = counts.sum(axis=0)  # (V,)
     raised = of_each**power  # (V,)
     # 1e-9 stands in for 0 where a word has no neighbours: 0 / 0 is no number.
     shares = raised / max(raised.sum(), 1e-9)  # (V,)
@@ -1022,11 +970,10 @@ def weigh(counts, power=1.0):
     return np.log(np.maximum(ratios, 1))  # log 1 is 0
 
 
-# Step 3, the angle: its cosine is easy to compute.  Multiply two rows number by number
-# and add up; divide by the length of the one and the length of the other.  (The length
-# of a row is the root of the sum of its squares.)  1 means the same direction, 0 means
-# nothing in common.  As lengths are divided away, a frequent word can be like a rare
-# one.
+# The angle: its cosine is easy to compute.  Multiply two rows number by number and add
+# up; divide by the length of the one and the length of the other.  (The length of a row
+# is the root of the sum of its squares.)  1 means the same direction, 0 means nothing
+# in common.  As lengths are divided away, a frequent word can be like a rare one.
 
 
 def cosines(vectors):
@@ -1036,44 +983,70 @@ def cosines(vectors):
     return unit @ unit.T  # (V, V)
 
 
+# From counts to an embedding.  A row of scores is V numbers wide, and most of them are
+# 0 (89% for the 1,000 words of Shakespeare in section 4).  An embedding has E numbers a
+# row, and uses each.  The singular value decomposition says nearly the same with fewer
+# numbers: it writes the rows in new numbers, ordered so that the first tell most about
+# the table and the last least.  So one keeps the first E.
+#
+# Something is lost, and something gained: words that never met the same neighbour, but
+# neighbours that are alike, come nearer to each other.
+
+
+def shorten(vectors, width):
+    """Rows (V, n) -> (V, width): the numbers that tell most about the whole table."""
+    left, sizes, _ = np.linalg.svd(vectors, full_matrices=False)  # (V, n), (n,)
+    return left[:, :width] * sizes[:width]  # (V, width)
+
+
+# Such rows may be copied into an embedding.  They are then called pretrained vectors:
+#
+#     nn.Embedding.from_pretrained(rows, freeze=False)
+#
+# Without freeze=False no step of training ever changes them, and there is no error.
+# `print_neighbours` does it with the words of the whole text.  (A network's table needs
+# rows for the special four too: zeros for <pad>, random numbers for the others.)
+#
+# Well known are vectors that others have made from billions of words.  GloVe fits E
+# numbers a word to counts of neighbours.  word2vec learns them by guessing a word from
+# its neighbours, or the neighbours from the word.  They are worth a try where your own
+# texts are few, for then most words are too rare to be learnt well from random numbers.
+
+
 def show_counted_vectors():
-    """A table of four words, counted, weighed and compared."""
+    """A table of four words, counted, scored, compared and shortened."""
     names = ["cat", "dog", "drinks", "milk"]
     texts = ["cat drinks milk", "dog drinks milk", "dog often drinks"]
-    id_lists = []
-    for text in texts:
-        ids = []
-        for word in text.split():
-            ids.append(names.index(word) if word in names else None)
-        id_lists.append(ids)
+    id_lists = [[0, 2, 3], [1, 2, 3], [1, None, 2]]  # None: often is not in the table
     counts = count_neighbours(id_lists, size=4, window=2)  # (4, 4)
-    weights = weigh(counts)  # (4, 4)
+    scores = score(counts)  # (4, 4)
     utils.heading("Vectors by counting neighbours")
     print("Four words and their neighbours in: " + " / ".join(texts))
     print_square("1. Counts, at most 2 places apart", names, counts, digits=0)
-    utils.say(
+    say(
         "Row cat: drinks once, milk once.  Row dog: drinks twice, milk once.  often is "
         "not in the table, but it keeps its place: dog and drinks are 2 apart there.",
-        "  ",
     )
-    close = count_neighbours(id_lists, size=4, window=1)
-    utils.say(
-        f"At most 1 place apart, dog would have drinks {close[1, 2]:.0f} time, and milk "
-        f"{close[1, 3]:.0f} times.",
-        "  ",
-    )
-    print_square("2. Weights", names, weights, digits=2)
-    utils.say(
+    print_square("2. Scores", names, scores, digits=2)
+    say(
         "cat has 2 of all 14 neighbours, drinks 5: chance gives 2 x 5 / 14 = 0.71; "
-        "counted was 1, so the weight is log(1 / 0.71) = 0.34.",
-        "  ",
+        "counted was 1, so the score is log(1 / 0.71) = 0.34.",
     )
-    print_square("3. Cosines of the rows of weights", names, cosines(weights), digits=2)
-    utils.say(
+    print_square("3. Cosines of the rows of scores", names, cosines(scores), digits=2)
+    say(
         "cat and dog: (0.34 x 0.62 + 0.56 x 0.15) / (0.65 x 0.64) = 0.71, 0.65 and "
         "0.64 being the lengths of their rows.  Nearest to cat is dog, though the two "
         "never stand in one text.",
-        "  ",
+    )
+    short = shorten(scores, width=2)  # (4, 2)
+    short *= np.sign(short[0])  # which side of 0 is plus is left open: cat's, here
+    print("\n4. Two numbers a word instead of four")
+    for name, row in zip(names, short, strict=True):
+        print(f"  {name:<6}  {row[0]:5.2f}  {row[1]:5.2f}")
+    say(
+        f"The cosine of cat and dog is now {cosines(short)[0, 1]:.2f}.  Look at the "
+        "second number: it is positive for those who drink, negative for drinks and "
+        "milk.  Nobody has told it so; that is what the four rows differ in most.",
     )
 
 
@@ -1086,139 +1059,129 @@ def show_counted_vectors():
 # much a vocabulary of each size knows, and which words counting finds alike.
 
 
-def follow_documents(texts, token_lists, vocabulary, tokenizer, args, source):
+def follow_documents(texts, token_lists, vocabulary, args, source):
     """The first four documents as a batch: returns ids (B, T) and mask (B, T)."""
     rows = [to_row(tokens, vocabulary, args.max_length) for tokens in token_lists]
-    # A training loop (lesson 04) takes shuffle=True, so that each pass has another
-    # order; here the order stays, so that you see the first four documents.
+    # A training loop (lesson 04) takes shuffle=True: another order in each pass.
     loader = DataLoader(rows, batch_size=4, collate_fn=utils.pad)
     ids, lengths = next(iter(loader))  # the first batch: (B, T), (B,)
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
     utils.heading(f"Real documents on their way, {args.tokenizer}, {source.label}")
+    back = from_row(ids[0].tolist(), vocabulary, JOIN[args.tokenizer])
     print(f"  text     {texts[0][:70]!r}")
     print(f"  tokens   {' '.join(visible(token_lists[0][:15]))}")
-    print(f"  ids      {rows[0][:15]}")
-    back = from_row(ids[0].tolist(), vocabulary, tokenizer.join)
+    print(f"  ids      {ids[0, :15].tolist()}")
     print(f"  back     {back[:70]!r}")
-    print(f"  batch    (B, T) {tuple(ids.shape)}, lengths {lengths.tolist()}; T is the")
-    print("           longest of these.  The first two rows, their first 10 places:")
-    for number in range(min(2, len(ids))):
-        beginning = ids[number, :10].tolist()
-        print_columns(
-            {
-                "read as": visible(vocabulary.decode(beginning)),
-                "id": [str(i) for i in beginning],
-                "mask": [str(m) for m in mask[number, :10].int().tolist()],
-            }
-        )
+    print(
+        f"  batch    (B, T) {tuple(ids.shape)}, lengths {lengths.tolist()}, T the longest"
+    )
+    print("  the last 5 places of each row, and its mask:")
+    for row, row_mask in zip(ids, mask.int(), strict=True):
+        print(f"           {row[-5:].tolist()}  {row_mask[-5:].tolist()}")
     padding = 1 - mask.float().mean().item()
-    utils.say(
+    say(
         f"Padding in this batch: {padding:.1%} of its places, work for nothing.  Texts "
         "of similar length in one batch need less (from lesson 04 on they share one); "
         "packing (lesson 01) skips the rest.",
-        "  ",
     )
     return ids, mask
-
-
-def print_lengths(token_lists, held_lists, args):
-    """How long documents are, and what --max-length cuts off."""
-    lengths = np.array([len(tokens) for tokens in token_lists])
-    held_lengths = np.array([len(tokens) for tokens in held_lists])
-    # inverted_cdf: a length that occurs, not one between two of them.
-    half, nine, most = np.quantile(lengths, [0.5, 0.9, 0.99], method="inverted_cdf")
-    room = args.max_length - 2  # <bos> and <eos> take two places
-    too_long = lengths > room
-    lost = (lengths - room)[too_long].sum() / lengths.sum()
-    print("\nHow many tokens have the training documents?")
-    print(f"  50% of them have at most {half:,}")
-    print(f"  90% of them have at most {nine:,}")
-    print(f"  99% of them have at most {most:,}")
-    print(f"  the longest has {lengths.max():,}, the average {lengths.mean():.1f}")
-    print(f"  (held-out documents: {held_lengths.mean():.1f} on average)")
-    utils.say(
-        f"--max-length {args.max_length} shortens {too_long.sum():,} of {len(lengths):,} "
-        f"documents, and cuts off {lost:.1%} of all training tokens.  A rule for "
-        "choosing it: so that nine of ten documents stay whole, or more if the ends "
-        "matter.  Long rows cost time: a recurrent network reads token after token.",
-        "  ",
-    )
 
 
 def train_one_batch(ids, mask, vocabulary, args):
     """One step of training on the real batch: which rows of the embedding change?"""
     ids = ids.to(args.device)  # (B, T)
     mask = mask.to(args.device)  # (B, T)
-    # E = 8: any number would do here.
     table = nn.Embedding(len(vocabulary), 8, padding_idx=0, device=args.device)
     before = table.weight.detach().clone()  # (V, E)
     one_step(table, ids, learning_rate=0.1)  # opened in show_embedding_step
     differs = (table.weight != before).any(dim=1)  # (V,)
-    changed = differs.nonzero().flatten()  # the places of True: numbers of rows
+    changed = differs.nonzero().flatten()  # the places of True
     occurred = ids[mask].unique()  # ids in the batch, padding left out, each once
-    utils.say(
+    say(
         f"One step of training on this batch changes {len(changed):,} of "
         f"{len(vocabulary):,} rows of the embedding, exactly those of its tokens: "
         f"{torch.equal(changed, occurred)}.  So a rare token is rarely trained.",
-        "  ",
     )
 
 
-def print_merges(merges, train_texts, held_texts, source):
-    """The first merges; what more merges do; words from frequent to rare."""
+def print_lengths(token_lists, held_lists, args):
+    """How long documents are, and what --max-length cuts off."""
+    lengths = np.array([len(tokens) for tokens in token_lists])
+    # inverted_cdf: a length that occurs, not one between two of them.
+    half, nine, most = np.quantile(lengths, [0.5, 0.9, 0.99], method="inverted_cdf")
+    room = args.max_length - 2  # <bos> and <eos> take two places
+    too_long = lengths > room
+    lost = (lengths - room)[too_long].sum() / lengths.sum()
+    print("\nHow many tokens have the training documents?")
+    say(
+        f"50% of them have at most {half:,}, 90% {nine:,}, 99% {most:,}; the longest "
+        f"has {lengths.max():,}, the average {lengths.mean():.1f} (held-out documents: "
+        f"{np.mean([len(tokens) for tokens in held_lists]):.1f})."
+    )
+    say(
+        f"--max-length {args.max_length} shortens {too_long.sum():,} of {len(lengths):,} "
+        f"documents, and cuts off {lost:.1%} of all training tokens.  A rule for "
+        "choosing it: so that nine of ten documents stay whole, or more if the ends "
+        "matter.  Long rows cost time: a recurrent network reads token after token.",
+    )
+
+
+def print_merges(learnt, chunk_counts, held_texts, source):
+    """The first merges, how often each pair occurred, and what more merges do."""
     utils.heading(f"Byte-pair encoding of the training part, {source.label}")
-    for number, (pair, count) in enumerate(merges[:6], start=1):
+    for number, (pair, count) in enumerate(learnt[:6], start=1):
         left, right = visible(pair)
         print(f"  merge {number}: {left} + {right} -> {left}{right}  {count:,} times")
 
-    # " " + word: as it stands inside a line, with a space before it.
-    in_order = frequent_words(train_texts)
-    long = [word for word in in_order if len(word) > 7][:1]
+    # One word is followed: of the long ones in small letters the most frequent.
+    in_order = sort_tokens(chunk_counts)
+    followed = [word for word in in_order if len(word) > 8 and word.islower()][:1]
     table = {}
-    for number in sorted({0, 50, 200, len(merges)}):
-        if number > len(merges):
+    for number in sorted({0, 50, 200, len(learnt)}):
+        if number > len(learnt):
             continue
-        first_merges = merges[:number]
-        encoder = BytePairs(first_merges)
+        merges = [pair for pair, _ in learnt[:number]]
+        encoder = BytePairs(merges)
         tokens = sum(len(encoder.cut(text)) for text in held_texts)
-        line = {"V": len(bpe_vocabulary(first_merges))}
+        line = {"V": len(bpe_vocabulary(merges))}
         line["tokens/document"] = f"{tokens / len(held_texts):.1f}"
-        for word in long:
-            line[word] = " ".join(visible(encoder.cut(" " + word)))
+        for word in followed:
+            line[word.strip()] = " ".join(visible(encoder.cut(word)))
         table[f"{number:,}"] = line
     utils.print_table("More merges, on held-out text (_ is a space)", table, "merges")
-    utils.say(
-        "Without a merge a token is one byte, which for plain English is one character. "
-        " How many merges to take?  Each costs one row of the embedding and shortens the "
+    say(
+        "Without a merge a token is one byte, which for plain English is one character.  "
+        "How many merges to take?  Each costs one row of the embedding and shortens the "
         "texts.  The first ones save most, for they join the most frequent pairs.",
-        "  ",
     )
 
 
-def frequent_words(texts):
-    """Words in lower case, the most frequent first."""
-    counts = Counter()
-    for text in texts:
-        counts.update(words(text))
-    # Not islower(): Hindi has no capitals, so none of its letters are small ones.
-    lower = [word for word in counts if word[0].isalpha() and word == word.lower()]
-    return sorted(lower, key=lambda word: (-counts[word], word))
-
-
-# Which tokenizer when?  Four prices pull against each other.  A large vocabulary costs
-# rows in the embedding: V x E weights.  Long rows cost time.  What is unknown is lost.
-# And what does not come back exactly cannot be written by a network.
+# Which tokenizer when?  Prices pull against each other: a large vocabulary costs V x E
+# weights, long rows cost time, and what is unknown is lost.
 #
-# The lessons to come cut into characters (04), words (05, 07, 08, 09), or either (10).
-# Large language models use byte-pair encoding or its relatives (WordPiece,
-# SentencePiece); the libraries that people take for it are tiktoken and Hugging Face's
-# tokenizers.
+# Does it matter for a task?  Tried once, outside this lesson: is a film review good or
+# bad?  4,000 reviews of IMDB to learn from, 4,000 others to be judged; a linear model
+# that sees how often each token occurs (the logarithm of 1 + count), and no order.
+#
+#                               accuracy   different tokens   tokens/review
+#     basic_english                0.860             10,000             268
+#     word                         0.854             10,000             284
+#     bpe, 3,000 merges            0.841              3,115             378
+#     basic_english, cut down      0.831                623             268
+#     bpe, 500 merges              0.795                623             532
+#     char                         0.655                122           1,310
+#
+# (About 0.01 more or less is luck.)  So it does matter: for this model whole words are
+# best, at equal size too, for it cannot put pieces together.  A network that reads in
+# order can, but must learn it, and that takes data.  Lesson 05 reads such reviews word
+# by word; lesson 10 writes, by characters and by words.  Large language models use
+# byte-pair encoding or its relatives, by libraries such as tiktoken.
 
 USUAL_ADVICE = {
     "basic_english": "to sort English texts into classes; a first try",
     "word": "the same where capital letters matter: names, German",
     "bpe": "to write text; any language; typing errors; much data",
-    "char": "short texts such as names; where spelling matters; little data",
+    "char": "short texts such as names; little data (few rows, each seen often)",
 }
 WIDTH = 100  # E in the column `weights`
 
@@ -1236,28 +1199,24 @@ def share_known(token_lists, vocabulary):
 
 
 def there_and_back(tokens, vocabulary, join):
-    """Tokens -> ids -> tokens -> text: what is left of it.
+    """Tokens -> ids -> tokens -> text.
 
-    Without <bos>, <eos> and --max-length, and with any special names that the text
-    itself holds: only the tokenizer and its vocabulary are judged here.
+    Not from_row: that would drop a <pad> that stands in the text itself.
     """
-    ids = vocabulary.encode(tokens)
-    return join(vocabulary.decode(ids))
+    return join(vocabulary.decode(vocabulary.encode(tokens)))
 
 
-def compare_tokenizers(tokenizers, vocabularies, held_texts, held_tokens, source):
+def compare_tokenizers(vocabularies, held_texts, train_tokens, held_tokens, source):
     """The table: returns name -> its figures, counted on the held-out part."""
     figures = {}
     table = {}
-    for name, tokenizer in tokenizers.items():
-        vocabulary = vocabularies[name]
+    for name, vocabulary in vocabularies.items():
         token_lists = held_tokens[name]
         exact = 0
-        for text, tokens in zip(held_texts, token_lists, strict=True):
-            if there_and_back(tokens, vocabulary, tokenizer.join) == text:
-                exact += 1
         hit = 0  # documents with at least one unknown token
-        for tokens in token_lists:
+        for text, tokens in zip(held_texts, token_lists, strict=True):
+            if there_and_back(tokens, vocabulary, JOIN[name]) == text:
+                exact += 1
             if any(token not in vocabulary for token in tokens):
                 hit += 1
         count = sum(len(tokens) for tokens in token_lists)
@@ -1281,110 +1240,113 @@ def compare_tokenizers(tokenizers, vocabularies, held_texts, held_tokens, source
     utils.heading(f"Which tokenizer when?  Held-out part of {source.label}")
     utils.print_table("Whole documents, nothing cut off", table, corner="tokenizer")
     print("  (unknown, hit and exactly back are shares, explained at the file's head)")
-    utils.say(
+    # A fair comparison gives both the same number of rows.
+    room = len(vocabularies["bpe"])
+    if len(vocabularies["basic_english"]) > room:
+        small = utils.Vocabulary.build(
+            train_tokens["basic_english"], SPECIALS, max_size=room
+        )
+        unknown = 1 - share_known(held_tokens["basic_english"], small)
+        say(
+            f"At equal V: cut down to the {room:,} rows of bpe, basic_english would leave "
+            f"{unknown:.2%} of its tokens unknown.",
+        )
+    say(
         "As a rule, small pieces make long rows and leave little unknown; words make "
         "short rows, leave more unknown, and lose where the spaces were.",
-        "  ",
     )
-    print("\nUsual advice (not measured in this lesson)")
+    print("\nUsual advice (section 4 tells of a trial)")
     for name, advice in USUAL_ADVICE.items():
         print(f"  {name:<13}  {advice}")
     return figures
 
 
-def print_losses(tokenizers, vocabularies, held_tokens, train_texts):
-    """What each way loses: of odd text, of a typing error, of the held-out part."""
-    line = 'Isn\'t "Zoë" at the café (yet)?'
+def compare_with_torchtext(texts, token_lists, vocabulary, args):
+    """Where torchtext loads (beside no torch after 2.3): (same tokens, same ids)."""
+    try:
+        import torchtext
+
+        torchtext.disable_torchtext_deprecation_warning()
+        from torchtext.data.utils import get_tokenizer
+        from torchtext.vocab import build_vocab_from_iterator
+    except Exception:  # noqa: BLE001  (beside a newer torch: almost anything)
+        return None
+    cut = get_tokenizer("basic_english")
+    theirs = [cut(text) for text in texts]
+    built = build_vocab_from_iterator(
+        theirs, args.min_freq, SPECIALS, max_tokens=args.max_vocab
+    )
+    same = (token_lists == theirs, vocabulary.tokens == built.get_itos())
+    print(f"\ntorchtext: the same tokens, the same ids: {same}")
+    return same
+
+
+def print_losses(tokenizers, vocabularies):
+    """What each way loses of a line with rare signs and a typing error."""
+    line = 'Isn\'t "Zoë" at the café?  She shuold be.'
     print(f"\nFrom text to ids and back: {line}")
-    for name, tokenizer in tokenizers.items():
-        tokens = tokenizer.cut(line)
-        back = there_and_back(tokens, vocabularies[name], tokenizer.join)
+    for name, cut in tokenizers.items():
+        back = there_and_back(cut(line), vocabularies[name], JOIN[name])
         mark = "✔" if back == line else "✘"
         print(f"  {mark} {name:>13}: {back}")
-    utils.say(
-        "Words lose the spacing, and words that training had too seldom; characters "
-        "lose signs that training had too seldom; bytes lose nothing.",
-        "  ",
+    say(
+        "Words lose the spacing, and words that training had too seldom: of a typing "
+        "error such as shuold nothing is left.  Characters lose signs that training had "
+        "too seldom; bytes lose nothing.",
     )
 
-    # The most frequent word of six letters or more, its third and fourth letter
-    # exchanged; the next such word, if that makes a word that is known.
-    known = {*vocabularies["word"].tokens, *vocabularies["basic_english"].tokens}
-    for word in frequent_words(train_texts):
-        typed = word[:2] + word[3:4] + word[2:3] + word[4:]
-        if len(word) < 6 or typed == word or typed in known:
-            continue
-        print(f"\nA typing error: {word} became {typed}.  What a network would read:")
-        for name, tokenizer in tokenizers.items():
-            vocabulary = vocabularies[name]
-            ids = vocabulary.encode(tokenizer.cut(" " + typed))
-            print(f"  {name:>13}: {' '.join(visible(vocabulary.decode(ids)))}")
-        utils.say(
-            "To the words it is nothing but unknown; bpe keeps every letter of it.",
-            "  ",
-        )
-        break
 
-    # A dict keeps its order: the first five different unknown words.
-    unknown = {}
-    for tokens in held_tokens["basic_english"]:
-        for token in tokens:
-            if token not in vocabularies["basic_english"] and len(unknown) < 5:
-                unknown[token] = tokenizers["bpe"].cut(" " + token)
-    if unknown:
-        print("\nHeld-out words that basic_english does not know, and their bpe tokens")
-    for token, pieces in unknown.items():
-        print(f"  ✘ {token:<15} ✔ {' '.join(visible(pieces))}")
-
-
-def print_leakage(train_tokens, held_tokens, args):
+def print_leakage(train_tokens, held_tokens, vocabulary, args, source):
     """The share of unknown tokens, measured honestly and in two flattering ways."""
     both = [*train_tokens, *held_tokens]  # all documents, in their order
-
-    def unknown(learnt_from, asked):
-        vocabulary = utils.Vocabulary.build(
-            learnt_from, SPECIALS, args.min_freq, args.max_vocab
-        )
-        return f"{1 - share_known(asked, vocabulary):.2%}"
-
     tenth = both[9::10]  # documents 10, 20, 30, ...
     others = [tokens for number, tokens in enumerate(both) if number % 10 != 9]
+    splits = {
+        "the last tenth held out, vocabulary from the rest": (
+            train_tokens,
+            held_tokens,
+        ),
+        "the same, vocabulary from both parts (leakage)": (both, held_tokens),
+        "every tenth document held out, vocabulary from the rest": (others, tenth),
+    }
     print("\nUnknown tokens, basic_english, if the split had been another")
-    honest = unknown(train_tokens, held_tokens)
-    print(f"  {honest:>6}  the last tenth held out, vocabulary from the rest")
-    leaky = unknown(both, held_tokens)
-    print(
-        f"  {leaky:>6}  the last tenth held out, vocabulary from both parts (leakage)"
+    for told, (learnt_from, asked) in splits.items():
+        learnt = utils.Vocabulary.build(
+            learnt_from, SPECIALS, args.min_freq, args.max_vocab
+        )
+        if asked:
+            print(f"  {1 - share_known(asked, learnt):>6.2%}  {told}")
+    say(
+        "The first is a fair guess for new text.  For the second the vocabulary has been "
+        "counted on the very texts that it is asked about; what it still does not know "
+        "is too rare for --min-freq, or beyond --max-vocab.  In the third each held-out "
+        "document stands between two of training: a fair guess for more of the same only.",
     )
-    if tenth:
-        near = unknown(others, tenth)
-        print(f"  {near:>6}  every tenth document held out, vocabulary from the rest")
-    utils.say(
-        "Only the first is a fair guess for text to come.  For the second the vocabulary "
-        "has been counted on the very texts that it is asked about; what it still does "
-        "not know is too rare for --min-freq, or beyond --max-vocab.  For the third each "
-        "held-out document stands between two of the training part.",
-        "  ",
-    )
+    counts = count_tokens(held_tokens)
+    unknown = [token for token in sort_tokens(counts) if token not in vocabulary]
+    most = [f"{token} {counts[token]}" for token in unknown[:6]]
+    if most:
+        say(f"Most often unknown in the last tenth: {', '.join(most)}.")
+    if source.name == "shakespeare" and not args.quick:
+        say(
+            "Names: The Tempest lies wholly in the last tenth, so Miranda, Ariel and "
+            "Caliban are in no training document.",
+        )
 
 
-# Why is so much unknown, though the training part has twelve times as many tokens?
-# First, the held-out part is other text.  The last tenth of this Shakespeare comes from
-# two plays, The Taming of the Shrew and The Tempest; Miranda, Caliban and Ariel are in
-# no training document, and speeches are shorter.  Second, most different words are
-# rare.  Zipf's law: order words by count; the word of rank r occurs about C / r times,
-# C being the count of the first (roughly, that is).  A hundred words or so fill more
-# than half of a text, and the others are so many that every new text brings some that
-# no text had before.  (Characters do not obey it: few of them are rare.)
+# Names are one reason why so much is unknown, though the training part has twelve times
+# as many tokens.  The other: most different words are rare.  Zipf's law: order words by
+# count; the word of rank r occurs about C / r times, C being the count of the first
+# (roughly, that is).  A hundred words or so fill more than half of a text, and the
+# others are so many that every new text brings some that no text had before.
+# (Characters do not obey it: few of them are rare.)
 
 
 def counts_by_rank(train_tokens, token_lists):
     """(n,): counts in the lists of training's 1st, 2nd, ... most frequent token."""
-    counts = Counter()
-    for tokens in token_lists:
-        counts.update(tokens)
+    counts = count_tokens(token_lists)
     ranked = utils.Vocabulary.build(train_tokens, specials=()).tokens
-    return np.array([counts[token] for token in ranked])
+    return np.array([counts.get(token, 0) for token in ranked])
 
 
 def coverage(train_tokens, token_lists):
@@ -1402,8 +1364,7 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
     train_share = coverage(train_tokens, train_tokens)
     held_share = coverage(train_tokens, held_tokens)
     ranked = utils.Vocabulary.build(train_tokens, specials=()).tokens
-    # Some pieces of bpe never stand alone in training, for they were always merged on:
-    # they have an id, but are in no list by count.
+    # How many have an id.  (Pieces of bpe that were always merged on are in no count.)
     used = sum(token in vocabulary for token in ranked)
     table = {}
     for n in sorted({10, 100, 1000, 3000, 10_000, used}):
@@ -1414,93 +1375,64 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
             }
     title = f"Share of tokens known, {args.tokenizer}, {source.label}"
     utils.print_table(title, table, corner="most frequent")
-    utils.say(
+    say(
         "Read it downwards: what a larger vocabulary adds.  Where the next step adds "
         "too little held-out for its price in weights, stop.  The last line is that of "
-        "this run; its number is V without the special tokens.",
-        "  ",
+        "this run: all tokens that have an id, without the special ones.",
     )
-    if args.tokenizer == "bpe":
-        utils.say(
-            "(And without the pieces and bytes that never stood alone in training: they "
-            "have an id all the same, so nothing is unknown.)",
-            "  ",
-        )
-    else:
-        utils.say(about_unknown(train_tokens, held_tokens, vocabulary, args), "  ")
+    if args.tokenizer != "bpe":  # which knows everything
+        say(about_unknown(train_tokens, held_tokens, vocabulary, args))
         print_what_remains(ranked, held_tokens, used)
 
     print(f"\nZipf's law, {args.tokenizer}: is rank x count about the same everywhere?")
-    products = []
-    for rank in (1, 10, 100, 1000):
+    for rank in (1, 10, 100, 1000, 10_000):
         if rank <= len(ranked):
             token = visible([ranked[rank - 1]])[0]
             count = train_counts[rank - 1]
-            products.append(rank * count)
-            told = f"rank {rank:>5,}  {token:>10}  {count:>7,} times"
-            print(f"  {told}  product {products[-1]:,}")
-    counted = train_counts[: 10 ** (len(products) - 1)]  # as far as the last such rank
-    utils.say(
-        f"The largest product is {max(products) / min(products):,.1f} times the "
-        f"smallest, while the counts differ {counted[0] / counted[-1]:,.0f} times.",
-        "  ",
-    )
+            told = f"rank {rank:>6,}  {token:>12}  {count:>7,} times"
+            print(f"  {told}  product {rank * count:,}")
     top = train_counts[:10].sum() / train_counts.sum()
     once = (train_counts == 1).mean()
-    utils.say(
-        f"Ten tokens fill {top:.1%} of the training part; {once:.1%} of its different "
-        "tokens occur only once: too rarely to learn from.",
-        "  ",
+    say(
+        f"By the law alone all products would be equal.  Ten tokens fill {top:.1%} of the "
+        f"training part; {once:.1%} of its different tokens occur only once: too rarely "
+        "to learn from.",
     )
 
 
 def about_unknown(train_tokens, held_tokens, vocabulary, args):
-    """Sentences: why tokens are unknown, and where <unk> gets its vector."""
+    """A sentence or two: why tokens are unknown, and where <unk> gets its vector."""
     # Two reasons to be unknown, told apart by a second vocabulary without any limit.
-    # Training a a b, --min-freq 2, held out a b c: b and c are unknown, 2 of 3; never
-    # seen is c alone, 1 of 3.
     unknown = 1 - share_known(held_tokens, vocabulary)
     everything = utils.Vocabulary.build(train_tokens, specials=())
     never = 1 - share_known(held_tokens, everything)
-    told = "Held out, no token is unknown.  "
-    if unknown > 0:
-        told = (
-            f"Held out, {unknown:.2%} of the tokens are unknown.  {never:.2%} never "
-            f"occurred in training.  {unknown - never:.2%} did, but not often enough for "
-            f"an id (--min-freq {args.min_freq}, --max-vocab {args.max_vocab:,}).  "
-        )
-    # Now the training part: <unk> occurs there only if some of its tokens have no id.
-    known = share_known(train_tokens, vocabulary)
-    if known < 1:
-        total = sum(len(tokens) for tokens in train_tokens)
-        places = round((1 - known) * total)  # the share as a number of tokens
-        return told + (
-            f"In training, {1 - known:.2%} are <unk>, for want of an id: "
-            f"{places:,} places.  Those that stay in the rows (--max-length cuts some "
-            "off) train the vector of <unk>."
-        )
-    return told + (
-        "Every training token has an id, so <unk> never occurs in training, and its "
-        "vector would stay as random as it began."
+    untold = 1 - share_known(train_tokens, vocabulary)
+    places = round(untold * sum(len(tokens) for tokens in train_tokens))
+    return (
+        f"Held out, {unknown:.2%} of the tokens are unknown.  {never:.2%} never "
+        f"occurred in training.  {unknown - never:.2%} did, but have no id (--min-freq "
+        f"{args.min_freq}, --max-vocab {args.max_vocab:,}).  In training, {untold:.2%} "
+        f"are <unk>: {places:,} places.  Those that stay in the rows (--max-length cuts "
+        "some off) train its vector; without any it would stay as random as it began."
     )
 
 
 def print_what_remains(ranked, held_tokens, used):
     """One held-out document, as vocabularies of several sizes let a network read it."""
     known = set(ranked[:used])
-    for tokens in held_tokens:
-        # The first that is short enough for a line, and has an unknown token.
-        if 8 <= len(tokens) <= 15 and not known.issuperset(tokens):
-            break
-    else:
-        return  # there is none
+    # The first that is short enough for a line, and has an unknown token.
+    short = [tokens for tokens in held_tokens if 8 <= len(tokens) <= 15]
+    wanted = [tokens for tokens in short if not known.issuperset(tokens)]
+    if not wanted:
+        return
+    tokens = wanted[0]
     print("\nOne held-out document, read with vocabularies of several sizes")
     for size in (10, 100, 1000, used):
         if size <= used:
             kept = set(ranked[:size])
             read = [token if token in kept else UNK for token in tokens]
-            print(f"  {size:>7,}  {' '.join(visible(read))}")
-    print(f"      all  {' '.join(visible(tokens))}")
+            print(f"  {size:>8,}  {' '.join(visible(read))}")
+    print(f"  the text  {' '.join(visible(tokens))}")
 
 
 def draw(train_tokens, held_tokens, args, source):
@@ -1517,8 +1449,7 @@ def draw(train_tokens, held_tokens, args, source):
             known = coverage(train_tokens[name], train_tokens[name])
             left.plot(ranks, known, "k--", lw=1, label=f"{name}, training")
             right.plot(ranks, counts[0] / ranks, "k--", lw=1, label=f"C / r, {name}")
-    # On a logarithmic axis each step is ten times the last.  With two of them C / r is
-    # a straight line.
+    # On two logarithmic axes C / r is a straight line: log(C / r) = log C - log r.
     left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="share known")
     right.set(xscale="log", yscale="log", xlabel="rank", ylabel="count in training")
     left.legend()
@@ -1526,152 +1457,96 @@ def draw(train_tokens, held_tokens, args, source):
     figure.suptitle(f"Known tokens, and Zipf's law: {source.label}", **utils.PLAIN)
     print()
     utils.save_picture(figure, args, "coverage_and_zipf")
-    utils.say(
+    say(
         "Reading it: left, what a vocabulary of each size knows of held-out text; "
         "small pieces reach 1 soonest.  Right, dashed: Zipf's law; words lie along it.",
-        "  ",
     )
 
 
+def print_nearest(vectors, vocabulary, asked):
+    """For each token asked, those whose rows in vectors (V, n) have the best cosine."""
+    alike = cosines(vectors)  # (V, V)
+    np.fill_diagonal(alike, 0)  # every word is nearest to itself: leave that out
+    size = len(alike)
+    average = alike.sum() / max(size * (size - 1), 1)
+    print(f"  {vectors.shape[1]:,} numbers a token; any two: {average:.2f} on average")
+    for token in asked:
+        i = vocabulary[token]
+        order = np.argsort(-alike[i], kind="stable")[: min(5, size - 1)]
+        near = visible([vocabulary.tokens[other] for other in order])
+        told = [f"{t} {alike[i, n]:.2f}" for t, n in zip(near, order, strict=True)]
+        print(f"  {visible([token])[0]:>10}: {', '.join(told)}")
+
+
 def print_neighbours(train_tokens, args, source):
-    """The nearest tokens by their counted neighbours."""
+    """The nearest tokens by their counted neighbours, in long rows and short ones."""
     least = max(args.min_freq, 20)  # a rarer word has met too few neighbours
-    most = min(args.max_vocab, 2000)
+    most = min(args.max_vocab, 1000)
     frequent = utils.Vocabulary.build(train_tokens, (), least, most)
-    size = len(frequent)
     id_lists = []
     for tokens in train_tokens:
-        # get: None, where a token is not among the frequent ones.
-        id_lists.append([frequent.ids.get(token) for token in tokens])
-    counts = count_neighbours(id_lists, size, window=3)  # (V, V)
-    alike = cosines(weigh(counts, power=0.75))  # (V, V)
-    np.fill_diagonal(alike, 0)  # every word is nearest to itself: leave that out
-    occurred = Counter()
-    for tokens in train_tokens:
-        occurred.update(tokens)
+        id_lists.append([frequent.ids.get(token) for token in tokens])  # or None
+    counts = count_neighbours(id_lists, len(frequent), window=3)  # (V, V)
+    scores = score(counts, power=0.75)  # (V, V)
+    rows = torch.from_numpy(shorten(scores, WIDTH))  # (V, E)
+    table = nn.Embedding.from_pretrained(rows, freeze=False)
 
     # Some words of Shakespeare and of film reviews.  Where they are lacking, tokens
     # from further down the list (from a tenth of it on) fill up to six.
     wanted = ["father", "day", "blood", "music", "king", "superb", "monday", "two"]
-    asked = [word for word in wanted if word in frequent]
-    for token in frequent.tokens[size // 10 :]:
-        if token not in asked:
-            asked.append(token)
+    wanted = [word for word in wanted if word in frequent]
+    further = frequent.tokens[len(frequent) // 10 :]
+    asked = list(dict.fromkeys([*wanted, *further]))[:6]
     utils.heading(f"Which tokens are alike?  {args.tokenizer}, {source.label}")
-    # (Of Shakespeare these are 1,000, by chance.)
-    print(f"Nearest of {size:,} tokens, each seen {least} times or more")
-    print("(neighbours: at most 3 places apart; power 0.75)")
-    for token in asked[:6]:
-        i = frequent[token]
-        order = np.argsort(-alike[i], kind="stable")[: min(5, size - 1)]
-        near = [frequent.tokens[other] for other in order if other != i]
-        told = [f"{visible([t])[0]} {alike[i, frequent[t]]:.2f}" for t in near]
-        print(f"  {visible([token])[0]:>10} ({occurred[token]:,}): {', '.join(told)}")
-    # (Without the headings of speeches king is nearest to vi, 3, henry, throne,
-    # england: layout again, for page heads such as 3 KING HENRY VI stand among the
-    # speeches.)
-    if "king" in asked[:6]:
+    print(f"Nearest of {len(frequent):,} tokens, each seen {least} times or more")
+    print("(cosines; neighbours: at most 3 places apart; power 0.75)")
+    print_nearest(scores, frequent, asked)
+    print_nearest(table.weight.detach().numpy(), frequent, asked)
+    say(
+        "The shorter rows are those of an nn.Embedding, ready to be trained on.  Their "
+        "cosines are larger, for any two tokens, too: compare each with its average.",
+    )
+    if source.name == "shakespeare" and "king" in asked:
         first = sum(tokens[0] == "king" for tokens in train_tokens)
-        utils.say(
-            f"Beware of king: {first:,} of its {occurred['king']:,} places are the first "
-            "of a document.  In a play a speech begins with its speaker, such as KING "
-            "RICHARD II or KING HENRY VI.  Counting finds whatever stands in a text, "
-            "headings included; so it is partly layout, not meaning, that decides here.",
-            "  ",
+        say(
+            f"Beware of king: at {first:,} places it is the first word of a document.  A "
+            "speech begins with its speaker, such as KING RICHARD II or KING HENRY VI.  "
+            "Counting finds whatever stands in a text; here it is partly layout, not "
+            "meaning, that decides.",
         )
-    if size > 1:
-        average = alike.sum() / (size * (size - 1))
-        utils.say(
-            f"In brackets: how often the token occurred.  The yardstick: two tokens "
-            f"taken at random have a cosine of {average:.2f} on average.",
-            "  ",
-        )
-    utils.say(
+    say(
         "No network, no labels: two words are alike if their neighbours are.  So "
         "opposites (day and night) can be near each other, for they stand in the same "
         "places; and a rare word has met too few neighbours to be placed well.  These "
-        "vectors are counted, not learnt; learnt ones, which a task shapes, come in "
-        "lesson 05.",
-        "  ",
+        "vectors are counted; learnt ones, which a task shapes, come in lesson 05.",
     )
-
-
-# torchtext, archived since 2024, was PyTorch's own library for all this.  It loads
-# beside no torch after 2.3; where it loads, this says whether it finds the same.
-
-
-def compare_with_torchtext(texts, token_lists, vocabulary, args):
-    """Where torchtext loads: (same tokens, same ids), as it has them; else None."""
-    try:
-        import torchtext
-
-        torchtext.disable_torchtext_deprecation_warning()
-        from torchtext.data.utils import get_tokenizer
-        from torchtext.vocab import build_vocab_from_iterator
-    except Exception:  # noqa: BLE001  (beside a newer torch: almost anything)
-        return None
-    cut = get_tokenizer("basic_english")
-    theirs = [cut(text) for text in texts]
-    built = build_vocab_from_iterator(
-        theirs, args.min_freq, SPECIALS, max_tokens=args.max_vocab
-    )
-    same_tokens = token_lists == theirs
-    same_ids = vocabulary.tokens == built.get_itos()
-    print(f"\ntorchtext: the same tokens {same_tokens}, the same ids {same_ids}")
-    return same_tokens, same_ids
 
 
 def conclude(figures, source):
     """The title's answer, with this run's figures."""
     by_word = figures["basic_english"]
     by_bytes = figures["bpe"]
-    by_letter = figures["char"]
-    # "word" is left out: its figures are nearly those of basic_english.
     utils.heading(f"How does text become numbers?  {source.label}")
-    utils.say(
+    say(
         "Cut it into tokens; number the tokens of the training part; fill rows up to "
         "one length, with a mask beside them; let each id pick a row of a table.  That "
         "row, the vector, is what a network computes with, and training changes it.",
-        "  ",
     )
-    utils.say(
-        f"Which tokens?  Words (basic_english) make rows of "
-        f"{by_word['tokens_per_document']:.1f} tokens, and need a list of "
-        f"{by_word['vocabulary_size']:,}; {1 - by_word['held_out_coverage']:.2%} of the "
-        f"held-out tokens were unknown to it.  Characters need a list of "
-        f"{by_letter['vocabulary_size']:,} and rows of "
-        f"{by_letter['tokens_per_document']:.1f}.  Byte-pair encoding has a list of "
-        f"{by_bytes['vocabulary_size']:,}, rows of "
-        f"{by_bytes['tokens_per_document']:.1f}, and loses nothing of any text (in NFC "
-        f"form, in which é is one sign).",
-        "  ",
+    say(
+        f"Which tokens?  Words (basic_english) make short rows, here of "
+        f"{by_word['tokens_per_document']:.1f} tokens, and leave "
+        f"{1 - by_word['held_out_coverage']:.2%} of the held-out tokens unknown.  Byte-pair "
+        f"encoding makes rows of {by_bytes['tokens_per_document']:.1f}, and loses "
+        "nothing (of text in NFC form, in which é is one sign): that is certain, for "
+        "every byte has an id.  The other figures are counts on this one text.",
     )
-    utils.say(
-        "How sure is that?  That bpe knows every text is certain, for every byte has "
-        "an id.  The other figures are counts on this one text; another text gives "
-        "other figures.",
-        "  ",
-    )
-    utils.say(
+    say(
         "And meaning?  There is none in an id.  It comes from use: from the words near "
         "a word, which were counted here, or from a task, which lesson 05 learns.",
-        "  ",
     )
 
 
 # --- Printing ------------------------------------------------------------------------
-
-
-def print_columns(lines):
-    """lines: label -> cells, equally many.  Prints them with columns in line."""
-    widths = []
-    for column in zip(*lines.values(), strict=True):
-        widths.append(max(len(cell) for cell in column))
-    for label, cells in lines.items():
-        placed = []
-        for cell, width in zip(cells, widths, strict=True):
-            placed.append(cell.rjust(width))
-        print(f"  {label:<10}" + "  ".join(placed))
 
 
 def print_square(title, names, table, digits):
@@ -1698,12 +1573,13 @@ def visible(tokens):
 # ====================================================================================
 #
 # What --input takes.  A CSV file has a document in each line of its column `text`.  A
-# plain text is cut at empty lines, into paragraphs; in a play each speech is one.
+# plain text is cut at empty lines, into paragraphs; in a play each speech is one.  Of
+# fewer than ten paragraphs each line is a document, of a single line each sentence.
 
-EMPTY_LINE = regex.compile(r"\n\s*\n")  # two line ends, at most white space between
-# White space after . ! or ?  (so not in 3.50), or the end of a Chinese sentence.  The
-# group (?<=...) looks back at the mark without taking it away.
-SENTENCE_END = regex.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
+EMPTY_LINE = r"\n\s*\n"  # two line ends, at most white space between
+# White space after . ! or ?, or the end of a Chinese sentence.  (?<=...) looks back at
+# the mark without taking it away.
+SENTENCE_END = r"(?<=[.!?])\s+|(?<=[。！？])\s*"
 
 
 def read_documents(path, column=None):
@@ -1715,11 +1591,11 @@ def read_documents(path, column=None):
         text = utils.find_column(path, frame, column, names, "--text-column", "texts")
         return frame[text].tolist()
     text = utils.read_text(path)
-    documents = EMPTY_LINE.split(text)
-    if len(documents) < 10:  # a file without empty lines: every line is a document
+    if "\n" not in text.strip():
+        return regex.split(SENTENCE_END, text)
+    documents = regex.split(EMPTY_LINE, text)
+    if len(documents) < 10:
         documents = text.split("\n")
-    if len(text.strip().split("\n")) == 1:  # one long line: every sentence is
-        documents = SENTENCE_END.split(text)
     return documents
 
 
@@ -1761,7 +1637,6 @@ def main(argv=None):
     print(
         f"  documents: {len(train_texts):,} for training, {len(held_texts):,} held out"
     )
-    print(f"  the first: {train_texts[0][:70]!r}")
 
     # 2. Model: cut, number, fill up, look up, each on a toy.
     utils.heading("Step 1: cut text into tokens")
@@ -1771,21 +1646,23 @@ def main(argv=None):
     show_vocabulary()
     show_special_tokens()
     show_embedding_lookup()
-    show_whole_path()
+    show_saving()
 
     # 3. Training: one step of an embedding, and counted neighbours, each on a toy.
     show_embedding_step()
     show_counted_vectors()
 
     # The same on all texts: learn the merges, cut by all four tokenizers, number.
-    merges = learn_bpe(count_chunks(train_texts), most_merges, args.min_freq)
+    chunk_counts = count_chunks(train_texts)
+    learnt = learn_bpe(chunk_counts, most_merges, args.min_freq)
+    merges = [pair for pair, _ in learnt]
     tokenizers = make_tokenizers(merges)
     train_tokens = {}
     held_tokens = {}
     vocabularies = {}
-    for name, tokenizer in tokenizers.items():
-        train_tokens[name] = [tokenizer.cut(text) for text in train_texts]
-        held_tokens[name] = [tokenizer.cut(text) for text in held_texts]
+    for name, cut in tokenizers.items():
+        train_tokens[name] = [cut(text) for text in train_texts]
+        held_tokens[name] = [cut(text) for text in held_texts]
         if name == "bpe":
             vocabularies[name] = bpe_vocabulary(merges)
         else:
@@ -1797,19 +1674,20 @@ def main(argv=None):
     chosen = args.tokenizer
     vocabulary = vocabularies[chosen]
     ids, mask = follow_documents(
-        train_texts, train_tokens[chosen], vocabulary, tokenizers[chosen], args, source
+        train_texts, train_tokens[chosen], vocabulary, args, source
     )
     train_one_batch(ids, mask, vocabulary, args)
     print_lengths(train_tokens[chosen], held_tokens[chosen], args)
-    print_merges(merges, train_texts, held_texts, source)
+    print_merges(learnt, chunk_counts, held_texts, source)
     figures = compare_tokenizers(
-        tokenizers, vocabularies, held_texts, held_tokens, source
+        vocabularies, held_texts, train_tokens, held_tokens, source
     )
-    compare_with_torchtext(
-        train_texts, train_tokens["basic_english"], vocabularies["basic_english"], args
+    word = "basic_english"
+    compare_with_torchtext(train_texts, train_tokens[word], vocabularies[word], args)
+    print_losses(tokenizers, vocabularies)
+    print_leakage(
+        train_tokens[word], held_tokens[word], vocabularies[word], args, source
     )
-    print_losses(tokenizers, vocabularies, held_tokens, train_texts)
-    print_leakage(train_tokens["basic_english"], held_tokens["basic_english"], args)
     print_coverage(train_tokens[chosen], held_tokens[chosen], vocabulary, args, source)
     draw(train_tokens, held_tokens, args, source)
     print_neighbours(train_tokens[chosen], args, source)
