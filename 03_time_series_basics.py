@@ -1227,7 +1227,7 @@ def report_comparison(values, length, horizon, fitted, source):
     rows = score_all(values, targets, made, fitted)
     utils.print_table(f"All rivals on {source.label}, {ahead(horizon)}", rows)
     print("Reading it:")
-    print(f"- The moving average takes the last {fitted.width} values: best on train.")
+    print(f"- Width of the moving average, the best on train: {fitted.width}.")
     n1, n2 = utils.split_by_time(len(values))
     season = fitted.season
     if season and season >= horizon:
