@@ -1327,8 +1327,8 @@ def ask_second_question(args, pairs):
         "E_between": accuracy(by_hand, between[1]),
     }
     utils.print_table(
-        f"{len(train_part.words)} sequences to learn from; {len(test.words)} others, "
-        f"{len(longer.words)} of 24 letters, {len(between[1].words)} with an E between",
+        f"{len(train_part.words)} to learn from; asked: {len(test.words)} others, "
+        f"{len(longer.words)} of 24 letters, {len(between[1].words)} with an E",
         table,
     )
     of_rnn = table["rnn"]
@@ -1722,7 +1722,7 @@ def answer_the_title(table, second, of_few, waiting, args):
         nobody says how far before, and a sequence may have any length."""
     )
     rows = {
-        "does A come before B?": {
+        "A before B?": {
             "sum": table["sum"]["test_accuracy"],
             "linear": table["linear"]["test_accuracy"],
             "two layers": "-",
@@ -1731,9 +1731,9 @@ def answer_the_title(table, second, of_few, waiting, args):
         },
         # 0.5 is no measurement.  Four twins hold the same letters, so with any weights
         # the sum gives all four one answer: two right, two wrong.
-        "does a C follow the A?": {"sum": 0.5},
-        f"the same, from {FEW} sequences": of_few,
-        "the same, with an E between": {},
+        "C behind the A?": {"sum": 0.5},
+        f"same, {FEW} sequences": of_few,
+        "same, E between": {},
         # Nor is this measured: it follows from how each is built.
         "takes another length": {
             "sum": "yes",
@@ -1744,8 +1744,8 @@ def answer_the_title(table, second, of_few, waiting, args):
         },
     }
     for name in ("linear", "two layers", "pair counts", "rnn"):
-        rows["does a C follow the A?"][name] = second[name]["12_letters"]
-        rows["the same, with an E between"][name] = second[name]["E_between"]
+        rows["C behind the A?"][name] = second[name]["12_letters"]
+        rows["same, E between"][name] = second[name]["E_between"]
     utils.print_table("Share of right answers (-: not asked)", rows, corner="question")
     utils.say(
         """The first question does not need a recurrent network: a linear layer can add
