@@ -95,26 +95,17 @@ def test_gates_at_their_limits(r, z):
     torch.testing.assert_close(new, h if z else n)
 
 
-def test_the_two_cells_against_a_naive_loop():
+def test_the_two_cells_against_a_naive_loop(capsys):
     """Unit by unit: r chooses who listens (PyTorch) or who is read (the paper)."""
-    torch.manual_seed(3)
-    w_hn = torch.randn(3, 3, dtype=torch.double)
-    h = torch.randn(3, dtype=torch.double)
-    r = torch.rand(3, dtype=torch.double)
-    weights = w_hn.tolist()
-    state = h.tolist()
-    gate = r.tolist()
-    for unit in range(3):
-        products = [weights[unit][k] * state[k] for k in range(3)]
-        theirs = gate[unit] * sum(products)
-        paper = sum(gate[k] * products[k] for k in range(3))
-        assert lesson.state_part(w_hn, h, r)[unit].item() == pytest.approx(theirs)
-        found = lesson.state_part_of_the_paper(w_hn, h, r)[unit].item()
-        assert found == pytest.approx(paper)
-    ones = torch.ones(3, dtype=torch.double)
-    torch.testing.assert_close(
-        lesson.state_part(w_hn, h, ones), lesson.state_part_of_the_paper(w_hn, h, ones)
-    )
+    state = [0.2, 0.4]
+    gate = [1.0, 0.0]
+    products = [0.5 * value for value in state]
+    theirs = f"{gate[0] * sum(products):.1f}, {gate[1] * sum(products):.1f}"
+    read = sum(gate[k] * products[k] for k in range(2))
+    lesson.show_the_paper()
+    lines = capsys.readouterr().out.splitlines()
+    assert f"= [{theirs}]  unit 2 does not listen" in lines[-2]
+    assert f"= [{read:.1f}, {read:.1f}]  unit 2 is not read" in lines[-1]
 
 
 def test_the_three_ways_sum_to_autograds_gradient(capsys):
@@ -136,25 +127,45 @@ def test_the_three_ways_sum_to_autograds_gradient(capsys):
 
 
 def test_gates_of_against_a_loop():
-    """Every z and r, and the product of the last four z: unit by unit, by a loop."""
+    """Every z, and the product of the last four: unit by unit, by a loop."""
     torch.manual_seed(2)
     rnn = nn.GRU(1, 5, batch_first=True)
     x = torch.randn(6, 7, 1)
     z_all = []
-    r_all = []
     with torch.no_grad():
         h = torch.zeros(6, 5)
         for t in range(7):
-            h, r, z = lesson.gru_step(x[:, t], h, *rnn.parameters())
+            h, _, z = lesson.gru_step(x[:, t], h, *rnn.parameters())
             z_all.append(z)
-            r_all.append(r)
-        found_z, found_r, left = lesson.gates_of(rnn, x, 4)
+        found_z, left = lesson.gates_of(rnn, x, 4)
     assert found_z.shape == (6, 7, 5)
     for t in range(7):
         torch.testing.assert_close(found_z[:, t], z_all[t])
-        torch.testing.assert_close(found_r[:, t], r_all[t])
     expected = (z_all[3] * z_all[4] * z_all[5] * z_all[6]).mean(0)
     torch.testing.assert_close(left, expected)
+
+
+def test_the_small_gru_learns_the_rule(capsys):
+    """The loop in the open: better than a weighted sum, and its z follows the rule."""
+    lesson.train_in_the_open()
+    out = capsys.readouterr().out
+    found = {}
+    for line in out.splitlines():
+        for name in ("the noise itself", "GRU ", "autoregression", "the last value"):
+            if line.startswith(f"  {name}"):
+                found[name] = float(line.split()[-1])
+    assert found["the noise itself"] < found["GRU "] < 0.8 * found["autoregression"]
+    assert found["autoregression"] < found["the last value"]
+    assert "differ with p < 0.001" in out
+    z = {"on": [], "off": []}
+    for line in out.splitlines():
+        cells = line.split()
+        if len(cells) == 5 and cells[1] in z:
+            assert (float(cells[0]) > 20) == (cells[1] == "off")
+            z[cells[1]].append(float(cells[2]))
+    assert len(z["on"]) + len(z["off"]) == 10
+    gap = abs(np.mean(z["on"]) - np.mean(z["off"]))
+    assert gap > 0.5
 
 
 # ---------------------------------------------------------------- the network
@@ -230,7 +241,9 @@ def test_no_window_straddles_the_split():
         assert (asked > windows["x"].amax(1)).all()
     known = lesson.known_before(data, 170, 200)
     assert known[:, -1].tolist() == list(range(169, 199))
-    assert known[0].tolist() == list(range(164, 170))
+    assert known[0].tolist() == list(range(165, 170))
+    returns = data_of(walk(), length=5, target="return")
+    assert lesson.known_before(returns, 170, 200).shape == (30, 6)
 
 
 def test_scaling_by_hand():
@@ -305,6 +318,47 @@ def test_forecasts_use_no_future(tmp_path):
         made.append(first)
     assert made[0] == made[1]
     assert {"persistence", "autoregression", "GRU", "GRU fed back"} <= made[0].keys()
+
+
+@pytest.mark.parametrize("target", ["price", "return"])
+def test_the_way_is_chosen_on_validation(target, tmp_path):
+    """For each step the way of the lower RMSE there, whatever test would say."""
+    data = data_of(walk(), target=target)
+    model = untrained()
+    args = args_of(tmp_path)
+    found = lesson.judge(model, data, args)
+    made = lesson.both_ways(model, data, data.train_end, data.val_end, args)
+    for ahead in (1, 2, 3):
+        sizes = {}
+        for name, rows in made.items():
+            squares = []
+            for row in range(data.val_end - data.train_end - (ahead - 1)):
+                truth = data.values[data.train_end + row + ahead - 1]
+                squares.append((rows[row, ahead - 1] - truth) ** 2)
+            sizes[name] = np.mean(squares) ** 0.5
+        assert found.ways[ahead - 1] == min(sizes, key=sizes.get)
+        on_validation = found.choices["RMSE on validation"]
+        assert on_validation["GRU"][ahead - 1] == pytest.approx(sizes["GRU"])
+    for ahead, row in enumerate(lesson.score_all_steps(found, data), start=1):
+        ours = lesson.errors_of(found, found.ways[ahead - 1], ahead)
+        last = lesson.errors_of(found, "persistence", ahead)
+        assert row["chosen"] == found.ways[ahead - 1]
+        assert row["p to last"] == lesson.diebold_mariano(ours, last, ahead)[1]
+
+
+@pytest.mark.parametrize(
+    ("sign", "said"), [(-1, "too large"), (0, "so it may"), (1, "too small")]
+)
+def test_neighbours_of_d(sign, said, capsys):
+    """Opposed, unrelated, alike: what that does to the p of one step."""
+    noise = np.random.default_rng(5).standard_normal(401)
+    lesson.say_neighbours("here", noise[1:] + 0.8 * sign * noise[:-1])
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_numbers_have_as_many_decimals_as_the_series_needs():
+    for size, text in ((100, "12.35"), (1, "12.346"), (0.01, "12.34568")):
+        assert lesson.in_units(12.3456789, data_of(size * walk())) == text
 
 
 def test_rivals_stand_at_their_places():
@@ -552,7 +606,7 @@ def test_coverage_is_of_the_next_step_in_the_test_part():
     band = np.zeros((count, 3, 3))
     band[:, 0, lesson.LOW] = -1e9
     band[:, 0, lesson.HIGH] = np.where(np.arange(count) % 4 == 0, -1e8, 1e9)
-    found = lesson.report_coverage(band, band, data)
+    found = lesson.report_coverage(band, band, 0.0, data)
     assert found["test_coverage"] == 0.75
 
 
@@ -566,7 +620,7 @@ def test_the_rival_band_against_a_loop():
     found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", choices)
     middle = forecasts["persistence"]
     band = np.stack([middle - 1, middle, middle + 2], axis=2)
-    extra = lesson.report_band_rival(band, found, data)
+    extra = lesson.report_bands(band, band, found, data)
     linear = choices["linear on validation"][:, 0]
     missed = np.abs(linear - data.values[data.train_end : data.val_end])
     constant = np.sort(missed)[lesson.rank_of(len(missed)) - 1]
@@ -586,14 +640,6 @@ def test_the_rival_band_against_a_loop():
     assert extra["constant_band_cost"] == pytest.approx(np.mean(theirs))
     expected = ttest_1samp(np.subtract(ours, theirs), 0).pvalue
     assert extra["p_band"] == pytest.approx(expected)
-
-
-def test_directions_are_counted_where_the_series_moved():
-    """Up, down, still, up: one of the three moves is named rightly."""
-    last = np.zeros(4)
-    truth = np.array([1.0, -1.0, 0.0, 2.0])
-    guess = np.array([0.5, 1.0, 5.0, 0.0])
-    assert lesson.directions_right(guess, last, truth) == pytest.approx(1 / 3)
 
 
 def test_is_inside_counts_where_the_truth_is_known():
@@ -661,9 +707,9 @@ def test_the_future_goes_on_from_the_end(target, tmp_path, monkeypatch):
     )
     margins = np.array([0.1, 0.2, 0.3])
     lesson.continue_series(model, data, margins, args)
-    known = data.levels[None, -8:]
+    known = data.levels[None, -data.known_length :]
     direct = lesson.network_forecasts(model, data, known, args)[0]
-    fourth = np.r_[data.levels, direct[:, lesson.MEAN]][None, -8:]
+    fourth = np.r_[data.levels, direct[:, lesson.MEAN]][None, -data.known_length :]
     then = lesson.feed_back(model, data, fourth, 2, args)[0]
     back = np.exp if target == "return" else np.asarray
     expected = back(np.r_[direct[:, lesson.MEAN], then])
@@ -749,8 +795,8 @@ def test_eval_only_takes_sizes_and_scaling_from_the_file(tmp_path, monkeypatch):
     make_data = lesson.make_data
     made = []
 
-    def remembered(*given):
-        made.append(make_data(*given))
+    def remembered(*given, **named):
+        made.append(make_data(*given, **named))
         return made[-1]
 
     monkeypatch.setattr(lesson, "make_data", remembered)
