@@ -60,7 +60,8 @@ Try this: small changes of the code  (guess; change; run with --epochs 1; change
     b  in train_by_hand put `optimizer.step()` before `loss.backward()`
     c  in train_by_hand leave out `optimizer.zero_grad()`
     d  in NameClassifier.forward put `.softmax(1)` behind the scores that it returns
-    What came of all these in our runs stands at the end of section 4.
+    Look at the lines that compare two networks, or two loops.  What came of all these
+    in our runs stands at the end of section 4.
 
 How to read 1,900 lines: the lesson itself is in the comments and in rnn_by_hand,
 NameRNN, bptt_by_hand, measure, train_by_hand, mcnemar_by_hand, exchange_one_letter and
@@ -75,7 +76,7 @@ marked [flags] or [machinery] may be skipped.
 #     E  embedding            H  hidden state (numbers the network remembers)
 #     V  vocabulary (letters) C  classes (languages)
 #     N  names of one part of the data
-#     k  how many letters back, counted from the last one: it is 0 letters back
+#     k  how many letters back (the last letter is 0 letters back)
 
 import math
 import sys
@@ -686,7 +687,7 @@ def show_gradient_through_time():
     for name, (of_bias, of_w_hh) in tables.items():
         rows = ", ".join(listed(row) for row in of_w_hh.tolist())
         print(f"    {name}  bias {listed(of_bias.tolist()):<17}  W_hh [{rows}]")
-    print("  Letter 1 teaches W_hh nothing, since h_0 is 0; the bias and W_ih it does.")
+    print("  Letter 1 teaches W_hh nothing, since h_0 is 0.  The bias and W_ih learn.")
     print(f"  autograd finds the same for W_ih, W_hh, bias: {gap:.0e} apart.")
 
 
@@ -727,7 +728,7 @@ def show_vanishing_and_exploding():
         """Reading it: 0.5 * 0.5 * ... dies out: the gradient vanishes, and the first
         letters have no say in what is learned.  1.5 * 1.5 * ... grows without end: it
         explodes, and one step of training throws all weights far away.  A matrix that
-        keeps the length does neither."""
+        keeps the norm does neither."""
     )
     utils.say(
         """In the last two lines the states leave 0, and tanh' is below 1.  That shrinks
@@ -780,8 +781,10 @@ def show_clipping(args):
     """Print one gradient before and after clipping, and the step that it would make."""
     weight = nn.Parameter(torch.tensor([0.5, -0.2]))
     weight.grad = torch.tensor([3.0, 4.0])
-    print("\nClipping: a gradient longer than --clip is shortened to that length.  Its")
-    print("direction stays.  Here --clip is 1, and a step is -0.1 times the gradient:")
+    print(
+        "\nClipping: a gradient whose norm is above --clip is shortened to that norm."
+    )
+    print("Its direction stays.  Here --clip is 1, a step is -0.1 times the gradient:")
     for when in ("before", "after "):
         norm = weight.grad.norm().item()  # the root of 3 * 3 + 4 * 4 is 5
         gradient = [round(value, 2) for value in weight.grad.tolist()]
@@ -1137,9 +1140,7 @@ def print_scores(val_rows, rows, data):
         figures: whoever chooses by the test has no test left."""
     )
     best = label_noise_ceiling(data.parts[2])
-    print(
-        f"Some spellings have several languages.  So the best possible is {best:.4f}."
-    )
+    print(f"With one answer to a spelling, the best possible on test is {best:.4f}.")
 
 
 # Two models, two accuracies: is the difference more than luck?  Names that both get
@@ -1167,10 +1168,8 @@ def mcnemar_by_hand(only_ours, only_theirs):
 def show_mcnemar():
     """Print McNemar's test for six names, number by number, and for sixty."""
     small = mcnemar_by_hand(1, 5)
-    print(
-        "\nMcNemar's test by hand: two models, the same names.  One name only the first"
-    )
-    print("gets right (a head), five only the second (tails): 6 coins, 1 head.")
+    print("\nMcNemar's test by hand: two models, the same names.  One name only the")
+    print("first gets right (a head), five only the second (tails): 6 coins, 1 head.")
     print(f"  ways to fall     2 * 2 * 2 * 2 * 2 * 2 = {2**6}, all equally likely")
     print(f"  with 0 heads     {math.comb(6, 0)} way")
     print(f"  with 1 head      {math.comb(6, 1)} ways: each coin can be the one")
@@ -1355,7 +1354,7 @@ def show_exchanged_letters(model, data, args):
 # All is done twice, for the two ways to start W_hh: PyTorch's own and orthogonal.
 
 RECALL_LETTERS = 4  # a, b, c, d; so guessing is right for one in four
-RECALL_AFTER = (3, 5, 10, 20, 30)  # k
+RECALL_AFTER = (3, 5, 10, 20)  # k
 RECALL_STEPS = 120  # of training, 64 sequences each
 RECALL_STARTS = ("PyTorch's own start", "orthogonal start")
 LEARNED = 0.95  # share of right answers from which on we call it learned
@@ -1484,12 +1483,13 @@ def explain_recall(found, args):
             {orthogonal[k][0]:.2g}).  One network does not learn the letter, the other
             does.  So it is not just that far is hard."""
         )
-    utils.say(
-        """Each network has room for one letter of four.  What is missing is the
-        gradient that would teach it to keep it.  Adam, which makes large steps of small
-        gradients, does not help: it sees only the sum over all letters, and there the
-        contribution of the far one drowns."""
-    )
+    if missed:
+        utils.say(
+            """Each network has room for one letter of four.  What was missing is the
+            gradient that would teach it to keep it.  Adam, which makes large steps of
+            small gradients, does not help: it sees only the sum over all letters, and
+            there the contribution of the far one drowns."""
+        )
     # If reach is factor^far, the factor is its root: 0.5^30 = 9.3e-10, and
     # 9.3e-10^(1 / 30) = 0.5.
     far = max(RECALL_AFTER)
