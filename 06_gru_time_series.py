@@ -205,7 +205,7 @@ def make_data(source, series, length, horizon, target, scaling=None):
 
 
 def network_input(known, data):
-    """Known levels (N, K), the origin last -> what the network reads (N, T, 1)."""
+    """N rows of known levels (N, K), the origin last -> what is read (N, T, 1)."""
     read = known  # (N, T)
     if data.target == "return":
         read = np.diff(known, axis=1)  # (N, T)
@@ -1271,7 +1271,7 @@ def report_one_step(found, data):
     if data.source.name in ("sine", "heating"):
         square = rows[found.ours]["MSE"]
         floor = noise_floor(data)
-        print(f"Noise, which none can know, has a mean square of {floor:.4f};", end=" ")
+        print(f"Noise, which none can know, has a mean square of {floor:.4f};")
         print(f"that of the {found.ours} is {square / floor:.3f} times as much.")
     return rows
 
@@ -1585,8 +1585,7 @@ def show_forecasts(band, data):
         texts.insert(3, "to")
         print(f"  {mark} {data.dates[place]:%Y-%m-%d}  " + "  ".join(texts))
     print("✔: the truth lies in the band.  One in five should lie outside; eight prove")
-    print(f"nothing, and all {count:,} are counted below.  The width is learned, too:")
-    print("look whether it grows with the last known value.")
+    print(f"nothing; all {count:,} are counted below.  Where is the band wide?")
 
 
 def report_coverage(raw, band, margin, data):
@@ -1640,6 +1639,7 @@ def report_bands(raw, band, found, data):
     rival = rival_band(found, data)  # (M, S, 3)
     rows = {}
     costs = {}  # steps ahead -> costs (M - ahead + 1,) of our band and of the rival
+    said = {}  # verdict -> steps ahead
     for ahead in range(1, data.horizon + 1):
         if ahead not in (*SHOWN_STEPS, data.horizon):
             continue
@@ -1650,6 +1650,8 @@ def report_bands(raw, band, found, data):
         ours = band_cost(low, high, truth)
         theirs = band_cost(rival_low, rival_high, truth)
         costs[ahead] = (ours, theirs)
+        p = test_of(ours - theirs, ahead)[1]
+        said.setdefault(verdict(ours.mean(), theirs.mean(), p), []).append(f"{ahead}")
         rows[f"{ahead}"] = {
             "width": in_units(np.median(high - low), data),
             "learned": f"{is_inside(raw, found.truth, ahead).mean():.1%}",
@@ -1657,20 +1659,20 @@ def report_bands(raw, band, found, data):
             "constant": f"{is_inside(rival, found.truth, ahead).mean():.1%}",
             "cost": in_units(ours.mean(), data),
             "constant's": in_units(theirs.mean(), data),
-            "p": p_text(test_of(ours - theirs, ahead)[1]),
+            "p": p_text(p),
         }
     utils.print_table(f"{data.source.label}: the 80 % band on test", rows, "ahead")
     utils.say(
         """width: of the middle one of all corrected bands.  learned, corrected, constant:
         the share of test that the band holds as learned, as corrected, and that its rival
         holds.  cost, constant's: of the corrected band and of the rival; p: the test of
-        the difference.  Reading it: is a learned width worth it?  Where p is below 0.05
-        the lower cost says so, elsewhere the two cannot be told apart.  And does the band
-        open with the distance, as the error does?  Where it does not and holds too little,
-        the further reader knows the training years too well (on the sunspots its bands
-        hold 80 % of those).  The margin mends that only as far as test is like
-        validation."""
+        the difference.  A band should open with the distance, as the error does.  Where it
+        does not and holds too little, the further reader knows the training years too well
+        (on the sunspots its bands hold 80 % of those).  The margin mends that only as far
+        as test is like validation.  Reading it: is a learned width worth it?  By cost it"""
     )
+    for words, steps in said.items():
+        print(f"  {words} the constant one {', '.join(steps)} ahead")
     ours, theirs = costs[1]
     say_neighbours("for the band", ours - theirs)
     return {
@@ -1809,7 +1811,7 @@ def conclude(found, rows, extra, model, data):
     report_cost(found, rows, model)
     said = verdict(extra["band_cost"], extra["constant_band_cost"], extra["p_band"])
     print(f"And its band?  One step ahead it {said} the band of constant width,")
-    print(f"p {p_text(extra['p_band'])}; further ahead see its table above.")
+    print(f"p {p_text(extra['p_band'])}.  (Further ahead: its table above.)")
     print("So the past tells the future as far as the next value hangs together with")
     print("the last ones.  Before you believe a network, ask what the last value and a")
     print("weighted sum can do, how sure it is, and on what its makers chose it.")
