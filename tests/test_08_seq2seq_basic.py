@@ -227,6 +227,38 @@ def test_the_greedy_loop_equals_a_search_with_one_beginning(cell):
             assert EOS not in chosen[:-1] and len(chosen) <= limit
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_batch_is_written_as_each_source_alone(cell):
+    model = make_model(cell, sharp=6, layers=2)
+    source, lengths = utils.pad(SOURCE)
+    for limit in (1, 3, 7):
+        together = lesson.write_batch(model, source, lengths, limit)
+        for words, row in zip(SOURCE, together.tolist(), strict=True):
+            steps = lesson.write_greedily(model, *utils.pad([words]), limit)
+            alone = [chosen for _, chosen, _ in steps]
+            assert row == alone + [PAD] * (len(row) - len(alone))
+
+
+def test_an_answer_is_right_if_there_is_no_slip():
+    """With the true words given each is the likeliest: the same as written greedily."""
+    model = make_model(sharp=6)
+    source, lengths = utils.pad(SOURCE)
+    written = lesson.write_batch(model, source, lengths, 5)
+    targets = [[w for w in row if w != PAD] for row in written.tolist()]
+    targets[1][0] = 4 if targets[1][0] != 4 else 5
+    tensors = dict(zip(("target", "target_length"), utils.pad(targets), strict=True))
+    tensors |= {"source": source, "source_length": lengths}
+    slips = lesson.count_slips(model, utils.Batches(tensors, 2, "cpu", bucket="source"))
+    assert len(slips) == 3
+    scores = model(source, lengths, tensors["target"])
+    for k, words in enumerate(targets):
+        wrong = [int(scores[k, t].argmax()) != word for t, word in enumerate(words)]
+        assert slips[k] == sum(wrong)
+        allowed = all(int(scores[k, t].argmax()) >= EOS for t in range(len(words)))
+        if allowed:
+            assert (slips[k] == 0) == (k != 1)
+
+
 def test_the_state_turned_round_and_back_is_the_same():
     for cell in CELLS:
         model = make_model(cell, layers=2)
@@ -259,11 +291,15 @@ def test_words_after_the_first_mistake_by_hand():
 
     batch = {"source": None, "source_length": None, "target": target}
     # After the mistakes: 6 6 7 of the first row, 5 of the third; <eos> is not counted.
-    words, *shares = lesson.after_first_mistake(model, [batch])
-    assert words == 4
+    found = lesson.after_first_mistake(model, [batch])
     # Left are first 6 6 7, then 6 7, then 7; in the third row 5.
-    assert shares == pytest.approx([3 / 4, 1 / 4, (2 / 3 + 1 / 2 + 1 + 1) / 4])
-    assert lesson.after_first_mistake(model, []) == (0, 0, 0, 0)
+    counts = {"words": 4, "with_true": 3, "with_own": 1, "late": 0}
+    assert {name: found[name] for name in counts} == counts
+    assert found["guessed"] == pytest.approx(2 / 3 + 1 / 2 + 1 + 1)
+    # 5 is left out, and written one place later.
+    answers[False][0] = [4, 6, 5, 6, 7, EOS]
+    assert lesson.after_first_mistake(model, [batch])["late"] == 1
+    assert not lesson.after_first_mistake(model, [])
 
 
 def test_a_wide_beam_finds_the_best_of_all_answers():
@@ -316,7 +352,9 @@ def test_runs_by_hand():
 def test_bleu_by_counting_equals_sacrebleu(capsys):
     """Of one sentence, and of two together."""
     lesson.show_bleu()
-    lines = [line for line in capsys.readouterr().out.splitlines() if "sacre" in line]
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if "sacrebleu:" in line
+    ]
     assert len(lines) == 2
     for line in lines:
         ours = line.split(" = ")[1].split(";")[0]
@@ -329,19 +367,13 @@ def test_examples_come_from_all_over():
     assert lesson.spread([], 3) == lesson.spread([1, 2], 0) == []
 
 
-def test_where_two_answers_part():
-    assert lesson.first_difference([1, 2, 3], [1, 4, 3]) == 1
-    assert lesson.first_difference([1, 2], [1, 2, 3]) == 2
-    assert lesson.first_difference([1, 2, 3], [1, 2]) == 2
-    assert lesson.first_difference([1, 2], [1, 2]) == 2
+def test_steps_around_a_change_of_the_lead_are_shown():
+    def kept(*words):
+        return [lesson.Beginning(list(words), 0.0, None, ended=False)]
 
-
-def test_from_which_step_on_the_first_place_is_settled():
-    """Kept after three steps, best first: the answer's beginning is first from step 2."""
-    history = [[[5], [4]], [[4, 6], [5, 7]], [[4, 6, 3], [5, 7, 3]]]
-    assert lesson.last_change(history, [4, 6, 3]) == 2
-    assert lesson.last_change(history[1:], [4, 6, 3]) == 1
-    assert lesson.last_change([[[5]], [[5, 7]], [[4, 6]]], [4, 6]) == 3
+    history = [kept(5), kept(5, 7), kept(4, 6, 3), kept(4, 6, 3, 8), kept(4, 6, 3, 8)]
+    assert lesson.steps_to_show(history) == [1, 2, 3, 5]
+    assert lesson.steps_to_show(history[:1]) == [1]
 
 
 def test_the_clearest_pair_is_short_and_repeats_no_word():
@@ -362,7 +394,9 @@ def test_the_loss_of_the_last_word_reaches_the_first_word_read(capsys):
 def test_twelve_sentences_are_learned_whatever_their_lengths(capsys):
     lesson.show_translating()
     out = capsys.readouterr().out
-    assert "Right: 12 of 12." in out
+    known, new = out.split("it has not seen")
+    assert known.count("✔") == len(lesson.TOY_PAIRS) == 12 and "✘" not in known
+    assert new.count("✔") + new.count("✘") == len(lesson.TOY_NEW)
     lengths = [(len(a.split()), len(b.split())) for a, b in lesson.TOY_PAIRS]
     assert any(a < b for a, b in lengths) and any(a > b for a, b in lengths)
     known = {
@@ -399,22 +433,38 @@ def test_links_of_the_dictionary_by_hand():
     assert utils.word_dictionary([*pairs])["man"] == "homme"
 
 
-def test_few_differing_answers_give_no_verdict(capsys):
-    """Two answers that differ: p cannot be less than 0.5; and six can."""
-    args = Namespace(task="reverse")
-    for count, words in ((0, "the same score"), (2, "less than 0.5"), (6, "p = 0.031")):
-        truth = ["1 2"] * 9
-        greedy = ["2 1"] * count + truth[count:]
-        found = {"greedy": (greedy, [-1.0] * 9), "beam 5": (truth, [-0.5] * 9)}
-        data = Namespace(parts=[[], [], [("2 1", target) for target in truth]])
-        lesson.explain_searches(found, data, args)
-        assert words in capsys.readouterr().out
+def test_what_beam_search_gains_on_longer_sources(capsys, monkeypatch):
+    """Answers that only the wider search has right: two are no verdict, six are one."""
+    pairs = [("2 1", "1 2")] * 9
+    monkeypatch.setattr(lesson, "draw_longer", lambda args: pairs)
+    args = Namespace(task="reverse", max_length=10, beam_size=5)
+    for count, words in (
+        (0, "p = 1,"),
+        (2, "p = 0.5, it could"),
+        (6, "p = 0.031, more"),
+    ):
+
+        def write(model, data, texts, beam_size, *rest, count=count):
+            wrong = count if beam_size == 1 else 0
+            return ["2 1"] * wrong + ["1 2"] * (9 - wrong), [-1.0] * 9
+
+        monkeypatch.setattr(lesson, "write_answers", write)
+        lesson.explain_searches(None, None, {}, args)
+        out = capsys.readouterr().out
+        assert words in out.splitlines()[-1]
+        (line,) = [line for line in out.splitlines() if line.split()[:1] == ["5"]]
+        assert line.split()[1:5] == ["9", "-1.0000", str(count), "0"]
 
 
-def test_pairs_are_grouped_by_the_words_of_their_source():
-    pairs = [("a b", "x"), ("a " * 6, "x"), ("a " * 5, "x"), ("a " * 90, "x")]
-    found = lesson.group_by_length(pairs, [5, 8, math.inf])
-    assert found == {5: [0, 2], 8: [1], math.inf: [3]}
+def test_answers_are_shown_by_kind_with_the_first_mistake_marked(capsys):
+    pairs = [("1 2", "2 1"), ("3 4", "4 3"), ("5 6", "6 5")]
+    found = {"greedy": ["2 1", "4 4", "5 5"], "beam 5": ["2 1", "4 3", "5 5"]}
+    source = utils.Source("reverse", None, real=False)
+    lesson.show_answers(Namespace(source=source, parts=[[], [], pairs]), found, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert "  greedy, beam 5  2 1  ✔" in lines and "  beam 5          4 3  ✔" in lines
+    for said, place in (("greedy          4 4", 20), ("greedy, beam 5  5 5", 18)):
+        assert lines[lines.index(f"  {said}  ✘") + 1] == " " * place + "^"
 
 
 def test_causes_of_wrong_lengths_by_hand(capsys, monkeypatch):
