@@ -6,8 +6,7 @@ but dull".  Here a network reads film reviews word by word and says whether the 
 liked the film.  A review has hundreds of words, and a plain RNN, the cell of lesson 04,
 hardly learns from what stands so far back.  So this lesson opens another cell, the LSTM
 (long short-term memory).  It has a memory, and gates that decide what is kept in it.
-(How much does this network use the order of the words in real reviews?  Less than you
-may think.  Section 4 shuffles their words and asks it again.)
+(Does it use the order of the words in real reviews?  Less than you may think.)
 
 What you will learn
     - what a gate is, and the LSTM cell with every number of four words printed
@@ -36,19 +35,25 @@ You should see  (imdb [real], seed 0, about ten minutes on one processor core)
       tfidf_unigram          0.8855     0.8855
       tfidf_bigram           0.9096     0.9096
       ratio_trigram          0.9173     0.9173
+    [real]: reviews that people wrote.  [sample]: made by a program for this course.
     accuracy is the share of test reviews judged rightly; macro_f1 is explained in
     lesson 04.  "majority" gives every review the same answer.  The other three count:
-    words, pairs of words, runs of one to three words (section 4).  With seeds 1 and 2
-    the network has 0.8942 and 0.8820; the mean of the three is 0.8896.
-    The network loses to the counts here, and wins where order decides: with --dataset
-    sample [sample] its accuracy is 0.9920, that of ratio_trigram 0.8409.
+    words, pairs of words, runs of one to three words (section 4).
+    With seeds 1 and 2 the network has 0.8942 and 0.8820; the mean of the three is
+    0.8896.  So it loses to pairs, and one of three trainings loses to single words.
     With the words of each review shuffled, its accuracy on validation falls from 0.9052
-    to 0.8916 only; on the sample it falls from 0.9920 to 0.5102, near chance.
-    The first of 50 letters is recalled by the plain RNN with accuracy 0.232 (seeds 1
-    and 2: 0.576 and 0.524), by LSTM and GRU with 1.000 each (chance: 0.125).
-    On reviews the cell matters too.  With --compare cell, 6,000 training reviews and
-    older defaults (max pooling, three epochs), accuracy on validation was 0.5526 for
-    the plain RNN, 0.7353 for the LSTM, 0.8449 for the GRU of lesson 06.
+    to 0.8916 only.  On the sample it falls from 0.9920 (by chance that of the test
+    below) to 0.5102.
+
+    What is the LSTM's cell worth, then?  It depends on who has to remember (seed 0):
+                                            attention pooling     last state alone
+                                              lstm       rnn       lstm       rnn
+      sample [sample], test                 0.9920    0.9477     1.0000    0.5716
+      6,000 of imdb [real], validation      0.8377    0.8465     not tried
+    (rnn: the plain one; on the sample with as many hidden numbers as the lstm, on imdb
+    with as many weights.)  Attention sees every state, so none has to hold much.
+    The first of 50 letters is recalled by LSTM and GRU with accuracy 1.000 each, by the
+    plain RNN with 0.23 to 0.58 (three seeds; chance is 0.125).
 
 Try this  (guess first, then run; what came out here stands at the end of the file)
     --dataset sample                here the order of words decides: who wins now?
@@ -81,23 +86,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import rnn_utils as utils
-
-
-def quote(text):
-    """Print a text as a paragraph, six places further in."""
-    print(textwrap.indent(textwrap.fill(text, 74), "      "))
-
-
-def one_line(text, width):
-    """A text on one line, shortened to `width` signs: its beginning [...] its end."""
-    text = " ".join(text.replace("<br />", " ").split())
-    if len(text) <= width:
-        return text
-    half = (width - 7) // 2
-    beginning = text[:half].rsplit(" ", 1)[0]  # up to the last whole word
-    end = text[-half:].split(" ", 1)[-1]  # from the first whole word
-    return f"{beginning} [...] {end}"
-
 
 # ====================================================================================
 # 1. Data
@@ -144,41 +132,22 @@ class ReviewData(NamedTuple):
 def load_data(source, reviews, feeds, args):
     """The reviews as batches.
 
-    feeds: what the network is fed with, and so what is saved beside its weights: the
-    vocabulary, the labels, --max-length and --keep.
+    feeds: what the network is fed by: the vocabulary, the labels, --max-length, --keep.
     """
-    vocabulary = utils.Vocabulary(feeds["vocabulary"])
     labels = feeds["labels"]
-    unknown = set(reviews.labels) - set(labels)
-    if unknown:
-        raise utils.UserError(f"the model was not trained on label '{min(unknown)}'")
-    # utils.load_reviews has numbered the words already (half a minute for IMDB, so it
-    # is kept on disk).  A saved model may have learned from another file, in which the
-    # same numbers mean other words.  Then every word has to be looked up.
-    size = len(vocabulary)
-    same_words = vocabulary.tokens == utils.review_vocabulary(reviews, size).tokens
-    kept = {"max_length": feeds["max_length"], "keep": feeds["keep"]}
     pairs = []
     batches = []
     for part in reviews.parts:
-        if same_words:
-            tensors = utils.encode_reviews(part, size, **kept)
-        else:
-            tensors = utils.encode_texts(part.texts, vocabulary, **kept)
+        tensors = encode_part(part, reviews, feeds)  # ids and lengths; see section 5
         classes = [labels.index(label) for label in part.labels]
         tensors["label"] = torch.tensor(classes)  # (N,)
         # Reviews of similar length share a batch (bucket="text"), so that little of it
         # is padding.  Only training is shuffled: anew in every epoch.
-        batches.append(
-            utils.Batches(
-                tensors,
-                args.batch_size,
-                args.device,
-                shuffle=part is reviews.parts[0],
-                bucket="text",
-            )
-        )
+        shuffled = part is reviews.parts[0]
+        size = args.batch_size
+        batches.append(utils.Batches(tensors, size, args.device, shuffled, "text"))
         pairs.append(list(zip(part.texts, part.labels, strict=True)))
+    vocabulary = utils.Vocabulary(feeds["vocabulary"])
     train, val, test = batches
     return ReviewData(source, pairs, vocabulary, labels, train, val, test)
 
@@ -186,14 +155,15 @@ def load_data(source, reviews, feeds, args):
 def show_one_review(data, max_length):
     """Print one short training review on its way from the file to the tensors."""
     # The first that fits into a line; in data without such a one, the first of all.
-    text, label = next(
-        (pair for pair in data.parts[0] if 12 <= len(utils.split_words(pair[0])) <= 24),
-        data.parts[0][0],
-    )
+    text, label = data.parts[0][0]
+    for pair in data.parts[0]:
+        if 12 <= len(utils.split_words(pair[0])) <= 24:
+            text, label = pair
+            break
     words = utils.split_words(text)
     ids = data.vocabulary.encode(words)
     print("\nOne review on its way from the file to the network:")
-    print(f"  text     {one_line(text, 240)}")
+    print(f"  text     {textwrap.shorten(text, 240)}")
     print(f"  label    {label}, class {data.labels.index(label)}")
     print(f"  words    {' '.join(words[:24])}")
     print(f"  ids      {' '.join(map(str, ids[:24]))}")
@@ -203,24 +173,17 @@ def show_one_review(data, max_length):
         places of its row are padding, and the mask says so:"""
     )
     kept = utils.shorten(np.array(ids), 8, "both")  # (8,)
-    # The other row, of ten words, only makes the batch ten places wide.
+    # The other row only makes the batch ten places wide.
     row, _ = utils.pad([kept, [1] * 10])  # (2, 10)
     mask = utils.length_mask(torch.tensor([len(kept)]), 10)[0]  # (10,)
     print(f"  kept     {' '.join(data.vocabulary.decode(kept.tolist()))}")
     print(f"  row      {' '.join(map(str, row[0].tolist()))}")
     print(f"  mask     {' '.join(map(str, mask.int().tolist()))}")
-    utils.say(
-        """Nobody tells the network where words were left out: it reads straight over
-        the gap.  So 8 words are too few, and --max-length is far larger:"""
-    )
+    print("It reads straight over the gap.  So --max-length is far larger than 8:")
     lengths = data.train.lengths["text_length"]  # (N,)
     print(f"  half of the training reviews have {int(lengths.median())} words or more")
-    longest = int(lengths.max())
-    if longest < max_length:
-        print(f"  the longest has {longest}, so with {max_length} none is shortened")
-    else:
-        full = (lengths == max_length).float().mean()
-        print(f"  {full:.0%} had {max_length} words or more, and keep {max_length}")
+    full = (lengths == max_length).float().mean()
+    print(f"  {full:.0%} had {max_length} words or more, and keep {max_length}")
 
 
 # ====================================================================================
@@ -252,7 +215,7 @@ def show_one_review(data, max_length):
 # numbers, the memory c, and changes c in one way only: it keeps a part of it, and adds
 # something.
 #
-#     c_t = f_t * c_(t-1) + i_t * g_t                     * : number by number
+#     c_t = f_t * c_(t-1) + i_t * g_t                     (* number by number)
 #
 # f, i and a third one, o, are gates.  A gate is a number between 0 and 1 that is
 # multiplied with something: 0 lets nothing through, 1 all, 0.5 half.  It is computed
@@ -367,7 +330,8 @@ TOY_BIAS = [-3.0, 3.0, 0.0, -2.0]  # (4H,), b_ih and b_hh in one
 
 
 def toy_weights():
-    """The toy's weights as lstm_step wants them: W_ih, W_hh, b_ih, b_hh, in float64."""
+    """The toy's weights as lstm_step wants them: W_ih, W_hh, b_ih, b_hh."""
+    # In 64 bits (double), so that no rounding hides or feigns a difference.
     bias = torch.tensor(TOY_BIAS, dtype=torch.double)
     return [
         torch.tensor(TOY_W_IH, dtype=torch.double),
@@ -433,6 +397,7 @@ def show_one_cell():
     #                             c of all words it does not give
     # Careful: in a padded batch the last place of a short review is padding.
     layer = nn.LSTM(3, 1, batch_first=True).double()
+    # parameters() lists them in this order: W_ih, W_hh, b_ih, b_hh.
     for parameter, weights in zip(layer.parameters(), toy_weights(), strict=True):
         parameter.data = weights
     states, (last_h, last_c) = layer(toy_input())  # (1, 4, 1), (1, 1, 1), (1, 1, 1)
@@ -462,14 +427,12 @@ def show_lstm_is_nn_lstm():
     # Equal states are half the proof: training needs equal gradients.
     our_gradients = torch.autograd.grad(ours.sum(), weights)
     their_gradients = torch.autograd.grad(theirs.sum(), weights)
-    gaps = [
-        (one - other).abs().max().item()
-        for one, other in zip(our_gradients, their_gradients, strict=True)
-    ]
+    pairs = zip(our_gradients, their_gradients, strict=True)
+    gap = max((one - other).abs().max().item() for one, other in pairs)
     utils.say(
         f"""With random weights and numbers, (B, T, E) = (4, 9, 5) and H = 7, our
         states and those of nn.LSTM are {(ours - theirs).abs().max():.0e} apart, the
-        gradients of W and b {max(gaps):.0e}.  So nn.LSTM, which is faster, may stand in
+        gradients of W and b {gap:.0e}.  So nn.LSTM, which is faster, may stand in
         its place from here on."""
     )
 
@@ -484,8 +447,8 @@ def show_lstm_is_nn_lstm():
 # shows itself in h, and h moves the next gates and proposals.  That second path leads
 # through W and tanh at every word, as in lesson 04.  The first one is what is new.)
 #
-# Must gradients still be clipped?  Along the first path nothing can explode, since no f
-# is above 1.  Along the second it can.  So --clip stays on.
+# Along the first path nothing can explode, since no f is above 1.  Along the second it
+# can.  So gradients are still clipped (--clip).
 #
 # At which f does a network start?  Its weights are small at first, so the sum inside
 # the sigmoid of the forget gate is near its bias.  With a bias of 0, f would be near
@@ -493,7 +456,7 @@ def show_lstm_is_nn_lstm():
 # 1 (Jozefowicz et al., 2015): `start_well` does that.  (Why not of 5?  There the
 # sigmoid is flat, and a gate that hardly moves is slow to learn what to forget.)
 
-CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  # gru: lesson 06
 
 
 def start_well(rnn):
@@ -506,12 +469,11 @@ def start_well(rnn):
             for matrix in weight.data.split(size):
                 nn.init.orthogonal_(matrix)
         elif rnn.mode == "LSTM" and "bias" in name:
-            # The rows are those of i, f, g, o: the second block is f.  Its bias shall
-            # be 1.  nn.LSTM adds two of them, so one becomes 1 and the other 0.
-            weight.data[size : 2 * size] = 1.0 if "bias_ih" in name else 0.0
-
-
-# How far does the memory reach along the first path?
+            # The rows are those of i, f, g, o: the second block is f.  Its bias is to
+            # be 1.  nn.LSTM adds two, so b_ih becomes 1 there and b_hh 0.
+            weight.data[size : 2 * size] = 0.0
+            if "bias_ih" in name:
+                weight.data[size : 2 * size] = 1.0
 
 
 def memory_path(hold_gates):
@@ -546,14 +508,14 @@ def show_memory_path():
     # What is left of a change if every word has the same factor: its power.
     print("\nWhat is left of a change of size 1 after so many words, if every word")
     print("multiplies it by the same factor:")
-    print("  words                                    1       10       50      200")
+    print("  words" + " " * 33 + "       1       10       50      200")
     for name, factor in (
         ("plain RNN, if tanh' times W_hh is 0.9", 0.9),
         ("forget gate, sum 1: f = 0.73 (start)", sigmoid(1)),
         ("forget gate, sum 5: f = 0.993", sigmoid(5)),
     ):
         left = "".join(f"{factor**words:>9.2g}" for words in (1, 10, 50, 200))
-        print(f"  {name:<38}{left[1:]}")
+        print(f"  {name:<37}{left}")
     utils.say(
         """Reading it: sum is what stands inside the sigmoid.  Along this path alone
         the LSTM at its start reaches less far than this plain RNN (whose 0.9 is only
@@ -579,11 +541,30 @@ def show_memory_path():
 # No letter but the first gives the answer away: chance is 1 in 8.
 #
 # The plain RNN has a smaller learning rate than the others.  At theirs, 0.01, it did
-# not even learn to name a single letter (N = 1: 0.484, seed 0).
+# not even learn to name a single letter (N = 1: 0.484, seed 0).  Other rates than these
+# two were not tried.
 #
 # A fourth row, "rnn, more short", asks what the plain RNN lacks.  It is the same cell,
 # and it gets as many batches.  But short sequences are more common in them: half of its
 # batches have up to 7 letters, the longest 50 as before.
+#
+# What came out with seed 0.  Accuracy after N letters:
+#
+#     N                     1       3       5      10      20      50     100
+#     rnn               0.742   0.306   0.254   0.214   0.236   0.232   0.202
+#     lstm, gru         1.000   1.000   1.000   1.000   1.000   1.000   1.000
+#     rnn, more short   1.000   1.000   1.000   1.000   1.000   1.000   1.000
+#
+# And of the gradient, 1 at the last letter, this arrives
+#
+#     letters before the last            1        10        49
+#     rnn, before training            0.88      0.26    0.0025
+#     rnn, trained                   0.099   8.6e-10         0
+#     lstm, before training           0.38       0.1     0.004
+#     lstm, trained                   0.13     0.034      0.03
+#
+# The gates did learn to stay open.  The LSTM trained brings 0.03 from 49 letters back;
+# in the plain RNN not a billionth arrives ten back.
 
 RECALL_LETTERS = "abcdefgh"
 RECALL_LONGEST = 50  # letters of the longest sequence in training
@@ -647,14 +628,11 @@ def recall_data(args):
 
 
 def recall_flags(cell, args):
-    """The lesson's flags by default: the reader's own shall not change the trial."""
+    """The lesson's flags by default: the reader's own must not change the trial."""
     flags = make_flags().parse_args([])
-    flags.epochs = 1
-    flags.lr = RECALL_RATES[cell]
-    flags.seed = args.seed
-    flags.device = args.device
-    flags.out_dir = args.out_dir
-    return flags
+    rate = RECALL_RATES[cell]
+    own = {"seed": args.seed, "device": args.device, "out_dir": args.out_dir}
+    return Namespace(**{**vars(flags), "epochs": 1, "lr": rate, **own})
 
 
 def recall_reach(model, batch):
@@ -667,6 +645,8 @@ def recall_reach(model, batch):
     def loss_of(last_state):  # (B, H)
         return F.cross_entropy(model.output(last_state), batch["label"])
 
+    # gradient_by_distance hands the layer one letter after the other, keeps the state
+    # after each, calls loss_of on the last one, and reads each state's gradient.
     x = model.embed(batch["letters"])  # (B, T, E)
     return utils.gradient_by_distance(model.rnn, x, loss_of)
 
@@ -709,40 +689,17 @@ def show_recall(args):
 
 
 def explain_recall(rows):
-    """What the accuracies say, in words."""
+    """What the accuracies say; each sentence only where it is true of this run."""
     print(f"Chance is 0.125; the longest in training had {RECALL_LONGEST} letters.")
-    # Another --seed, or --quick, gives other numbers.  So each sentence stands behind a
-    # test that it is true of this run.
     able = [name for name, row in rows.items() if min(row.values()) > 0.95]
     if able:
         print(f"Right for more than 0.95 at every N, even at 100: {'; '.join(able)}.")
-    plain = rows["rnn"]
-    if "lstm" not in able or plain["N=50"] > 0.95:
-        return
-    # Two ways to fall behind: level from 20 letters on, or falling further.  A row at
-    # chance, 0.125, is level too, but holds nothing; hence more than 0.3 is asked.
-    if plain["N=100"] > max(0.3, plain["N=20"] - 0.05):
+    if "lstm" in able and MORE_SHORT in able and "rnn" not in able:
         utils.say(
-            f"""Look along the row of the plain RNN.  It is right for {plain["N=20"]:.2f}
-            of the sequences of 20 letters, and for {plain["N=100"]:.2f} of those of 100:
-            beyond 20 it loses hardly any more.  But it never learned to hold every
-            first letter."""
-        )
-    else:
-        utils.say(
-            f"""The plain RNN falls behind.  It is right for {plain["N=1"]:.2f} of the
-            single letters, for {plain["N=20"]:.2f} of the sequences of 20 and for
-            {plain["N=100"]:.2f} of those of 100."""
-        )
-    # The fourth row: the same cell, other batches.  If it is able, then what the plain
-    # RNN lacks is not room for a letter.
-    if MORE_SHORT in able:
-        utils.say(
-            """Can the plain RNN not hold a letter, then?  It can.  Where short sequences
-            are more common it learns to, and then holds it for 100.  In so
-            many batches it is the learning that fails, when every length is equally
-            common and most answers come from far back.  The gated cells learn from the
-            very same batches."""
+            """So a plain RNN can hold a letter, for 100 steps even.  Where short
+            sequences are more common it learns to.  In as many batches in which every
+            length is equally common, most answers come from far back, and its
+            learning fails.  The LSTM learns from these very batches."""
         )
 
 
@@ -756,40 +713,24 @@ def show_recall_gradient(reach, plain, batch):
     for name, curve in reach.items():
         shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 10, 49))
         print(f"  {name:<26}{shown}")
-    if any(max(curve[1], curve[10], curve[49]) > 1 for curve in reach.values()):
-        print("(Above 1: there the steps back stretch the gradient, see lesson 04.)")
-    start = reach["lstm, before training"]
-    alone = sigmoid(1) ** 49  # along the first path, at the f of the start
-    if max(start[49], reach["rnn, before training"][49]) < 0.05:
-        utils.say(
-            """Before training little comes through from 49 letters back, for either
-            cell: the short sequences have to teach the beginning."""
-        )
-    if start[49] > 100 * alone:
-        utils.say(
-            f"""(The LSTM brings {start[49]:.2g}, though f alone would leave
-            {alone:.0e}.  At the start the second path, through h, brings more.  What
-            training changes, the row "lstm, trained" shows.)"""
-        )
     trained = reach["lstm, trained"]
     if trained[1] < 0.5 and trained[49] > 0.3 * trained[10]:
         utils.say(
-            f"""In the trained LSTM most is lost in the first step: on its way from h into
-            c the gradient passes o and the slope of tanh, which is small for a large c.
-            What has got into c goes far: {trained[10]:.2g} arrives 10 letters back,
-            {trained[49]:.2g} arrives 49 back.  So long sequences teach as well."""
+            f"""In the trained LSTM most is lost in the first step, out of h = o * tanh(c)
+            into c: tanh is flat where c is large.  But what has got into c goes far.
+            {trained[10]:.2g} arrives 10 letters back, {trained[49]:.2g} arrives 49 back.
+            So long sequences teach as well."""
         )
     with torch.no_grad():
         states, _ = plain.rnn(plain.embed(batch["letters"]))  # (B, T, H)
     flat = (states.abs() > 0.95).float().mean().item()
     if reach["rnn, trained"][10] < 0.01:
         utils.say(
-            f"""In the trained RNN it got worse.  To hold a thing against the noise it
+            f"""In the trained RNN little arrives.  To hold a thing against the noise it
             pushes its numbers to the ends of tanh: {flat:.0%} of its numbers h are beyond
             0.95 or -0.95.  There tanh is flat, and the gradient has to pass it at every
             letter.  The more firmly it holds the little that it has, the less it can
-            learn to hold more (Bengio et al., 1994).  The memory of the LSTM passes no
-            tanh from letter to letter, only when it is shown."""
+            learn to hold more (Bengio et al., 1994)."""
         )
 
 
@@ -812,42 +753,29 @@ def show_recalled_memory(model, batch):
     means = by_first_letter(memory, first)  # (8, T, H)
     number = int(means[:, -1].std(0).argmax())
     products = by_first_letter(forget[:, 1:, number].prod(1), first)  # (8,)
-    print(
-        "\nWhat the trained LSTM keeps: of its 32 numbers c the one that differs most"
-    )
-    print("between first letters, a mean for each first letter, after N letters")
+    print("\nWhat the trained LSTM keeps: of its 32 numbers c the one that differs")
+    print("most between first letters, a mean for each first letter, after N letters")
     print("  first letter  " + "".join(f"{letter:>7}" for letter in RECALL_LETTERS))
     for length in (1, 5, 20, RECALL_LONGEST):
         values = means[:, length - 1, number].tolist()
         print(f"  N = {length:<10}" + "".join(f"{value:>7.1f}" for value in values))
     print("  product of f  " + "".join(f"{left:>7.2f}" for left in products.tolist()))
     later = len(steps) - 1
-    utils.say(
-        f"""product of f: what is left of a change of c, along the first path, over the
+    said = f"""product of f: what is left of a change of c, along the first path, over the
         {later} letters after the first.  As training began it was
         {sigmoid(1) ** later:.0e}."""
-    )
-    last = means[:, -1, number].abs()  # (8,)
     wide_open = int((products > 0.3).sum())
     if wide_open:
+        said += f"""  Now more than 0.3 is left for {wide_open} of the 8 letters: there
+            the gate has learned to stay open."""
+    utils.say(said)
+    last = means[:, -1, number].abs().max()
+    if last > 2 * means[:, 4, number].abs().max():
         utils.say(
-            f"""For {wide_open} of the 8 letters more than 0.3 is left: there the gate has
-            learned to stay open, as the theory promised."""
-        )
-    rewritten = int(((products < 0.05) & (last > 2)).sum())
-    if rewritten:
-        utils.say(
-            f"""For {rewritten} nearly nothing is left, and still the number is there: it
-            is kept by being written anew all the time."""
-        )
-    if last.max() > 2 * means[:, 4, number].abs().max():
-        utils.say(
-            f"""Did it write the letter once and then shut its input gate, as one might
-            think?  No.  h shows the sign of c, g is made of h, and so i * g adds the same
-            sign once more at every letter, up to {last.max() / len(steps):.1f} a letter:
-            c grows.  So large a number no letter of noise can turn, and 100 letters are
-            no harder than 50.  (This one number tells groups of letters apart; others of
-            the 32 tell the letters of a group apart.)"""
+            f"""And c grows.  h shows its sign, so i * g adds the same sign at every
+            letter, up to {last / len(steps):.1f} a letter.  That makes it safe from the
+            noise, and does no harm to the gradient: the first path asks for f alone.
+            (Other numbers of the 32 tell the letters apart that this one does not.)"""
         )
 
 
@@ -864,9 +792,8 @@ def draw_recall(rows, reach, args):
     utils.plot_lines(args, "gradient", title, reach, *axes, log=True, dashed=dashed)
 
 
-# Back to reviews.  The cell gives a state after each word: T of them, (B, T, H).  The
-# answer needs one vector for each review, (B, H).  To make one of many is called
-# pooling.  Four ways:
+# Back to reviews.  The cell gives a state after each word, (B, T, H).  The answer needs
+# one vector for each review, (B, H).  To make one of many is called pooling.  Four ways:
 #
 #   last        the state after the last word.  All has to be carried there
 #   mean        the mean of the states of all words
@@ -885,7 +812,7 @@ def draw_recall(rows, reach, args):
 def pool(states, lengths, how, attend=None):
     """States (B, T, H), lengths (B,) -> one vector for each review (B, H).
 
-    how: last, mean, max or attention; attend: for attention, the layer of the scores.
+    how: last, mean, max or attention; attend: for attention, the layer that holds v.
     """
     real = utils.length_mask(lengths, states.shape[1], states.device)  # (B, T)
     real = real.unsqueeze(2)  # (B, T, 1): the same for all H numbers of a state
@@ -948,12 +875,10 @@ def show_poolings():
     )
 
 
-# The default is attention.  On 6,000 reviews of IMDB it was the best of the four: on
-# validation it had 0.8657, mean 0.8581, last 0.8237, max 0.7353 (older defaults, three
-# epochs).  And one can see where the network looked: the weights say how much each
-# state counts, though not why.
+# The default is attention: one can see where the network looked.  The weights say how
+# much each state counts, though not why.
 #
-# The whole network:
+# The whole network, with V = 15,000, E = 100, H = 128 and C = 2 here:
 #
 #     words -> embedding -> dropout -> LSTM -> pooling -> dropout -> linear -> scores
 #     (B, T)   (B, T, E)              (B, T, H)  (B, H)              (B, C)
@@ -991,8 +916,8 @@ class ReviewClassifier(nn.Module):
             batch_first=True,
             dropout=dropout if layers > 1 else 0.0,  # this one acts between layers
         )
-        # --layer-norm (Ba et al., 2016): the H numbers of each state, as the LSTM hands
-        # it out, are brought to mean 0 and variance 1, then scaled as it learns.
+        # --layer-norm (Ba et al., 2016) brings the H numbers of each state to mean 0 and
+        # variance 1, then scales them as it learns.
         self.norm = nn.LayerNorm(hidden) if norm else nn.Identity()
         self.pooling = pooling
         self.attend = None
@@ -1012,33 +937,28 @@ class ReviewClassifier(nn.Module):
         return self.output(self.dropout(pooled))  # (B, C)
 
 
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # how many W a cell has; of an LSTM i, f, g, o
+BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}  # how many W_hh; an LSTM has i, f, g, o
 
 
 def show_weights(config, data):
     """Print how many numbers each part of the network has to learn."""
     model = ReviewClassifier(**config)  # made to be counted, and thrown away
-    width = config["embedding"]
     hidden = config["hidden"]
-    cell = config["cell"]
     print("\nHow many numbers does the network learn?")
     for name, part in model.named_children():
         count = utils.count_parameters(part)
         if count:
-            title = cell if name == "rnn" else name
-            print(f"  {title:<8} {count:>10,}")
+            print(f"  {config['cell'] if name == 'rnn' else name:<8} {count:>10,}")
     total = utils.count_parameters(model)
-    reviews = len(data.parts[0])
     print(f"  in all   {total:>10,}")
-    share = utils.count_parameters(model.embed) / total
+    reviews = len(data.parts[0])
     utils.say(
-        f"""embed: {config["words"]:,} words times {width}, which is {share:.0%} of all.
-        The cell, in its first layer: {GATES[cell]} times W_ih ({hidden}, {width}),
+        f"""embed: {config["words"]:,} words times {config["embedding"]}.  The cell, in its
+        first layer: {BLOCKS[config["cell"]]} times W_ih ({hidden}, {config["embedding"]}),
         W_hh ({hidden}, {hidden}) and two biases ({hidden}).  attend (of attention
-        pooling): the {hidden} numbers of v.
-        output: for each class {hidden} weights and a bias.  For each of the
-        {reviews:,} training reviews the network has {total / reviews:,.0f} numbers
-        to learn."""
+        pooling): the {hidden} numbers of v.  output: for each class {hidden} weights and
+        a bias.  In all {total / reviews:,.0f} numbers for each of the {reviews:,} training
+        reviews."""
     )
 
 
@@ -1056,12 +976,12 @@ def show_weights(config, data):
 # A yes or no would need one score only.  We give each class its own, with softmax and
 # cross-entropy: so the same code does for three labels or more.
 #
-# What is new is a danger.  For each training review of IMDB the network has 72 numbers
-# to learn, as just printed.  So it can learn those reviews by heart: "the one with the
-# misspelt director is neg".  That lowers the loss on training, and helps with no other
-# review.  It is called overfitting.  It is seen by two curves: the training loss falls
-# on, while the loss on validation, which nothing is learned from, turns and rises.  On
-# IMDB (seed 0), over four epochs:
+# What is new is a danger.  The network has 72 numbers to learn for each training review
+# of IMDB, most of them in the vectors of rare words.  So it can learn those reviews by
+# heart: "the one with the misspelt director is neg".  That lowers the loss on training,
+# and helps with no other review.  It is called overfitting.  It is seen by two curves:
+# the training loss falls on, while the loss on validation, which nothing is learned
+# from, turns and rises.  On IMDB (seed 0), over four epochs:
 #
 #     loss       0.5345   0.2538   0.1512   0.0850
 #     val_loss   0.3258   0.2345   0.2535   0.3232      the second epoch was kept
@@ -1071,21 +991,23 @@ def show_weights(config, data):
 #   --dropout         in training, each number of a word's vector and of the pooled
 #                     vector is set to 0 with this probability (default 0.5).  No single
 #                     number can be relied on, so what is learned must rest on several
-#   --weight-decay    every step also draws all weights a little towards 0: only what
-#                     many reviews ask for again and again stays large (default 0: off).
-#                     Beside the step of the gradient, w becomes w - lr * decay * w.
-#                     With lr 0.1 and decay 0.5: 2.0, then 1.9, then 1.805
+#   --weight-decay    every step also draws all weights, biases and vectors of words a
+#                     little towards 0: only what many reviews ask for again and again
+#                     stays large (default 0: off).  Beside the step of the gradient, w
+#                     becomes w - lr * decay * w.  With lr 0.1 and decay 0.5: 2.0, then
+#                     1.9, then 1.805
 #   --patience        early stopping: end when the loss on validation has not become
 #                     lower for so many epochs (default 2), and go back to the weights
 #                     of the best one
 #
-# None of them is sure to help: it must be tried.  In our own trials, at the end of this
-# file, dropout did not: without it accuracy on validation was a little higher, on the
-# sample and on 6,000 reviews of IMDB.  With today's defaults and all reviews of IMDB it
-# has not been tried: `--dropout 0` would tell.  Clipping (lesson 04) is no such brake:
-# it keeps a step from being too long, whether what it learns is a rule or a review by
-# heart.  Nor is --layer-norm, which is only compared with them: it keeps the states at
-# one scale.
+# Clipping (lesson 04) is no such brake: it keeps a step from being too long, whether
+# what it learns is a rule or a review by heart.  Nor is --layer-norm, which is only
+# compared with them: it keeps the states at one scale.
+#
+# None of them is sure to help: it must be tried.  On the sample (seed 0) dropout did
+# not: accuracy on validation was 0.9943 without it and 0.9898 with it.  Then why is it
+# on?  All recorded runs on IMDB have it, 0.8926 on test among them.  Whether they would
+# do better without it was not measured; `--dropout 0` tells.
 
 
 def as_line(numbers):
@@ -1107,14 +1029,12 @@ def show_dropout():
     print(f"  after eval()  {as_line(dropout(numbers))}")
     utils.say(
         """What stays is doubled in training, so that sums are on average the same as
-        afterwards, when nothing is left out.  If you forget model.eval() before you ask
-        a network, its answers change from one time to the next.  (utils.fit and
-        utils.load have called it on the model that they hand back.)"""
+        afterwards, when nothing is left out.  Who forgets model.eval() gets answers that
+        change from one time to the next.  (utils.fit and utils.load call it.)"""
     )
 
 
-# Early stopping needs no more than a memory for the best loss so far, and a count of
-# the epochs since then.
+# Early stopping: a memory for the best loss so far, and a count of the epochs since.
 
 
 def early_stopping_by_hand(val_losses, patience):
@@ -1155,13 +1075,12 @@ def train_model(config, data, args, feeds=None):
     return model, records
 
 
-def show_overfitting(records, args):
+def show_overfitting(records, config, data, args):
     """Print both losses of every epoch, where they part, and what was kept."""
     losses = [record["val_loss"] for record in records]
     ended, best = early_stopping_by_hand(losses, args.patience)  # epochs, from 1
     # One scale for both columns: the largest loss of all gets 24 signs.
-    training_losses = [record["loss"] for record in records]
-    largest = max(losses + training_losses)
+    largest = max(losses + [record["loss"] for record in records])
     print("\nDid it learn to read, or these reviews by heart?")
     print("  epoch   loss on training                 loss on validation")
     for record in records:
@@ -1172,44 +1091,29 @@ def show_overfitting(records, args):
             f"  {record['epoch']:>5}   {record['loss']:.3f} {bar:<24}   "
             f"{record['val_loss']:.3f} {val_bar:<24}{note}"
         )
-    if records[0]["loss"] > records[0]["val_loss"]:
-        utils.say(
-            """(Why does the loss on training start higher?  It is taken while the weights
-            still change, and with dropout on.)"""
-        )
+    print(
+        "(The loss on training is taken while the weights change, and with dropout on.)"
+    )
     last = records[-1]
     kept = records[best - 1]  # epoch 1 is at place 0
     # Overfitting takes both: since the kept epoch the loss on training fell, and that
-    # on validation rose.  A change of 0.02 or less counts as none.
-    if best == len(records):
-        print("The loss on validation was lowest at the end: no overfitting so far.")
-    elif (
-        last["loss"] < kept["loss"] - 0.02
-        and last["val_loss"] > kept["val_loss"] + 0.02
-    ):
-        before = f"{kept['val_accuracy']:.4f}"
-        after = f"{last['val_accuracy']:.4f}"
-        course = f"went from {before} to {after}"
-        if before == after:
-            course = f"stayed at {after}"
+    # on validation rose.
+    if last["loss"] < kept["loss"] and last["val_loss"] > kept["val_loss"]:
         utils.say(
-            f"""They part after epoch {best}.  From there to epoch {last["epoch"]}
-            the loss on training fell from {kept["loss"]:.3f} to {last["loss"]:.3f};
-            on validation it rose from {kept["val_loss"]:.3f} to
-            {last["val_loss"]:.3f}.  What was learned last did not help with
-            other reviews.  Accuracy on validation {course}.  Accuracy only asks which
-            answer is given; the loss also asks how surely, and a wrong answer given
-            more surely costs more.  That is why stopping goes by the loss."""
+            f"""After epoch {best} they part.  Up to epoch {last["epoch"]} the loss on
+            training fell from {kept["loss"]:.3f} to {last["loss"]:.3f}; on validation it
+            rose from {kept["val_loss"]:.3f} to {last["val_loss"]:.3f}.  What was learned
+            last did not help with other reviews.  Accuracy on validation:
+            {kept["val_accuracy"]:.4f} then, {last["val_accuracy"]:.4f} at the end.
+            Accuracy only asks which answer is given; the loss also asks how surely, and
+            a wrong answer given more surely costs more.  So stopping goes by the loss."""
         )
     else:
-        print(f"After epoch {best} the loss on validation moved little: no clear sign.")
+        print("The two losses did not part: no overfitting so far.")
     # The rule worked by hand, beside what fit did: compare the two.
     print(f"Early stopping by hand: end after epoch {ended}, keep epoch {best}.")
     print(f"utils.fit ended after epoch {len(records)} of at most {args.epochs}.")
-
-
-def draw_training(config, records, data, args):
-    """Picture of the course of training: loss and accuracy."""
+    # A picture of both, and of the accuracy.
     about = f"{data.source.label}, {config['cell']}"
     panels = {"loss": ["loss", "val_loss"], "accuracy": ["accuracy", "val_accuracy"]}
     utils.plot_records(args, "training", f"Training, {about}", {about: records}, panels)
@@ -1235,14 +1139,19 @@ def forward(model, batch):
 # the trained weights.  Each gate is H numbers; their mean is shown.
 
 VERDICT = "We saw it last week. The music is superb, but the story is dull and weak."
-TWO_ORDERS = ("The film is good, but dull.", "The film is dull, but good.")
+PAIRS = (
+    ("The film is good, but dull.", "The film is dull, but good."),  # the order
+    ("The film is good.", "The film is not good."),  # a negation
+    ("The film is dull.", "The film is not dull."),
+)
 
 
 def running_verdict(model, ids):
     """Probabilities (T, C) after 1, 2, ... T words of one review: ids (1, T)."""
     lengths = torch.arange(1, ids.shape[1] + 1)  # (T,)
     with torch.no_grad():
-        # The same review T times, but of row t only the first t words count.
+        # The same review T times, but of row t only the first t words count.  Simple,
+        # not fast: each row is read anew.
         scores = model(ids.expand(len(lengths), -1), lengths)  # (T, C)
     return scores.float().softmax(1).cpu()
 
@@ -1258,11 +1167,10 @@ def gates_along(model, ids):
         x = model.embed(ids)  # (1, T, E)
         zero = x.new_zeros(1, model.rnn.hidden_size)  # (1, H)
         steps = lstm_by_hand(x, zero, zero, *weights)
-    return {
-        "i": torch.stack([step.i.mean() for step in steps]).cpu(),  # (T,)
-        "f": torch.stack([step.f.mean() for step in steps]).cpu(),
-        "o": torch.stack([step.o.mean() for step in steps]).cpu(),
-    }
+    i = torch.stack([step.i.mean() for step in steps])  # (T,)
+    f = torch.stack([step.f.mean() for step in steps])
+    o = torch.stack([step.o.mean() for step in steps])
+    return {"i": i.cpu(), "f": f.cpu(), "o": o.cpu()}
 
 
 def weights_along(model, ids):
@@ -1275,7 +1183,7 @@ def weights_along(model, ids):
 
 
 def shown_label(data):
-    """The class whose probability is shown: of two labels the second, pos."""
+    """The class whose probability is shown: of two the second (pos), else the first."""
     return 1 if len(data.labels) == 2 else 0
 
 
@@ -1302,32 +1210,34 @@ def show_running_verdict(model, config, data, args):
         bar = "#" * round(20 * chances[t].item())
         rest = "".join(f"{column[t]:>7.2f}" for column in columns.values())
         print(f"  {word[:12]:<12} {chances[t]:.2f} {bar:<20} {rest}")
-    utils.say(
-        """Reading it.  p is that of a review that ends at this word.  The network was
-        trained on whole reviews, so take the p of a beginning for a guess, above all
-        before the first opinion."""
-    )
+    print("Reading it.  It learned from whole reviews: in the first rows p is a guess.")
     if "f" in columns:
         widest = words[columns["i"].argmax()]
         least = words[columns["f"].argmin()]
-        utils.say(
-            f"""i, f, o: how far the gates are open, means over the hidden numbers.  The
-            input gate is widest open at "{widest}"; least of the memory is kept at
-            "{least}".  At the start of training every f was near 0.73; the mean of this
-            column is {columns["f"].mean():.2f}.  (Each is a mean of {config["hidden"]}
-            numbers, and hides what the single ones do.)"""
-        )
-        if least == "but":
-            print(
-                'That is what the toy of section 2 was built for: f shuts most at "but".'
-            )
+        mean = columns["f"].mean().item()
+        said = f"""i, f, o: how far the gates are open, each a mean of {config["hidden"]}
+            numbers.  The input gate is widest open at "{widest}"; least of the memory is
+            kept at "{least}".  As training began every f was near 0.73; the mean of this
+            column is {mean:.2f}."""
+        if mean < 0.73:
+            said += """  So here the gates did not learn to stay open; what follows
+                from that, the next table shows."""
+        utils.say(said)
     if "weight" in columns:
         heaviest = words[columns["weight"].argmax()]
         utils.say(
-            f"""weight, unlike p, belongs to the text read to its end: how much of the
-            pooled vector is the state at this word.  All weights sum to 1.  It is
-            largest at "{heaviest}": not for that word alone, but for what the cell knew
-            when it had read so far."""
+            f"""weight belongs to the text read to its end: how much of the pooled vector
+            is the state at this word.  It is largest at "{heaviest}": for what the cell
+            knew when it had read so far, not for that word alone."""
+        )
+    if "but" in words and "f" in columns and "weight" in columns:
+        but = words.index("but")
+        utils.say(
+            f"""And "but"?  In the toy of section 2 it wiped out all before it.  Here f
+            is {columns["f"][but]:.2f} there, and p is {chances[but]:.2f}, right before
+            it {chances[max(but - 1, 0)]:.2f}.  What c forgets is not lost to the
+            verdict: attention sees the earlier states too.  One sentence and a mean of
+            many numbers prove nothing; the next two tests ask more."""
         )
     rows = {name: chances, **columns}
     matrix = torch.stack(list(rows.values()))  # (rows, T)
@@ -1347,72 +1257,74 @@ def show_how_long_it_holds(model, data, cut=10):
     # The first 100 reviews of validation that are long enough.
     is_long = data.val.lengths["text_length"] >= cut + 30  # (N,)
     ids = data.val.data["text"].cpu()[is_long][:100, : cut + 30]  # (B, 40)
-    if len(ids) == 0:
+    if len(ids) < 2:
         return
     x = model.embed(ids.to(model.embed.weight.device))  # (B, 40, E)
     with torch.no_grad():
         knowing, _ = model.rnn(x)  # (B, 40, H)
         blind, _ = model.rnn(x[:, cut:])  # (B, 30, H)
     knowing = knowing[:, cut:]  # (B, 30, H)
+    # For a scale: the states of another review, the one before.
+    other = knowing.roll(1, dims=0)  # (B, 30, H)
     # Lengths of the differences, as parts of the lengths of the states: (30,).
-    gaps = (knowing - blind).norm(dim=2).mean(0) / knowing.norm(dim=2).mean(0)
+    length = knowing.norm(dim=2).mean(0)
+    gaps = (knowing - blind).norm(dim=2).mean(0) / length
+    far = (knowing - other).norm(dim=2).mean(0) / length
+    after = (1, 5, 10, 20, 30)
     print(f"\nHow much do its states hang on the first {cut} words, in these reviews?")
-    print("  words later" + "".join(f"{count:>7}" for count in (1, 5, 10, 20, 30)))
-    left = "".join(f"{gaps[count - 1]:>7.2f}" for count in (1, 5, 10, 20, 30))
-    print(f"  difference {left}")
-    if len(ids) > 1:
-        # For a scale: the difference from the states of another review.
-        other = knowing.roll(1, dims=0)  # (B, 30, H): of the review before
-        far = (knowing - other).norm(dim=2).mean(0) / knowing.norm(dim=2).mean(0)
-        scale = "".join(f"{far[count - 1]:>7.2f}" for count in (1, 5, 10, 20, 30))
-        print(f"  to another {scale}")
-        print(
-            "(As parts of a state's length.  to another: the states of another review.)"
-        )
-    if gaps[-1] < 0.05:
+    print("  words later" + "".join(f"{count:>7}" for count in after))
+    print("  difference " + "".join(f"{gaps[count - 1]:>7.2f}" for count in after))
+    print("  to another " + "".join(f"{far[count - 1]:>7.2f}" for count in after))
+    print("(As parts of a state's length.  to another: the states of another review.)")
+    if gaps[-1] < 0.1:
         utils.say(
             """So this memory is short: 30 words later hardly anything is left.  An LSTM
             can learn to hold for 100 steps, as section 2 shows; these reviews did not
-            teach it to.  Where attention pools they need not: it may look at every
-            state, so each has to know its own stretch of the review only."""
-        )
-    elif gaps[-1] < 0.1:
-        print(
-            "Is that little?  It is, if other reviews are far more unlike (to another)."
+            teach this network to."""
         )
     else:
-        print(
-            "So 30 words later something is left: this network holds what it has read."
-        )
+        print("So 30 words later something is left: it holds what it has read.")
 
 
-def show_two_orders(model, data, args):
-    """Print what the network says of the same words in two orders."""
+# Does it lose by forgetting?  With attention it need not lose much.  Attention may look
+# at every state, so each state has to know only its own stretch of the review.  With
+# --pooling last the last state must know all.  On the sample such a network does hold:
+# 30 words later the difference is 0.16, with attention 0.03.
+#
+# Now the opening example: does it hear the order of the words, and a negation?
+
+
+def show_pairs(model, data, args):
+    """Print what the network says of sentences that differ in little."""
     label = shown_label(data)
-    chances = []
-    print(f"\nThe same words in two orders: p({data.labels[label]})")
-    for text in TWO_ORDERS:
-        words = utils.split_words(text)
-        ids = torch.tensor([data.vocabulary.encode(words)], device=args.device)
-        # ids (1, T): a batch of one.  The last row is the verdict on the whole text,
-        # the rows before it are those on its beginnings.
-        verdicts = running_verdict(model, ids)  # (T, C)
-        chances.append(verdicts[-1, label].item())
-        print(f"  {chances[-1]:.2f}  {text}")
-    # Unlike: on two sides of 0.5, where the answer turns if there are two labels.
-    if min(chances) < 0.5 < max(chances):
-        print("It judges them unlike: here their order counts.")
-        # The first of the two ends in "but dull", so it should get less of pos.
-        if data.labels[label] == "pos" and chances[0] > chances[1]:
-            print('But the wrong way round: what stands after "but" should decide.')
-    else:
-        print("It judges them alike: here one word outweighs their order.")
+    print(f"\nTwo sentences that should be judged unlike: p({data.labels[label]})")
+    for pair in PAIRS:
+        chances = []
+        for text in pair:
+            words = utils.split_words(text)
+            ids = torch.tensor([data.vocabulary.encode(words)], device=args.device)
+            with torch.no_grad():
+                scores = model(ids, torch.tensor([len(words)]))  # (1, C)
+            chances.append(scores[0].float().softmax(0)[label].item())
+            print(f"  {chances[-1]:.2f}  {text}")
+        # Unlike: on two sides of 0.5, where the answer turns if there are two labels.
+        if min(chances) < 0.5 < max(chances):
+            print("        It judges them unlike.")
+        else:
+            print("        It judges them alike.")
 
 
-# But that is one pair of sentences.  How much does it use the order in whole reviews?
+# On IMDB (seed 0) the opening pair gets 0.01 and 0.00: the order is not heard.  "good"
+# and "not good" get 0.97 and 0.48, "dull" and "not dull" both 0.00.  So here single
+# words outweigh what stands beside them.  The network of the sample tells all three
+# pairs apart: 0.00 and 1.00, 1.00 and 0.00, 0.00 and 0.96.  The cell is the same.  It
+# learns to hear the order if the reviews cannot be judged without.
+#
+# These are single sentences.  How much does it use the order in whole reviews?
 # Shuffle the words of each one, and ask again: a model that counts single words would
 # not notice.  (These are the reviews of validation.  Those of the test are looked at
-# once, at the end.)
+# once, at the end.  And this network was trained on words in order.  Fairer would be a
+# second one, trained on shuffled words: an exercise for you.)
 
 
 def shuffle_words(batches, args):
@@ -1421,11 +1333,10 @@ def shuffle_words(batches, args):
     data = {name: values.clone() for name, values in batches.data.items()}
     lengths = batches.lengths["text_length"]  # (N,)
     for row, length in zip(data["text"], lengths.tolist(), strict=True):
-        order = torch.randperm(
-            length, generator=draw
-        )  # (length,): padding stays behind
-        row[:length] = row[order.to(row.device)]
-    data["text_length"] = lengths
+        # Places 0 to length - 1 in a new order; padding stays behind.
+        order = torch.randperm(length, generator=draw).to(row.device)  # (length,)
+        row[:length] = row[order]
+    data["text_length"] = lengths  # Batches keeps it apart from `data`
     return utils.Batches(data, args.batch_size, args.device, bucket="text")
 
 
@@ -1439,48 +1350,41 @@ def show_shuffled(model, data, args):
     return real, mixed
 
 
-# What does it say about reviews that it never saw?  Short ones are printed whole, of a
-# long one its beginning and its end.
+def print_answer(place, chances, data):
+    """Print one test review, the network's answer and the truth.  chances: (N, C)."""
+    text, truth = data.parts[2][place]
+    answer = data.labels[int(chances[place].argmax())]
+    mark = "✔" if answer == truth else "✘"
+    print(f"  {mark} said {answer} {chances[place].max():.1%}, truth {truth}:")
+    text = " ".join(text.replace("<br />", " ").split())
+    if len(text) > 320:  # of a long one the beginning and the end
+        text = f"{text[:160]} [...] {text[-160:]}"
+    print(textwrap.indent(textwrap.fill(text, 74), "      "))
 
 
-def show_answers(scores, data, count=2):
-    """Print test reviews from all over the test set, the answer and the truth."""
-    pairs = data.parts[2]
-    chances = scores.softmax(1)  # (N, C)
-    print(f"\n{data.source.label}: {count} test reviews, the answer, the truth")
-    for place in range(0, len(pairs), max(1, len(pairs) // count))[:count]:
-        text, truth = pairs[place]
-        answer = data.labels[int(chances[place].argmax())]
-        mark = "✔" if answer == truth else "✘"
-        print(f"  {mark} said {answer} {chances[place].max():.1%}, truth {truth}:")
-        quote(one_line(text, 300))
-
-
-def show_most_wrong(scores, data, most=4):
-    """Print the test reviews whose true label had the least probability."""
+def show_answers(scores, data, count=2, most=4):
+    """Print test reviews with the answers: `count` of all, and the `most` wrong ones."""
     chances = scores.softmax(1)  # (N, C)
     truth = data.test.data["label"].cpu()  # (N,)
-    of_truth = chances.gather(1, truth.unsqueeze(1)).squeeze(1)  # (N,): p of the truth
-    wrong = scores.argmax(1) != truth  # (N,)
-    if not wrong.any():
-        return
-    print(f"\n{data.source.label}: where it is surest, and wrong")
-    for place in of_truth.argsort()[:most].tolist():
-        if not wrong[place]:  # fewer than `most` are wrong
-            continue
-        text, label = data.parts[2][place]
-        answer = data.labels[int(chances[place].argmax())]
-        print(f"  ✘ said {answer} {chances[place].max():.1%}, truth {label}:")
-        quote(one_line(text, 330))
-    if data.source.name == "sample":
-        print("Reading it: which rule of section 1 did it miss?")
-    else:
-        utils.say(
-            """Reading it: irony, the plot taken for the opinion, a turn in the last
-            line, or a label that you would not have given either?"""
-        )
+    print(f"\n{data.source.label}: {count} test reviews, the answer, the truth")
+    apart = max(1, len(truth) // count)
+    for place in range(0, len(truth), apart)[:count]:
+        print_answer(place, chances, data)
+    # The worst first: those whose true label had the least probability.
+    of_truth = chances.gather(1, truth.unsqueeze(1)).squeeze(1)  # (N,)
+    wrong = chances.argmax(1) != truth  # (N,)
+    worst = [place for place in of_truth.argsort().tolist() if wrong[place]]
+    if worst:
+        print(f"\n{data.source.label}: where it is surest, and wrong")
+    for place in worst[:most]:
+        print_answer(place, chances, data)
 
 
+# On IMDB (seed 0) the four worst tell more about the labels than about the network.
+# One review ends in "I give it 9.5/10" and is labelled neg.  One complains from
+# beginning to end and is labelled pos, and so is a third, half praise and half regret.
+# The fourth is a joke: "Badly acted and directed, poorly scripted.  Who cares?"
+#
 # The table on test has four rivals, and none of them is a network.  "majority" gives
 # all reviews the answer that is commonest in training.  The other three count words,
 # and a linear model, logistic regression, gives each count a weight.  (It is the last
@@ -1488,10 +1392,7 @@ def show_most_wrong(scores, data, most=4):
 # vector.)  Where a word stands, they do not know; but neighbours can be counted
 # together:
 #
-#   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency).  One
-#                   that stands in most reviews ("the") counts less: each is multiplied
-#                   by about 1 + log(reviews / reviews that hold it).  That is 1.01 for
-#                   a word in 99 of 100 reviews, and 4.0 for one in 5 of 100
+#   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency)
 #   tfidf_bigram    words and pairs of neighbours: "not good" is a thing of its own
 #   ratio_trigram   words, pairs and triples that stand in two reviews or more, each
 #                   multiplied by its log-count ratio (Wang and Manning, 2012)
@@ -1500,32 +1401,66 @@ def show_most_wrong(scores, data, most=4):
 # two or three training reviews.  The network gets --max-length words of a review (400),
 # and knows --max-vocab words (15,000).
 #
-# The log-count ratio r of a run of words says how much commoner it is in one class than
-# in the other.  With n_pos the number of pos reviews that hold it, and n_neg of neg
-# ones,
-#
-#     share_pos = (n_pos + 1) / sum of (n_pos + 1) over all runs
-#     share_neg = (n_neg + 1) / sum of (n_neg + 1) over all runs
-#     r = log(share_pos / share_neg)
-#
-# r is 0 for a run that says nothing, above 0 for praise, below 0 for blame.  The 1 is
-# there so that no logarithm of 0 is taken.
-#
-# Why multiply by r?  Logistic regression pays for large weights, as our network would
-# with --weight-decay.  A run that tells the classes apart comes with a large r, so a
-# small and cheap weight is enough for it.
-#
-# In IMDB 956,285 runs stand in two training reviews or more.  Among the strongest, with
-# r and the number of reviews that hold them:
-#
-#     of the worst     -3.3   518        of the best           +1.8   773
-#     waste of time    -2.8   306        highly recommended    +3.1   186
-#     3 / 10           -3.7   161        7 / 10                +3.2   183
+# TF-IDF makes three steps.  A word that stands n times in the review begins with
+# 1 + log(n).  This is multiplied by log((1 + reviews) / (1 + reviews that hold it)) + 1,
+# which is small for words that stand nearly everywhere ("the").  And all numbers of the
+# review are divided by the length of their vector, so that long reviews do not weigh
+# more.  In scikit-learn the whole rival is a few lines:
 
 TOY_POS = ("good film", "a good film")
 TOY_NEG = ("not good", "film is not good")
 TOY_RUNS = ("film", "good", "good film", "not", "not good")  # in two reviews or more
 TOY_ASKED = "not a good film"
+TOY_REVIEWS = [(text, "pos") for text in TOY_POS] + [(text, "neg") for text in TOY_NEG]
+
+
+def tfidf_unigram(train, asked):
+    """Probabilities (N, C) for texts, learned from `train`, (text, label) pairs."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    counts = TfidfVectorizer(analyzer=utils.split_words, sublinear_tf=True)
+    known = counts.fit_transform([text for text, _ in train])  # (M, V)
+    # Its loss has a term for large weights, as with --weight-decay; C=10 makes it small.
+    linear = LogisticRegression(C=10, max_iter=300)
+    linear.fit(known, [label for _, label in train])
+    return linear.predict_proba(counts.transform(asked))
+
+
+def show_tfidf():
+    """Print the TF-IDF numbers of a toy review, and that the rival is those few lines."""
+    texts = [text.split() for text, _ in TOY_REVIEWS]
+    values = {}
+    print(f'\nTF-IDF of "{TOY_NEG[1]}", one of four tiny reviews')
+    print(f"  pos: {' | '.join(TOY_POS)}     neg: {' | '.join(TOY_NEG)}")
+    for word in texts[3]:
+        holding = sum(word in text for text in texts)
+        # Each word stands there once, and 1 + log(1) is 1.
+        values[word] = 1 * (math.log((1 + len(texts)) / (1 + holding)) + 1)
+    length = math.sqrt(sum(value**2 for value in values.values()))
+    for word, value in values.items():
+        print(f"  {word:<5} {value:.3f}, divided by {length:.3f}: {value / length:.3f}")
+    ours = tfidf_unigram(TOY_REVIEWS, [TOY_ASKED])[0, 1]
+    shared = utils.review_baselines(TOY_REVIEWS, [(TOY_ASKED, "neg")], ["neg", "pos"])
+    gap = abs(ours - shared["tfidf_unigram"][0, 1].item())
+    print(
+        f'  p(pos) of "{TOY_ASKED}": {ours:.3f}; utils.review_baselines: {gap:.0e} off'
+    )
+
+
+# The log-count ratio r of a run of words says how much commoner it is in one class than
+# in the other.  With n_pos the number of pos reviews that hold it, and n_neg of neg
+# ones (the 1 is there so that no logarithm of 0 is taken),
+#
+#     share_pos = (n_pos + 1) / sum of (n_pos + 1) over all runs;   share_neg likewise
+#     r = log(share_pos / share_neg)          0: says nothing; above 0: praise
+#
+# A run that tells the classes apart comes with an r far from 0.  So a small weight is
+# enough for it, and small weights are what the loss above asks for.
+#
+# In IMDB 956,285 runs stand in two training reviews or more.  Among the strongest are
+# "of the worst" (r = -3.3), "waste of time" (-2.8), "3 / 10" (-3.7), "of the best"
+# (+1.8), "highly recommended" (+3.1) and "7 / 10" (+3.2).
 
 
 def holds(text, run):
@@ -1550,34 +1485,20 @@ def log_count_ratios_by_hand():
 
 
 def show_log_count_ratio():
-    """Print the log-count ratios of four tiny reviews, and what they say of a fifth."""
-    print("\nThe log-count ratio of the runs in four tiny reviews")
-    print(f"  pos: {' | '.join(TOY_POS)}     neg: {' | '.join(TOY_NEG)}")
+    """Print the log-count ratios of the toy's runs, and what they say of a new review."""
+    print("\nThe log-count ratio of the runs in these four")
     print("  in two or more   n_pos  n_neg   ratio r")
-    # A linear model adds up weight times feature.  With all weights 1 that is the sum
-    # of the ratios of the runs that the new review has: film, good, good film, not.
-    # ("not good" is none of them: an "a" stands between.)
-    total = 0.0
+    total = 0.0  # of the runs that the new review has, as if all weights were 1
     for run, (n_pos, n_neg, r) in log_count_ratios_by_hand().items():
         print(f"  {run:<15} {n_pos:>6} {n_neg:>6}   {r:+.3f}")
         if holds(TOY_ASKED, run):
             total = total + r
     utils.say(
-        f"""Reading it: "good" alone says nearly nothing here; "good film" and "not good"
-        tell the classes apart.  And a new review, "{TOY_ASKED}"?  If every weight is 1,
-        the ratios of its runs sum to {total:+.2f}: praise, and that is wrong.  "not a
-        good" is a run of three words and would tell, but none of the four reviews has
-        it.  So "good film" outweighs "not".  Counting knows order only as far as its
-        runs are long, and only in runs that it has met."""
+        f"""Reading it: "good" alone says little here, "good film" and "not good" much.
+        And "{TOY_ASKED}"?  With all weights 1 its ratios sum to {total:+.2f}: praise,
+        and that is wrong, for "not a good" stands in none of the four.  Counting knows
+        order only as far as its runs are long, and only in runs that it has met."""
     )
-
-
-def score_all(answers, truth):
-    """name -> scores of each of `answers` (name -> (N, C)) against truth (N,)."""
-    return {
-        name: utils.classification_scores(scores, truth)
-        for name, scores in answers.items()
-    }
 
 
 def report(model, config, records, recalled, data, args):
@@ -1588,13 +1509,15 @@ def report(model, config, records, recalled, data, args):
     truth = data.test.data["label"].cpu()  # (N,)
     answers = {ours: utils.collect(model, forward, data.test, args)}  # (N, C)
     show_answers(answers[ours], data)
-    show_most_wrong(answers[ours], data)
+    show_tfidf()
     show_log_count_ratio()
     answers |= utils.review_baselines(data.parts[0], data.parts[2], data.labels)
     rows = score_all(answers, truth)
     utils.print_table(f"{data.source.label}: test, {len(truth):,} reviews", rows)
+    verdicts = compare_with_rivals(answers, ours, truth)
     order = (real["accuracy"], mixed["accuracy"])
-    explain(answers, rows, ours, order, truth, data)
+    answer_the_title(rows, ours, verdicts, order, data)
+    # [machinery] the same for metrics.json
     metrics = {f"test_{name}": value for name, value in rows[ours].items()}
     metrics["val_accuracy"] = real["accuracy"]
     metrics["val_loss"] = real["loss"]
@@ -1609,23 +1532,29 @@ def report(model, config, records, recalled, data, args):
     )
 
 
-def explain(answers, rows, ours, order, truth, data):
-    """The answer to the title, in words, with tests of whether it could be luck."""
+def score_all(answers, truth):
+    """name -> scores of each of `answers` (name -> (N, C)) against truth (N,)."""
+    return {
+        name: utils.classification_scores(scores, truth)
+        for name, scores in answers.items()
+    }
+
+
+def compare_with_rivals(answers, ours, truth):
+    """Print McNemar's test against each rival: rival -> beats, loses to, ..."""
     right = {name: scores.argmax(1) == truth for name, scores in answers.items()}
-    if rows["majority"]["accuracy"] < 1 / len(data.labels):
-        print("(majority: what is commonest in training is rarer in the test.)")
     utils.say(
         """Luck?  Count the test reviews that only one of two gets right.  Were both
         equally good, these would fall like tosses of a coin (McNemar's test, lesson
-        04)."""
+        04).  The test takes the weights as they are: another --seed gives others, and
+        may turn a small difference round."""
     )
-    # Below p = 0.05 a difference counts as real.
     verdicts = {}
     for name in answers:
         if name == ours:
             continue
         only_ours, only_theirs, p = utils.mcnemar(right[ours], right[name])
-        if p >= 0.05:
+        if p >= 0.05:  # below that a difference counts as real
             verdicts[name] = "cannot be told apart from"
         elif only_ours > only_theirs:
             verdicts[name] = "beats"
@@ -1636,90 +1565,75 @@ def explain(answers, rows, ours, order, truth, data):
             f"  {name:<14} only we {only_ours:>6,}   only it {only_theirs:>6,}   "
             f"p {shown:<10} our network {verdicts[name]} it"
         )
-    answer_the_title(rows, ours, verdicts, order, data)
+    return verdicts
+
+
+# Why do the counts win on IMDB?  Reviewers say what they think in set words and phrases
+# ("awful", "waste of time", "7 / 10"), and which of them occur is nearly all that one
+# needs to know.  Why the network falls behind, the table does not tell.  A guess: the
+# counting models are handed every phrase ready made, and the network has to find
+# phrases by itself in the same reviews.
+#
+# When should one take an LSTM, then?  Where order decides, as in the sample.  And where
+# there is more text to learn from: networks that first learned to guess the next word
+# (lesson 10) of millions of sentences, and only then these labels, reach 95 % (Howard
+# and Ruder, 2018).
 
 
 def answer_the_title(rows, ours, verdicts, order, data):
-    """The ending: what was found, who won, why, and what order was worth."""
+    """The ending: what was found, who won, and what order was worth."""
     accuracy = {name: row["accuracy"] for name, row in rows.items()}
-    # Accuracies of 0.89 and 0.91 are two points apart: two reviews of 100.
-    points = 100 * abs(accuracy[ours] - accuracy["ratio_trigram"])
     print("\nCan a network read a review?")
-    # No better than without reading?  Then nothing else is worth telling.
     if verdicts["majority"] != "beats":
         utils.say(
             """Not in this run: it is not better than the same answer for all.  A
             training as short as that of --quick is for trying only."""
         )
         return
+    found = "Yes, well enough to judge it" if accuracy[ours] > 0.75 else "A little"
     utils.say(
-        f"""Yes, well enough to judge it.  Of reviews that it never saw it is right
-        about {accuracy[ours]:.1%}; the same answer for all is right about
-        {accuracy["majority"]:.1%}.  And it {verdicts["ratio_trigram"]} a model that only
-        counts runs of one to three words: {points:.1f} points lie between them."""
+        f"""{found}.  Of reviews that it never saw it is right about
+        {accuracy[ours]:.2%}; the same answer for all is right about
+        {accuracy["majority"]:.2%}.  And it {verdicts["ratio_trigram"]} a model that only
+        counts runs of one to three words, which has {accuracy["ratio_trigram"]:.2%}."""
     )
     if verdicts["tfidf_unigram"] == "beats" and verdicts["tfidf_bigram"] == "loses to":
-        print("It gets more out of a review than single words, and less than pairs.")
+        print("In this run it beats counts of single words and loses to pairs.")
     real, mixed = order
-    said = f"""How much does it use their order?  With the words of each review shuffled
-        it is right for {mixed:.1%} on validation, unshuffled for {real:.1%}.  So to this
-        network order is worth {100 * (real - mixed):.1f} points"""
-    if real - mixed < 0.05:
-        said += ": it goes mostly by which words occur"
-    utils.say(said + ".")
+    utils.say(
+        f"""How much does it use their order?  With the words of each review shuffled it
+        is right for {mixed:.2%} on validation, unshuffled for {real:.2%}.  So to this
+        network order is worth {100 * (real - mixed):.2f} points."""
+    )
     # The counts have their own measure of order: what pairs add to single words.
     pairs = accuracy["tfidf_bigram"] - accuracy["tfidf_unigram"]
     if pairs > real - mixed:
         utils.say(
             f"""But that is what this network makes of order, not all that order is
-            worth: on test the counts gain {100 * pairs:.1f} points when pairs stand
+            worth: on test the counts gain {100 * pairs:.2f} points when pairs stand
             beside the single words."""
         )
-    # Against this rival the network loses, wins, or cannot be told apart.  What may
-    # explain it depends on the data: the sample was made so that order decides.
-    if verdicts["ratio_trigram"] == "loses to":
-        said = "Which words and short phrases occur says much here"
-        if data.source.name == "imdb":
-            said = """Reviewers say what they think in set words and phrases ("awful",
-            "waste of time", "7 / 10"), and which of them occur is nearly all that
-            one needs to know"""
+    if verdicts["ratio_trigram"] == "loses to" and data.source.name == "imdb":
         utils.say(
-            f"""Why do the counts win?  {said}: words alone are right about
-            {accuracy["tfidf_unigram"]:.1%}, with pairs
-            {accuracy["tfidf_bigram"]:.1%}, with triples and their ratio
-            {accuracy["ratio_trigram"]:.1%}.  Why the network falls behind, this table
-            does not tell; here are two guesses.  The counting models are handed
-            every phrase ready made, and the network has to find phrases by itself in
-            the same reviews.  And they see more: the whole review, where the
-            network gets at most --max-length words, of which it knows the
-            --max-vocab commonest."""
+            """So which words and phrases occur says most here, and counting has that
+            too.  Where order decides, --dataset sample turns the table round."""
         )
+    elif verdicts["ratio_trigram"] == "beats" and data.source.name == "sample":
         utils.say(
-            """When should one take an LSTM, then?  Where order decides: --dataset sample
-            turns the table round.  And where there is more text to learn from: networks
-            that first learned to guess the next word (lesson 10) of millions of
-            sentences, and only then these labels, reach 95 % (Howard and Ruder, 2018)."""
+            """Why does it win?  What decides here stands further away than three words
+            reach, and a count of runs cannot join it.  A network that reads in order
+            can.  Does it take the LSTM's memory?  With --pooling last it does: there an
+            LSTM had 1.0000 and a plain RNN 0.5716 (test, seed 0).  With attention, which
+            sees every state, a plain RNN had 0.9477."""
         )
-    elif verdicts["ratio_trigram"] == "beats":
-        if data.source.name == "sample":
-            utils.say(
-                """Why does it win?  What decides here stands further away than three
-                words reach, and a count of runs cannot join it.  A network that reads
-                in order can."""
-            )
-            utils.say(
-                """Is it the memory that carries it there?  Attention may look at any
-                state.  Let the last state hold all, --pooling last, once with --cell rnn
-                and once without.  (What came out here stands at the end of the file.)"""
-            )
-    else:
-        print("So small a difference may be luck.")
     if data.source.name == "imdb":
         utils.say(
-            """And what is the LSTM's cell worth on these reviews?  --compare cell asks
-            that.  A recorded run on 6,000 of them, with older defaults (max pooling,
-            three epochs), had on validation 0.5526 with the plain RNN, 0.7353 with the
-            LSTM and 0.8449 with the GRU, the cell of lesson 06."""
+            """And what is the LSTM's cell worth on these reviews?  In a recorded run on
+            6,000 of them (--compare cell, equal numbers of weights, seed 0) the LSTM had
+            0.8377 on validation, the plain RNN 0.8465, the GRU of lesson 06 0.8749.  So
+            the plain RNN is not behind: where attention sees every state, no state has
+            to hold much.  The memory counts where one state must hold all: on the
+            sample with --pooling last the LSTM has 1.0000, the plain RNN 0.5716."""
         )
 
 
@@ -1727,8 +1641,23 @@ def answer_the_title(rows, ours, verdicts, order, data):
 # 5. Command line
 # ====================================================================================
 #
-# From here on nothing new is taught: what --compare trains, the flags, and `main`, the
-# lesson's table of contents.
+# From here on nothing new is taught.  `main` is the lesson's table of contents.
+
+
+def encode_part(part, reviews, feeds):
+    """One part of the reviews: ids, cut and padded, (N, T), and their lengths (N,)."""
+    unknown = set(part.labels) - set(feeds["labels"])
+    if unknown:
+        raise utils.UserError(f"the model was not trained on label '{min(unknown)}'")
+    tokens = feeds["vocabulary"]
+    room = (feeds["max_length"], feeds["keep"])
+    # utils.load_reviews has numbered the words already (half a minute for IMDB, so it
+    # is kept on disk).  A saved model may have learned from another file, in which the
+    # same numbers mean other words.  Then every word has to be looked up.
+    if tokens == utils.review_vocabulary(reviews, len(tokens)).tokens:
+        return utils.encode_reviews(part, len(tokens), *room)
+    return utils.encode_texts(part.texts, utils.Vocabulary(tokens), *room)
+
 
 COMPARED = 6000  # --compare trains several models, so each on so many reviews
 
@@ -1738,12 +1667,8 @@ def fewer_reviews(reviews, count):
     train = reviews.parts[0]
     draw = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(train.texts), generator=draw)[:count].tolist()
-    part = utils.TextPart(
-        texts=[train.texts[i] for i in chosen],
-        labels=[train.labels[i] for i in chosen],
-        ids=[train.ids[i] for i in chosen],
-    )
-    return reviews._replace(parts=[part, *reviews.parts[1:]])
+    columns = [[column[i] for i in chosen] for column in train]  # texts, labels, ids
+    return reviews._replace(parts=[utils.TextPart(*columns), *reviews.parts[1:]])
 
 
 def variants(config, args):
@@ -1751,16 +1676,13 @@ def variants(config, args):
     # config is what a model is built from; flags, how it is trained, if otherwise than
     # the reader said.  {**config, "pooling": how} is a copy with that one entry new.
     if args.compare == "cell":
-        # An LSTM has four W where a plain RNN has one: so the hidden sizes differ, and
-        # the numbers of weights hardly do.
+        # Equal numbers of weights, so the hidden sizes differ: an LSTM has four W.
         shapes = utils.cells_of_equal_size(ReviewClassifier, config, CELLS)
         return {name: (shape, {}) for name, shape in shapes.items()}
     if args.compare == "pooling":
-        others = [how for how in POOLINGS if how != args.pooling]
-        kinds = [args.pooling, *others]
+        kinds = dict.fromkeys([args.pooling, *POOLINGS])  # each once, this one first
         return {how: ({**config, "pooling": how}, {}) for how in kinds}
-    # Regularization: one brake at a time, so `plain` has none.  `or`: with --dropout 0
-    # the first row would be the second once more, so 0.5 is taken.
+    # One brake at a time, so `plain` has none.  `or`: --dropout 0 would be `none` again.
     plain = {**config, "dropout": 0.0, "norm": False}
     dropout = args.dropout or 0.5
     decay = args.weight_decay or 1.0
@@ -1778,22 +1700,17 @@ def compare(config, data, args):
 
     def train(settings):
         shape, changed = settings  # a pair of `variants`
-        # The reader's flags, but all train equally long: so the picture shows what each
-        # loss does after its best epoch.  Of equal names the last counts.
+        # The reader's flags, but all train equally long.  Of equal names the last counts.
         flags = {**vars(args), "patience": 0, **changed}
         model, records = train_model(shape, data, Namespace(**flags))
         return model, records, utils.judge(model, forward, data.val, args)
 
+    # Rivals that count.  All are judged on validation: one chooses by this table.
     truth = data.val.data["label"].cpu()
-    # Rivals that count, from the same training reviews.  All are judged on validation:
-    # one chooses by this table, and the test is for what one has chosen.
     rivals = utils.review_baselines(data.parts[0], data.parts[1], data.labels)
     kinds = variants(config, args)
     utils.compare_variants(args, data.source, kinds, train, score_all(rivals, truth))
-    utils.say(
-        """Reading it: one seed, so small gaps mean nothing.  Each row is scored at
-        its best epoch; the picture shows where its two losses part."""
-    )
+    print("One seed: small gaps mean nothing.  Each row is scored at its best epoch.")
 
 
 def print_predictions(model, feeds, data, args):
@@ -1809,35 +1726,24 @@ def print_predictions(model, feeds, data, args):
         chances = scores[0].float().softmax(0)  # (C,)
         best = chances.argsort(descending=True)[:3].tolist()
         said = ", ".join(f"{data.labels[k]} {chances[k]:.1%}" for k in best)
-        print(f"{one_line(text, 60)}: {said}")
+        print(f"{textwrap.shorten(text, 60)}: {said}")
 
 
 def make_flags():
     """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
-    utils.add_data_flags(
-        parser, ["imdb", "sample"], "a CSV file: text,label", ("text", "label")
-    )
-    # How these act is told in section 3; there, too, that in our trials dropout did not
-    # help.  --lr is the peak of a rise and a fall.
-    utils.add_training_flags(
-        parser,
-        epochs=6,
-        lr=0.004,
-        batch_size=64,
-        hidden_size=128,
-        dropout=0.5,
-        patience=2,
-    )
+    help_text = "a CSV file: text,label"
+    utils.add_data_flags(parser, ["imdb", "sample"], help_text, ("text", "label"))
+    # How these act is told in section 3.  --lr is the peak of a rise and a fall.
+    defaults = {"epochs": 6, "lr": 0.004, "batch_size": 64, "hidden_size": 128}
+    utils.add_training_flags(parser, **defaults, dropout=0.5, patience=2)
     add = parser.add_argument_group("this lesson").add_argument
     number = utils.whole
     # The lesson's cell, and of the four poolings the one that was best in our trials.
     add("--cell", choices=list(CELLS), default="lstm", help="default lstm")
     add("--pooling", choices=POOLINGS, default="attention", help="default attention")
     add("--layer-norm", action="store_true", help="on the states")
-    # The longest review of a batch sets the time that all take, so long ones are cut.
-    # "both", because reviewers tell the story first and their verdict last (section 1).
     text = "words kept of a review (default 400)"
     add("--max-length", type=number(1, 100_000), default=400, help=text)
     text = "which words of a longer one (default both: half of each)"
@@ -1845,7 +1751,6 @@ def make_flags():
     # Every word known has a vector of its own to learn: 100 numbers.
     text = "words known (default 15000)"
     add("--max-vocab", type=number(3), default=15_000, help=text)
-    # Without these two the lesson trains one model, and no text of yours is judged.
     kinds = ["cell", "pooling", "regularization"]
     add("--compare", choices=kinds, help="several models, one table")
     add("--predict", nargs="+", metavar="TEXT", default=[], help="texts to judge")
@@ -1904,26 +1809,28 @@ def main(argv=None):
     show_lstm_is_nn_lstm()
     show_memory_path()
     recalled = {}
-    if not args.eval_only:
+    if args.eval_only:
+        print(
+            "\n(--eval-only trains nothing, so it leaves out how far back a cell recalls.)"
+        )
+    else:
         recalled = show_recall(args)
     show_poolings()
     show_weights(config, data)
 
-    # 3. Training: a brake against learning by heart; then the real thing.  (fit and
-    #    load hand back a model in eval mode: dropout is off from here on.)
+    # 3. Training: a brake against learning by heart; then the real thing.
     show_dropout()
     records = []
     if not args.eval_only:
         print(f"\nTraining on {source.label}: one line an epoch")
         model, records = train_model(config, data, args, feeds)
-        show_overfitting(records, args)
-        draw_training(config, records, data, args)
+        show_overfitting(records, config, data, args)
 
     # 4. Evaluation: what does it think word by word, what is order worth to it, what
     #    does it say of new reviews, how good is that, and who is better?
     show_running_verdict(model, config, data, args)
     show_how_long_it_holds(model, data)
-    show_two_orders(model, data, args)
+    show_pairs(model, data, args)
     report(model, config, records, recalled, data, args)
     if args.predict:
         print_predictions(model, feeds, data, args)
@@ -1931,34 +1838,13 @@ def main(argv=None):
 
 # What came out here, for "Try this" (seed 0; on another machine the digits differ)
 #
-#   --dataset sample            LSTM 0.9920, ratio_trigram 0.8409 on test: the table
-#                               turns
-#     --cell rnn                0.9477: attention may look at the state right after the
-#                               word that decides, so the plain RNN need not hold it
-#                               long
-#     --pooling last            1.0000: now the last state must hold all, and it does
-#                               (the difference 30 words later is 0.16; with attention
-#                               0.03).  On IMDB it was the other way round, see
-#                               --compare pooling
-#     --pooling last --cell rnn 0.5716: the plain RNN's does not.  This is what the
-#                               memory is good for
-#     --compare regularization  accuracy on validation: with weight decay 1.0000, none
-#                               0.9943, dropout 0.9898, layer norm 0.9864.  (The default
-#                               run there shows no overfitting: nothing to brake.)  On
-#                               6,000 reviews of IMDB, with older defaults (max pooling,
-#                               eight epochs): none 0.8549, dropout 0.8321, layer norm
-#                               0.8285, weight decay 0.8273, each at its best epoch:
-#                               none of them helped
-#   --compare cell              validation, 6,000 reviews of IMDB (older defaults: max
-#                               pooling, three epochs; cells of about equal size): plain
-#                               RNN 0.5526, LSTM 0.7353, GRU 0.8449.  With attention,
-#                               which asks less of the memory, it has not been tried on
-#                               IMDB
-#   --compare pooling           the same, with the LSTM: attention 0.8657, mean 0.8581,
-#                               last 0.8237, max 0.7353
-#   --max-length 64             (older default: max pooling, three epochs)  validation:
-#                               --keep start 0.7989, --keep end 0.8329, half of each
-#                               0.8361, all 400 words 0.8900: the verdict stands last
+#   --dataset sample            ratio_trigram 0.8409 on test.  LSTM and plain RNN with
+#                               both poolings: see the table in "You should see"
+#     --compare regularization  validation: weight decay 1.0000, none 0.9943, dropout
+#                               0.9898, layer norm 0.9864.  The default run there shows
+#                               no overfitting: there is nothing to brake
+#   --compare cell              the same table; GRU 0.8749; tfidf_bigram, which counts
+#                               pairs in the same 6,000 reviews, 0.8908
 
 
 if __name__ == "__main__":

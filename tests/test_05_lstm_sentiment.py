@@ -175,7 +175,7 @@ def test_how_long_it_holds(capsys, reach, said):
 
     embed = nn.Embedding(9, 1, _weight=torch.ones(9, 1))
     model = Namespace(embed=embed, rnn=window)
-    lengths = torch.tensor([45, 39])
+    lengths = torch.tensor([45, 41])
     texts = {"text": torch.ones(2, 45, dtype=torch.long), "text_length": lengths}
     lesson.show_how_long_it_holds(model, Namespace(val=utils.Batches(texts, 2)))
     printed = capsys.readouterr().out
@@ -455,6 +455,30 @@ def test_the_toy_review_is_misjudged(capsys):
     assert f"{total:+.2f}: praise" in " ".join(capsys.readouterr().out.split())
 
 
+def test_tfidf_of_the_toy(capsys):
+    """A review of four words on paper; and p as the shared rival has it."""
+    lesson.show_tfidf()
+    printed = capsys.readouterr().out
+    idf = [np.log(5 / (1 + holding)) + 1 for holding in (3, 1, 2, 4)]
+    for word, value in zip(("film", "is", "not", "good"), idf, strict=True):
+        line = f"{word:<5} {value:.3f}, divided by {np.linalg.norm(idf):.3f}"
+        assert f"{line}: {value / np.linalg.norm(idf):.3f}" in printed
+    assert float(printed.split("utils.review_baselines: ")[1].split()[0]) < 1e-12
+
+
+def test_the_few_lines_are_the_shared_rival():
+    """Words that come again in a review, and words that training never saw."""
+    draw = random.Random(2)
+    rows = []
+    for i in range(80):
+        text = " ".join(draw.choices("uvwxyz", k=draw.randrange(1, 9)))
+        rows.append((text, ("neg", "pos")[i % 2]))
+    asked = [*rows[60:], ("u unseen v v", "neg")]
+    expected = utils.review_baselines(rows[:60], asked, ["neg", "pos"])
+    found = lesson.tfidf_unigram(rows[:60], [text for text, _ in asked])
+    torch.testing.assert_close(torch.tensor(found), expected["tfidf_unigram"])
+
+
 def ratio_by_sklearn(train, asked, label):
     """p of `label` for each text of `asked`, with scikit-learn's own counts."""
     counts = CountVectorizer(
@@ -537,27 +561,35 @@ def fake_data(pairs):
     )
 
 
-def test_most_wrong_reviews(capsys):
-    """The worst first, right ones never, the middle of a long one cut out."""
+def test_answers_and_the_most_wrong(capsys):
+    """Some of all; then the wrong ones, the worst first; of a long one both ends."""
     long = "start " + "middle " * 200 + "end"
-    data = fake_data([("it was <br /> so so", "pos"), (long, "neg"), ("right", "pos")])
+    data = fake_data([("it was <br /> so so", "pos"), (long, "neg"), ("fine", "pos")])
     scores = torch.tensor([[1.0, 0.0], [0.0, 9.0], [0.0, 1.0]])
-    lesson.show_most_wrong(scores, data)
-    printed = capsys.readouterr().out
-    assert printed.index("start") < printed.index("it was so so")
-    assert "73.1%" in printed and "[...]" in printed
-    assert printed.count("middle") < 60
-    assert "right\n" not in printed
+    lesson.show_answers(scores, data, count=3)
+    some, wrong = capsys.readouterr().out.split("where it is surest, and wrong")
+    assert "✘ said neg 73.1%" in some and "✘ said pos 100.0%" in some
+    assert "✔ said pos 73.1%, truth pos:\n      fine" in some
+    assert wrong.index("start") < wrong.index("it was so so")
+    assert "[...]" in wrong and "end\n" in wrong and "fine" not in wrong
+    assert wrong.count("middle") < 60
 
 
-def test_answers(capsys):
-    """Right and wrong ones; a long review without its middle."""
-    long = "start " + "word " * 200 + "end"
-    data = fake_data([("so so", "pos"), (long, "neg")])
-    lesson.show_answers(torch.tensor([[0.0, 1.0], [0.0, 9.0]]), data, count=2)
-    printed = capsys.readouterr().out
-    assert "✔ said pos 73.1%" in printed and "✘ said pos 100.0%" in printed
-    assert "start" in printed and "[...]" in printed and "end" in printed
+def test_pairs_are_judged(capsys):
+    """A network that only asks for "dull" at the end tells the first pair apart."""
+
+    def network(ids, lengths):
+        is_dull = ids[0, int(lengths[0]) - 2] == 2
+        return torch.tensor([[4.0, 0.0]]) if is_dull else torch.tensor([[0.0, 4.0]])
+
+    vocabulary = utils.Vocabulary([utils.PAD, utils.UNK, "dull"])
+    data = Namespace(labels=["neg", "pos"], vocabulary=vocabulary)
+    lesson.show_pairs(network, data, Namespace(device="cpu"))
+    lines = capsys.readouterr().out.splitlines()[2:]
+    shown = [line[2:6] for line in lines if line[2] == "0"]
+    assert shown == ["0.02", "0.98", "0.98", "0.98", "0.02", "0.02"]
+    said = [line.strip() for line in lines if line[2] != "0"]
+    assert said == ["It judges them unlike."] + 2 * ["It judges them alike."]
 
 
 def test_shuffled_words(tmp_path):
@@ -588,9 +620,9 @@ def test_order_is_worth_what_shuffling_costs(capsys):
     verdicts |= {"tfidf_bigram": "loses to", "ratio_trigram": "loses to"}
     lesson.answer_the_title(rows, names[0], verdicts, (0.9, 0.87), fake_data([]))
     printed = " ".join(capsys.readouterr().out.split())
-    assert "right for 87.0% on validation, unshuffled for 90.0%" in printed
-    assert "worth 3.0 points" in printed
-    assert "more out of a review than single words, and less than pairs" in printed
+    assert "right for 87.00% on validation, unshuffled for 90.00%" in printed
+    assert "worth 3.00 points" in printed
+    assert "beats counts of single words and loses to pairs" in printed
 
 
 @pytest.mark.parametrize(
