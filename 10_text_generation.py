@@ -1808,8 +1808,9 @@ class MinGRU(nn.Module):
         # W_r and W_c of a layer in one matrix.
         self.gates = nn.ModuleList(nn.Linear(n, 2 * hidden) for n in sizes)
         self.dropout = nn.Dropout(dropout)
-        # How to get all states; show_speed puts step_by_step here.
-        self.all_states = scan
+        # How to get all states.  None: by what is faster on the device, as show_speed
+        # finds it; the results are the same.  show_speed puts one or the other here.
+        self.all_states = None
 
     def forward(self, x, state=None):
         """x (B, T, E), state (L, B, H) -> the last layer's states, the new state.
@@ -1818,6 +1819,9 @@ class MinGRU(nn.Module):
         """
         if state is None:  # g(0) = 0.5: above 0, so that it has a logarithm
             state = x.new_full((len(self.gates), len(x), self.hidden_size), 0.5)
+        all_states = self.all_states
+        if all_states is None:
+            all_states = step_by_step if x.device.type == "cpu" else scan
         last_states = []
         for layer, gate in enumerate(self.gates):
             if layer > 0:
@@ -1828,7 +1832,7 @@ class MinGRU(nn.Module):
             log_new = F.logsigmoid(renew_score) + log_g(candidate_score)
             # .float(): sums over many steps are too much for --precision bf16.
             log_start = state[layer].float().log()
-            x = self.all_states(log_keep.float(), log_new.float(), log_start)
+            x = all_states(log_keep.float(), log_new.float(), log_start)
             last_states.append(x[:, -1])
         return x, torch.stack(last_states)
 
@@ -1861,9 +1865,11 @@ def show_speed(args):
     torch.manual_seed(10)
     in_a_loop = MinGRU(64, 64)
     in_a_loop.all_states = step_by_step
+    at_once = MinGRU(64, 64)
+    at_once.all_states = scan
     layers = {
         "minGRU, Python loop": in_a_loop.to(args.device),
-        "minGRU, scan": MinGRU(64, 64).to(args.device),
+        "minGRU, scan": at_once.to(args.device),
         "nn.GRU": nn.GRU(64, 64, batch_first=True).to(args.device),
     }
     seconds = {name: [] for name in layers}
