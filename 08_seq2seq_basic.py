@@ -1282,10 +1282,9 @@ def explain_slips(model, data, greedy, forced, args):
         wrong.append(places - right)
         both += slip > 0 and right < places
     print("Its own words given, written greedily:")
-    print(f"  {sum(wrong):,} digits are wrong", end=", ")
-    print(
-        f"in {sum(count > 0 for count in wrong):,} answers, {both:,} of them those above"
-    )
+    wrong_answers = sum(count > 0 for count in wrong)
+    print(f"  {sum(wrong):,} digits are wrong, in {wrong_answers:,} answers", end=", ")
+    print(f"{both:,} of them those above")
     utils.say(
         """Reading it: an answer goes wrong at its first slip, and up to there both ways
         are the same.  What its own words do to it shows only after that.  (One more
