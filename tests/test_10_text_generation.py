@@ -3,6 +3,7 @@
 import math
 from argparse import Namespace
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -295,8 +296,6 @@ def test_units_and_quality_by_hand():
     assert found["bits_per_char"] == pytest.approx(3)
     assert found["perplexity"] == pytest.approx(8)
     assert lesson.longest_copy("xxabcdyyab", "zabcdab") == "abcd"
-    block = "\n\nx = 1\n\ndef f(:\n\ny = 2\n\n"
-    assert lesson.parsed_blocks("cut" + block + "cut") == (2, 3)
 
 
 def test_fixed_discounts_by_hand():
@@ -310,10 +309,53 @@ def test_fixed_discounts_by_hand():
     assert grams.probability(chr(9), chr(3)) == pytest.approx(1 / 3)
 
 
-def test_runs_that_training_lacks():
-    train = torch.tensor([0, 1, 2, 0, 1])
-    held_out = torch.tensor([0, 1, 0, 1, 2])  # 01, 10, 01, 12: 10 is new
-    assert lesson.unseen_share(train, held_out, 2) == pytest.approx(1 / 4)
+def test_counting_writes_what_it_counted():
+    ids = torch.tensor([1, 2, 3, 4] * 200)
+    grams = lesson.KneserNey(ids, 3, 6)
+    start = torch.tensor([1, 2])
+    written = lesson.write_by_counting(grams, start, 300, seed=0)
+    assert written == lesson.write_by_counting(grams, start, 300, seed=0)
+    assert len(written) == 300 and 0 not in written
+    pairs = Counter(pairwise(written))
+    usual = sum(pairs[pair] for pair in ((1, 2), (2, 3), (3, 4), (4, 1)))
+    assert usual > 0.9 * 299
+    # The first draw has the probabilities of the model.
+    chances = [0.0] + [grams.probability(chr(1) + chr(2), chr(i)) for i in range(1, 6)]
+    firsts = [lesson.write_by_counting(grams, start, 1, seed)[0] for seed in range(300)]
+    share = firsts.count(3) / 300
+    assert share == pytest.approx(chances[3] / sum(chances), abs=0.05)
+
+
+def test_where_val_loss_turned_is_said(capsys):
+    losses = [(2.0, 1.9), (1.5, 1.7), (1.4, 1.75)]
+    records = []
+    for number, (loss, val_loss) in enumerate(losses, start=1):
+        records.append({"epoch": number, "loss": loss, "val_loss": val_loss})
+    lesson.read_training(records)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "lowest in epoch 2, 1.7000." in out
+    assert "loss moved by -0.1000, val_loss by +0.0500" in out
+    assert "0.20 nats more" in out
+    lesson.read_training(records[:1])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "it had not turned" in out and "with dropout" in out
+
+
+def test_near_the_author_and_the_longest_copy(capsys):
+    def row(unlikely, known):
+        return {"unlikely tokens": unlikely, "known words": known}
+
+    rows = {"temperature 1": row(0.03, 0.80), "cold": row(0.0, 0.97)}
+    rows[lesson.AUTHOR] = row(0.03, 0.96)
+    corpus = Namespace(level="char")
+    lesson.read_ways(rows, ["temperature 1", "cold"], 400, 2000, corpus)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "may be luck. So near: temperature 1. By known words" in out
+    assert "So near: cold." in out and "None is near in both" in out
+    copies = {"cold": "abcdef", "7-gram": "abc", lesson.AUTHOR: "abcd"}
+    lesson.read_copies(copies, "cold", "7-gram")
+    out = capsys.readouterr().out
+    assert "6 characters: 'abcdef'" in out and "longer than the author's" in out
 
 
 def test_circles_and_stretches():
@@ -333,7 +375,6 @@ def test_a_run_of_blanks_is_no_copy(tmp_path):
     found, copy = lesson.quality("b" + " " * 50 + "= 1\n\nc", corpus)
     assert copy == " = 1 "
     assert found["longest copy"] == 5
-    assert found["blocks that parse"] == "0 of 0"
 
 
 def test_words_and_back():
