@@ -10,8 +10,8 @@ without arguments stands its call.  Comments that stand alone become text
 (script_text.py).  jupytext writes the notebook, and Jupyter's own kernel runs it.  The
 tools are in tests/requirements.txt.  Real data are taken as the lessons take them.
 
-The project's address stands in ADDRESS below.  Where it changes, change it there and make
-all ten anew.
+The project has no public address yet.  Whoever publishes it writes the address into
+ADDRESS below and makes all ten anew: then they fetch the project by themselves.
 """
 
 import argparse
@@ -30,8 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 LIMIT = 500 * 1024  # bytes; not every host shows larger notebooks as pages
 
-# Where the project is published.  Each notebook's first cell has it from here.
-ADDRESS = "https://github.com/rnn-tutorials/rnn-tutorials"
+# Where the project is published.  Each notebook's first cell has it from here.  "-" is
+# nobody's account: nothing is fetched from a stranger who happens to have the name.
+ADDRESS = "https://github.com/-/rnn-tutorials"
 
 # What each notebook hands to the lesson's main, and what its page says about that.  Real
 # data where that takes less than two minutes on two cores, else the sample.
@@ -60,9 +61,7 @@ ABOUT = """
 
 Text and code are those of the script `{name}.py`. The flags of "Run it" and "Try this" \
 go into the list in the last cell: `main(["--seed", "1"])`.
-
-[Open it in Colab]({colab}), where it can be run.
-"""
+{colab}"""
 
 SETUP = '''
 # Run this cell first.  Where the notebook stands alone, as in Colab, it fetches the
@@ -87,6 +86,11 @@ def project_folders():
 
 
 if not project_folders():
+    if "/-/" in ADDRESS:
+        raise SystemExit(
+            "rnn_utils.py is not here, and the project has no public address yet: put "
+            "this notebook into the project's folder."
+        )
     urlretrieve(f"{{ADDRESS}}/archive/refs/heads/main.zip", "fetched.zip")
     shutil.unpack_archive("fetched.zip", "fetched")
 os.chdir(project_folders()[0])
@@ -157,7 +161,9 @@ def cells_of(script):
     where = ADDRESS.replace(
         "https://github.com", "https://colab.research.google.com/github"
     )
-    names["colab"] = f"{where}/blob/main/notebooks/{script.stem}.ipynb"
+    link = f"{where}/blob/main/notebooks/{script.stem}.ipynb"
+    published = "/-/" not in ADDRESS
+    names["colab"] = f"\n[Open it in Colab]({link}).\n" if published else ""
     title, intro = docstring_to_markdown(ast.parse(source).body[0].value.value)
     cells = [
         ("markdown", f"# {title}\n" + ABOUT.format(**names)),
