@@ -145,8 +145,7 @@ class Streams:
 
     def __len__(self):
         if self.random_start:
-            # A short last window would be an update like any other, made of fewer tokens:
-            # in training it is left out.
+            # A short last window, an update made of fewer tokens, is left out.
             return self.width // self.steps
         return math.ceil(self.width / self.steps)
 
@@ -497,7 +496,6 @@ def show_steps(model, corpus, args, steps):
 
 def show_untrained(model, corpus, args):
     """What the network writes before it has learnt, and its loss: blind guessing."""
-    # Two steps will do: look at the probabilities, all about 1 / V.
     print("\nWriting before any training: what may come next, with its probability")
     show_steps(model, corpus, args, steps=2)
     line = write(model, corpus, args, LINE[corpus.level])
@@ -1107,7 +1105,7 @@ def plus_one_nats(train, held_out, order, tokens):
 # and three times or more.
 #
 # Characters are counted up to order 7.  More gain nothing on Shakespeare: order 7 has
-# 1.5165 nats, order 8 1.5192, order 9 1.5221.
+# 1.5165 nats, order 8 1.5192, order 9 1.5221 (on another text they may).
 #
 # In the example below, first comes the shorter history, of no token: kinds are counted.
 # Then the history a: times are counted, and what is taken is shared by the p of before.
@@ -1202,8 +1200,7 @@ def show_losses(model, corpus, args):
             "(val_loss, above, was read as 16 streams for speed.  Each of them begins "
             "without a state, so it is not quite the first figure here.)"
         )
-    our_nats = nats[f"{args.cell} (this lesson)"]
-    perplexity = math.exp(min(our_nats, 700))  # math.exp(710) is an error
+    perplexity = rows[f"{args.cell} (this lesson)"]["perplexity"]
     utils.say(
         f"Reading it: our perplexity {perplexity:.1f} means as unsure as a die with "
         f"about {perplexity:.0f} sides."
@@ -1228,12 +1225,7 @@ def read_other_models(corpus, args):
             "split of Shakespeare.  It sees 256 characters at most, so the row beside it "
             "is the one that is reset every 256.  Another seed moves ours by 0.01."
         )
-    elif corpus.level == "char":
-        utils.say(
-            "(On Shakespeare an order above 7 gains nothing.  On another text it may: "
-            "then the rival could be stronger than here.)"
-        )
-    else:
+    if corpus.level == "word":
         utils.say(
             "These are figures a token, not to be compared with those a character: a "
             "word is several characters.  Not even the nats of the whole text, the sum, "
@@ -1328,11 +1320,8 @@ def unlikely_share(model, ids):
     return unlikely.double().mean().item()
 
 
-# The rival writes as well.  It knows nothing but what was counted.
-
-
 def write_by_counting(grams, start, length, seed):
-    """`length` ids after the ids `start`, drawn from what an n-gram model says."""
+    """The rival writes as well: `length` ids after `start`, drawn from its p."""
     die = torch.Generator().manual_seed(seed)
     text = text_of_ids(start)
     for _ in range(length):
@@ -1384,7 +1373,16 @@ def judge_texts(model, corpus, args, written, grams):
     read_ways(rows, fair, words, length, corpus)
     if fair:
         read_copies(copies, max(fair, key=lambda name: len(copies[name])), rival)
-    return rows, rival
+    return rows, rival, words
+
+
+def luck(share, number):
+    """By how much two texts of one author may well differ, in a share of n things.
+
+    A share p moves by about sqrt(p (1 - p) / n); the difference of two such shares by
+    sqrt(2) times that.  Twice as much is seldom luck.
+    """
+    return 2 * math.sqrt(2 * share * (1 - share) / max(1, number))
 
 
 def read_ways(rows, fair, words, length, corpus):
@@ -1395,19 +1393,16 @@ def read_ways(rows, fair, words, length, corpus):
         "runs says the same again and again: it is out, whatever its other figures are.  "
         "(The first column is asked of our network, so it is not fair to the n-gram.)"
     )
-    # Two texts of one author would differ too.  A share p of n things moves by about
-    # sqrt(p (1 - p) / n); the difference of two such shares by sqrt(2) times that;
-    # twice as much is seldom luck.
     near = {}
     for column, number in (("unlikely tokens", length), ("known words", words)):
         if column == "known words" and corpus.level == "word":
             print("All words that it writes are known: it can write no others.")
             continue
         share = rows[AUTHOR][column]
-        luck = 2 * math.sqrt(2 * share * (1 - share) / max(1, number))
-        near[column] = [n for n in fair if abs(rows[n][column] - share) <= luck]
+        most = luck(share, number)
+        near[column] = [n for n in fair if abs(rows[n][column] - share) <= most]
         utils.say(
-            f"By {column} the author has {share:.3f}; of {number:,}, up to {luck:.3f} more "
+            f"By {column} the author has {share:.3f}; of {number:,}, up to {most:.3f} more "
             f"or less may be luck.  So near: {'; '.join(near[column]) or 'none'}."
         )
     both = [name for name in fair if all(name in names for names in near.values())]
@@ -1448,7 +1443,7 @@ def stretches_won(ours, theirs, length=1000):
     return int(sum(gains)), len(gains)
 
 
-def answer(ours, counted, rows, rival, corpus):
+def answer(ours, counted, rows, rival, words, corpus):
     """Can a network write?  By its surprise, and by its text."""
     best = min(counted, key=lambda name: counted[name].mean())
     nats = ours.mean().item()
@@ -1462,11 +1457,15 @@ def answer(ours, counted, rows, rival, corpus):
         "good, it would be in about half."
     )
     if corpus.level == "char":
+        our_share = rows["temperature 1"]["known words"]
+        share = rows[rival]["known words"]
+        most = luck(share, words)
+        told = "no more" if abs(our_share - share) <= most else "more"
         utils.say(
-            f"By its text, at temperature 1: {rows['temperature 1']['known words']:.0%} of "
-            f"its words stand in the training text.  Of the n-gram's "
-            f"{rows[rival]['known words']:.0%} do, of the author's "
-            f"{rows[AUTHOR]['known words']:.0%}."
+            f"By its text, at temperature 1: {our_share:.0%} of its words stand in the "
+            f"training text.  Of the n-gram's {share:.0%} do, of the author's "
+            f"{rows[AUTHOR]['known words']:.0%}.  (The first two differ by {told} than "
+            f"luck may do in so short a text, {most:.2f}.)"
         )
     if nats < theirs:
         utils.say(
@@ -1939,8 +1938,8 @@ def main(argv=None):
     save_metrics(model, corpus, records, nats, speed, args)
 
     # Is the text good, and is it its own?
-    rows, rival = judge_texts(model, corpus, args, written, grams)
-    answer(ours, counted, rows, rival, corpus)
+    rows, rival, words = judge_texts(model, corpus, args, written, grams)
+    answer(ours, counted, rows, rival, words, corpus)
 
     # An outlook: a recurrent network without a loop.
     show_scan()
