@@ -1389,7 +1389,7 @@ def show_who_knows(data, truth, network, bag):
         print(f"network {network[place, label].exp():.1%},", end=" ")
         print(f"bag {bag[place, label].exp():.1%}")
         utils.say(texts[place].replace("<br />", " ")[:400], indent="    ")
-    print("\nHow to read them: the bag counts words and runs of words, even rare ones,")
+    print("\nHow to read such: the bag counts words and runs of words, even rare ones,")
     print("wherever they stand.  The network takes rare words for <unk>, and reads on:")
     print("what is each word said of, and how does the sentence end?")
 
