@@ -20,10 +20,11 @@ What you will learn
     - to cut a series into windows: T values to read, and one to answer with, h steps
       later (the horizon)
     - to fit a line to the windows: by a formula, and batch by batch as a network learns
-    - three rules of one line that a network has to beat, and three measures of error
+    - three simple rules (baselines) that a network has to beat, three measures of error
     - to see memory and a season in a series (autocorrelation)
     - four traps: numbers scaled with the help of the test part, shuffled windows, a
       smoothed series, and prices that are not judged by their changes
+    - to test a program of your own for a leak
 
 You need lesson 01 (a batch of sequences has the shape (B, T, F)), and arrays in NumPy.
 
@@ -32,7 +33,7 @@ Run it
     python 03_time_series_basics.py --dataset stock
     python 03_time_series_basics.py --dataset sine --horizon 12
 
-You should see  (sunspots [real], one thread, about 7 seconds in all)
+You should see  (sunspots [real], one thread, about 8 seconds in all)
     The line learns from 1,938 windows of 36 months.  On validation, the years after
     those it learned from, it errs by 15.7420 sunspots (RMSE, the typical size of an
     error); trained batch by batch instead, by 15.8049.  On test, the last years:
@@ -52,8 +53,7 @@ You should see  (sunspots [real], one thread, about 7 seconds in all)
       prices                  R2 (1 is perfect, 0 worthless) is 0.98 for prices, and 0
                               for returns, their changes from day to day
 
-Try this  (guess first; docs/exercises.md answers the first two, a note at the end of
-section 4 the third)
+Try this  (guess first; docs/exercises.md answers the first three)
     --horizon 60                 on the sunspots: which rule is the best then?
     --dataset sine --horizon 25  half a period: which one is the worst, and why?
     --sequence-length 6          which lines of the output change, and which cannot?
@@ -184,6 +184,10 @@ def as_text(rows):
     return " ".join(cells)
 
 
+# The shared functions take a pandas Series, an array with a date beside each value:
+# .iloc[3] is the value at place 3, .index[3] its date, .to_numpy() the bare array.
+
+
 def show_repair():
     """Repair the ten rows in three steps; the shared function does the same."""
     import pandas as pd  # here and not above: it takes long to load
@@ -211,9 +215,10 @@ def show_repair():
 # What such a repair cannot do:
 #
 #   - A filled value is the last value again, so a rule that says just this hits it for
-#     nothing.  Leave filled targets out of the test; cut the series at a long gap.
+#     nothing.  Leave filled targets out of the test (the sunspots have none), and cut
+#     the series at a long gap.
 #   - Not every missing date is a fault.  If (nearly) all Saturdays and Sundays are
-#     missing, as at a stock market, nothing is filled, and Monday follows Friday.
+#     missing, as at a stock market, nothing is filled, not even Christmas.
 #   - A value that cannot be, such as -1 sunspots, is an empty cell in disguise: put nan
 #     ("not a number") there first.  One that is only very large (an outlier) may be
 #     true, and in the test years nobody takes it away for you.
@@ -288,24 +293,12 @@ def show_split():
     print(f"  test   {numbers[n2:]}")
 
 
-# Before anything is computed, look at the whole series.  Three things may show:
+# Before anything is computed, look at the whole series.  Four things may show:
 #
 #   trend    a level that goes on rising, or falling
-#   season   hills that return, one about as long after the other
+#   season   hills that return after a fixed time, such as a year or a week
+#   cycle    hills that return, but not after a fixed time
 #   noise    what is left: ups and downs of single values
-
-
-def skyline(values, width=68, height=8):
-    """Print values (n,) as a drawing: each column is the mean of a short stretch.
-
-    A column is filled up to its mean; the number before a line is where it begins.
-    """
-    means = np.array([piece.mean() for piece in np.array_split(values, width)])
-    step = (means.max() - means.min()) / height
-    for level in reversed(range(height)):
-        floor = means.min() + level * step
-        columns = "".join("#" if mean > floor else " " for mean in means)
-        print(f" {floor:8.4g} |{columns}".rstrip())
 
 
 def report_split(series, source):
@@ -315,7 +308,7 @@ def report_split(series, source):
     n1, n2 = utils.split_by_time(n)
     print(f"\nThe whole series, {source.label}, from {date_at(series, 0)} on")
     width = min(68, n)
-    skyline(values, width)
+    utils.print_skyline(values, width)  # a column is the mean of a stretch
     first = round(width * n1 / n)  # the columns at which val and test start
     second = round(width * n2 / n)
     val = f"{'val':-<{second - first - 1}}"
@@ -328,8 +321,9 @@ def report_split(series, source):
     wider = "wider" if values[n2:].std() > values[:n1].std() else "less wide"
     text = f"Reading it: test lies {higher} than train, and spreads {wider}."
     if source.name == "sunspots":
-        text += """  The hills are the sun's cycles, unequal in length and height: a
-        season.  They come back to the ground each time."""
+        text += """  The hills are the sun's cycles, from 9 to 14 years long and of
+        unequal height.  They come back to the ground each time.  A cycle is nearly a
+        season; this lesson takes it for one, to see how far that goes."""
     utils.say(text)
 
 
@@ -363,7 +357,7 @@ def scale_by_train(values):
     """The series (n,), scaled by its training part."""
     n1, _ = utils.split_by_time(len(values))
     mean = float(values[:n1].mean())
-    std = float(values[:n1].std()) or 1.0  # nothing is divided by 0
+    std = float(values[:n1].std()) or 1.0  # 0.0 counts as false; then divide by 1
     return Scaled((values - mean) / std, mean, std)
 
 
@@ -383,9 +377,9 @@ def show_scaling():
     )
 
 
-# What can be done about a climb?  Learn the changes instead of the values.  A series
-# whose mean and spread stay the same all along is called stationary.  A climbing series
-# is not, but its changes often are.  The sunspots are not quite stationary: the late
+# What can be done about a climb?  Learn the changes instead of the values.  A series is
+# called stationary if its mean, its spread and the way neighbours hang together stay
+# the same all along.  A climbing series is not, but its changes often are.  The sunspots are not quite stationary: the late
 # cycles are higher.  But they come back to 0 each time, so this lesson keeps their
 # values.  A price need not come back; lesson 06 offers to learn its changes.
 
@@ -416,7 +410,7 @@ def show_differences():
 # places where so many can be laid down: 10 - 5 + 1 = 6.
 #
 # On the real series T is 36, three years of months, and h is 1.  Section 4 tries other
-# lengths, on validation (on the sunspots none does better), and other distances.
+# lengths, on validation (of those tried none does better), and other distances.
 
 
 def windows_by_loop(values, length, horizon):
@@ -430,9 +424,9 @@ def windows_by_loop(values, length, horizon):
     return inputs, targets
 
 
-# The fast way copies nothing.  `unfold(0, T, 1)` describes windows of length T, each
-# one place further on, over the numbers that lie in memory already; such a description
-# is called a view.  For the values 1 2 3 4 5, T = 3, h = 1:
+# The fast way copies nothing.  `unfold(0, T, 1)` describes windows along axis 0 (the
+# only one here), of length T, each 1 place further on, over the numbers that lie in
+# memory already; such a description is called a view.  For the values 1 2 3 4 5, T = 3, h = 1:
 #
 #     without the last h values, which can be no input      1 2 3 4
 #     unfold(0, 3, 1)                                       1 2 3  |  2 3 4
@@ -642,7 +636,7 @@ def show_line():
     choices = [
         ("0 * 4 + 0 * 5 + 1 * 6", [0.0, 0.0, 1.0], "the last value again"),
         ("1/3 * 4 + 1/3 * 5 + 1/3 * 6", [1 / 3, 1 / 3, 1 / 3], "the mean"),
-        ("0 * 4 - 1 * 5 + 2 * 6", [0.0, -1.0, 2.0], "on as from 5 to 6"),
+        ("0 * 4 - 1 * 5 + 2 * 6", [0.0, -1.0, 2.0], "goes on as from 5 to 6"),
     ]
     window = torch.tensor([[4.0, 5.0, 6.0]])  # (1, 3)
     layer = nn.Linear(3, 1)
@@ -675,6 +669,8 @@ def show_line():
 # of its derivatives, by weight and by bias, are zero: two equations, and this solves
 # them.)  With more values to read the computer solves for all weights at once.
 
+# The working that is printed below is typed for these nine numbers.  Change them, and
+# only the results follow.
 TOY = [1.0, 2.0, 5.0, 4.0, 5.0, 6.0, 3.0, 6.0, 9.0]
 
 
@@ -701,7 +697,7 @@ def fit_line(inputs, targets):
 
 
 def show_fit():
-    """Fit a line to the toy by hand and by lstsq; then one that reads two values."""
+    """Fit a line to the toy by hand and by lstsq; then feed its forecasts back."""
     values = torch.tensor(TOY, dtype=torch.double)  # (9,)
     inputs, targets = make_windows(values, 1, 1)  # (8, 1, 1), (8,)
     pairs = list(zip(inputs[:, 0, 0].tolist(), targets.tolist(), strict=True))
@@ -724,17 +720,6 @@ def show_fit():
     third = weight * second + bias
     print(f"  fed back         0.5 * 7.5 + 3 = {second:g}; 0.5 * 6.75 + 3 = {third:g}")
     print("Each step builds on the one before, and on its error.")
-
-    fibonacci = torch.tensor([1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0])  # (7,)
-    inputs, targets = make_windows(fibonacci, 2, 1)  # (5, 2, 1), (5,)
-    weights, bias = fit_line(inputs[:, :, 0], targets)
-    after = torch.tensor([13.0, 21.0]) @ weights + bias
-    print("\nA line that reads two values, T = 2: the windows of 1 2 3 5 8 13 21")
-    print("  [1 2] > 3   [2 3] > 5   [3 5] > 8   [5 8] > 13   [8 13] > 21")
-    # abs: a bias of -0.0000001 would be printed as -0.000.
-    print(f"  weights {weights[0]:.3f} and {weights[1]:.3f}, bias {abs(bias):.3f}")
-    print(f"  after 13 and 21 comes {after:.1f}")
-    print("Nobody told it the rule, to add the last two.  It stood in the examples.")
 
 
 # --- batch by batch -----------------------------------------------------------------
@@ -774,17 +759,25 @@ def show_search():
     values = (torch.tensor(TOY) - mean) / std  # (9,)
     inputs, targets = make_windows(values, 1, 1)  # (8, 1, 1), (8,)
     print(f"\nThe line of {as_row(TOY)} again, searched for step by step,")
-    print("8 examples a batch, learning rate 0.2, in scaled numbers (value - 4) / 2")
+    print(
+        "learning rate 0.2, in scaled numbers (value - 4) / 2.  All 8 examples fit in"
+    )
+    print("one batch, so an epoch is one step.")
     print("  steps   weight   after the 9, back in the toy's units")
     asked = torch.tensor([[(TOY[-1] - mean) / std]])  # (1, 1)
     for steps in (0, 1, 5, 20, 200):
         layer = train_by_batches(inputs, targets, steps, 0.2, seed=0)
         after = layer(asked).item() * std + mean
         print(f"  {steps:>5}   {layer.weight.item():6.3f}   {after:6.3f}")
+    products = (inputs[:, 0, 0] * targets).sum().item()
+    slope = 2 * products / len(targets)
     utils.say(
-        """Reading it: at 0 steps weight and bias are 0, so the answer is a scaled 0,
-        which is 4 in the toy's units.  The search ends where the formula stands at
-        once: 0.5 and 7.5."""
+        f"""Reading it: at 0 steps weight and bias are 0, so the answer is a scaled 0,
+        which is 4 in the toy's units.  There the mean of (weight * x + bias - y)^2
+        falls by the mean of 2 * x * y for each unit of weight.  The 8 scaled x * y add
+        up to {products:g}, and 2 * {products:g} / 8 = {slope:g}.  So step 1 moves the
+        weight by 0.2 * {slope:g} = {0.2 * slope:g}.  The search ends where the formula
+        stands at once: 0.5 and 7.5."""
     )
 
 
@@ -858,14 +851,16 @@ def report_line(series, length, horizon):
     truth = values[n1:n2]  # (M,)
     known = values[n1 - horizon : n2 - horizon]  # (M,): the last value that is known
     print("Four of its forecasts on validation, beside the last known value:")
-    print("  date         last known      truth   forecast     off by   last off by")
+    print(
+        "  date         last known      truth   forecast     off by   last value off by"
+    )
     for row in np.linspace(0, len(truth) - 1, 4).astype(int):  # evenly spread
         forecast = made["val"][row]
         off = abs(forecast - truth[row])
         last_off = abs(known[row] - truth[row])
         print(
             f"  {date_at(series, n1 + row)}   {known[row]:10.4g} {truth[row]:10.4g} "
-            f"{forecast:10.4g} {off:10.3g} {last_off:13.3g}"
+            f"{forecast:10.4g} {off:10.3g} {last_off:19.3g}"
         )
     print("Four rows prove nothing; section 4 compares all of them.")
 
@@ -896,8 +891,9 @@ def report_search(values, length, horizon, args):
     utils.print_table("The line of the series, batch by batch", rows, corner="after")
     more = rows[last]["train RMSE"] - rows["least squares"]["train RMSE"]
     utils.say(
-        f"""Reading it: on train nothing can go below least squares; {last} come to
-        {more:.4f} above it.  (On validation either may be ahead by a little.)"""
+        f"""Reading it: on train no other weights for {length} values can go below
+        least squares; {last} come to {more:.4f} above it.  (On validation either may be
+        ahead by a little.)"""
     )
     if np.isnan(rows[f"{last}, not scaled"]["train RMSE"]):
         utils.say(
@@ -931,9 +927,6 @@ def report_search(values, length, horizon, args):
 #   MASE  mean absolute scaled error: MAE divided by how much the training values change
 #         from one to the next, on average.  That change is the error of whoever says
 #         the last value again.  1 is as good as that was in train, below 1 is better.
-#         Above 1 need not be bad: the test years may be rougher than train was (larger
-#         changes from one value to the next).  And the unit is the change of one step
-#         also where h is larger; there a MASE above 1 is the rule.
 #
 # Which one?  RMSE, if an error twice as large does more than twice the harm (least
 # squares aims at it); MAE, if just twice; MASE, which has no units, to compare series.
@@ -966,17 +959,14 @@ def show_scores():
     # sizes only 6 of 9: so RMSE tells of it more loudly than MAE.
     errors = [1.0, -2.0, 6.0]
     found = scores_by_hand(errors, train=[10.0, 13.0, 9.0, 14.0])
-    # The shared function is given the mean change of train, 4, and not train.
-    shared = utils.forecast_scores(np.array(errors), naive_mae=4.0)
     print("Three measures by hand: the errors 1, -2 and 6; train is 10 13 9 14")
     print(f"  RMSE   root of (1 + 4 + 36) / 3    = {found['RMSE']:.2f}")
     print(f"  MAE    (1 + 2 + 6) / 3             = {found['MAE']:.2f}")
     print(f"  MASE   3 / mean of changes 3 4 5   = {found['MASE']:.2f}")
-    print("  utils.forecast_scores", as_row([shared[name] for name in found], ".2f"))
     print("RMSE is above MAE, because one large error stands out.")
 
 
-# --- rules of one line --------------------------------------------------------------
+# --- simple rules: baselines --------------------------------------------------------
 #
 # Now somebody to beat: rules that learn nothing, or a single number.  Such a rival is
 # called a baseline.  Whoever builds a network has to do better, or the network is not
@@ -1016,23 +1006,13 @@ def moving_average_by_hand(values, origin, width):
 
 
 def show_baselines():
-    """Work the three rules on the toy, beside the shared ones."""
-    # The shared ones take arrays, many origins, several steps: here one of each.
-    toy = np.array(TOY)  # (9,)
-    at = np.array([8])  # (1,): the origin
-    rows = (
-        ("persistence", "the last value", persistence_by_hand(TOY, 8)),
-        ("seasonal naive", "at place 9 - 3 = 6", seasonal_naive_by_hand(TOY, 8, 1, 3)),
-        ("moving average", "(3 + 6 + 9) / 3", moving_average_by_hand(TOY, 8, 3)),
-    )
-    shared = (
-        utils.persistence(toy, at, steps=[1]),
-        utils.seasonal_naive(toy, at, steps=[1], season=3),
-        utils.moving_average(toy, at, steps=[1], width=3),
-    )
-    print(f"\nThree baselines: what comes after {as_row(TOY)}?  By hand; by rnn_utils")
-    for (name, working, ours), theirs in zip(rows, shared, strict=True):
-        print(f"  {name:<16} {working:<20} {ours:g}   {theirs[0, 0]:g}")
+    """Work the three rules on the toy."""
+    print(f"\nThree baselines: what comes after {as_row(TOY)}?")
+    print(f"  persistence      the last value      {persistence_by_hand(TOY, 8):g}")
+    seasonal = seasonal_naive_by_hand(TOY, 8, 1, season=3)
+    print(f"  seasonal naive   at place 9 - 3 = 6  {seasonal:g}")
+    average = moving_average_by_hand(TOY, 8, width=3)
+    print(f"  moving average   (3 + 6 + 9) / 3     {average:g}")
     farther = seasonal_naive_by_hand(TOY, 8, 5, season=3)
     utils.say(
         f"""Five steps ahead is place 13; one season before it, place 10, is not known
@@ -1054,7 +1034,7 @@ def show_baselines():
 # High times high and low times low are above zero, high times low is below.  Divided by
 # the same sum at lag 0, this is the autocorrelation r_k.  It is near 1 where the series
 # repeats itself (a little less, since k values at the end have no partner), 0 where one
-# value says nothing about the other, and below 0 where high meets low.
+# value would not help a line to guess the other, and below 0 where high meets low.
 
 
 def autocorrelation_by_hand(values, lag):
@@ -1148,10 +1128,9 @@ def report_autocorrelation(train, season, source):
         line = f"  lag {lag:>4}   {shown:6.2f}   {left:>20}|{right:<20}"
         print(f"{line}  {names.get(lag, '')}".rstrip())
     utils.say(
-        """Reading it: where r_k is far from 0, a value tells much about the one k steps
-        later.  r_1 near 1 is memory: the next value is like this one.  As long as r_k
-        stays high, older values may help, so T may be as long; the table of lengths
-        below tries it.  If r_k sinks below 0 and rises to a second peak, the series has
+        """Reading it: r_1 near 1 is memory: the next value is like this one.  As long
+        as r_k stays high, older values may help, so T may be as long; the table of
+        lengths below tries it.  If r_k sinks below 0 and rises to a second peak, the series has
         a season.  If it sinks slowly and no second peak comes, the series climbs, or
         wanders like a price."""
     )
@@ -1163,7 +1142,9 @@ def report_autocorrelation(train, season, source):
         f"Found: a season of {season} steps.  (Its peak had to be above {limit:.2f}.)"
     )
     if source.name == "sunspots":
-        print(f"{season} months are {season / 12:.1f} years: the sun's cycle.")
+        print(
+            f"{season} months are {season / 12:.1f} years: about one cycle of the sun."
+        )
 
 
 # --- the comparison -----------------------------------------------------------------
@@ -1232,12 +1213,18 @@ def report_comparison(values, length, horizon, fitted, source):
     season = fitted.season
     if season and season >= horizon:
         r = utils.autocorrelation(values[:n1], season)  # r_0, r_1, ...
+        by_r = values[:n1].std() * (2 * (1 - r)) ** 0.5  # (season + 1,)
         utils.say(
-            f"""- Seasonal naive relies on values {season} steps apart, whose r_k is
-            {r[season]:.2f}; persistence on values {horizon} apart, whose r_k is
-            {r[horizon]:.2f}.  The smaller r_k should have the larger error.  (A season
-            whose hills are unequal in length and height has a small one.)"""
+            f"""- Whoever says the value k steps back again should have an RMSE of about
+            std * root of 2 * (1 - r_k), by train.  Persistence, k = {horizon}:
+            {by_r[horizon]:.3g}.  Seasonal naive, k = {season}: {by_r[season]:.3g}."""
         )
+        if source.name == "sunspots":
+            utils.say(
+                f"""r_{season} is only {r[season]:.2f}, as the hills are of unequal
+                length.  See what --dataset sine, where it is fixed, makes of this
+                rule."""
+            )
     truth = values[n2:]
     by_line = np.abs(made["fitted line"][-len(truth) :] - truth)  # the end is test
     by_last = np.abs(made["persistence"][-len(truth) :] - truth)
@@ -1246,8 +1233,9 @@ def report_comparison(values, length, horizon, fitted, source):
         the test.  That counts how often; the scores count how much, too."""
     )
     utils.say(
-        """- MASE is 1 for persistence in train, one step ahead.  In test it may be
-        more, so compare within the column."""
+        f"""- The unit of MASE: in train a value differs from the one before by
+        {fitted.naive_mae:.4g} on average.  Above 1 need not be bad, since test may be
+        rougher than train was, or h larger than 1.  So compare within the column."""
     )
     return targets, made, rows
 
@@ -1266,10 +1254,10 @@ def report_comparison(values, length, horizon, fitted, source):
 # from 0.  With hundreds of errors, t beyond 2 or -2 has p below 0.05, and one stops
 # believing in luck.  (A t test; on forecasts, that of Diebold and Mariano, 1995.)
 #
-# It takes the differences as independent.  One step ahead that is nearly so at best:
-# calm and rough times come in spells.  So take a p near 0.05 for a hint.  For h > 1
-# neighbouring forecasts share most of their fate, so h neighbours are averaged to one
-# difference.  Lesson 06 has a way that uses all of them.
+# The formula takes the differences as independent.  If calm and rough times come in
+# spells, neighbours are alike: r_1 of the differences is above 0, and the true p is
+# larger than the printed one.  For h > 1 neighbouring forecasts share most of their
+# fate, so h neighbours are averaged to one difference.  (Lesson 06 uses all of them.)
 
 
 def luck(errors, others, horizon):
@@ -1318,7 +1306,9 @@ def report_luck(rows, made, targets, values, horizon):
     _, n2 = utils.split_by_time(len(values))
     in_test = targets >= n2  # (M,)
     truth = values[targets[in_test]]
-    t, p = luck(made[best][in_test] - truth, made[rival][in_test] - truth, horizon)
+    errors = made[best][in_test] - truth  # (M,)
+    others = made[rival][in_test] - truth  # (M,)
+    t, p = luck(errors, others, horizon)
     change = rows[best]["test RMSE"] / (rows[rival]["test RMSE"] or 1.0) - 1
     side = "above" if change > 0 else "below"
     verdict = "more than luck" if p < 0.05 else "it may be luck"
@@ -1327,6 +1317,9 @@ def report_luck(rows, made, targets, values, horizon):
         is {abs(change):.1%} {side} that of {rival}.  t = {t:.2f}, {as_text_p(p)}:
         {verdict}."""
     )
+    if horizon == 1:
+        r = utils.autocorrelation(errors**2 - others**2, 1)  # r_0, r_1
+        print(f"r_1 of the differences: {r[1]:.2f}.  (If far above 0, p is too small.)")
     return p
 
 
@@ -1362,18 +1355,19 @@ def report_lengths(values, longest, horizon):
         utils.print_table("How long should a window be?", rows, corner="values read")
         errors = {length: row["val RMSE"] for length, row in rows.items()}
         least = min(errors.values())
-        near = [length for length, error in errors.items() if error <= 1.01 * least]
+        near = [str(T) for T, error in errors.items() if error <= 1.01 * least]
+        near = ", ".join(near)
         utils.say(
-            f"""Reading it: the smallest on validation is {least:.4f}; at most 1 % above
-            it, with {as_row(near)} values read.  Where the error on train goes on
-            falling, and that on validation rises again, the line begins to learn
-            noise."""
+            f"""Reading it: the smallest on validation is {least:.4f}.  Within 1 % of it
+            are windows of {near} values.  Where the error on train goes on falling, and that on
+            validation rises again, the line begins to learn noise.  (A long window has
+            fewer targets in train: the first values can only be read.)"""
         )
 
 
 def report_distances(values, length, fitted, source):
     """Print RMSE on validation of three forecasters, several steps ahead."""
-    n1, _ = utils.split_by_time(len(values))
+    n1, n2 = utils.split_by_time(len(values))
     rows = {}
     for horizon in (1, 3, 12, 60):
         if enough_windows(n1, length, horizon):
@@ -1390,19 +1384,13 @@ def report_distances(values, length, fitted, source):
     utils.print_table(title, rows, corner="h")
     text = "Reading it: each row has a line of its own, fitted on windows with that h."
     far = max(rows)
-    wins = min(rows[far], key=rows[far].get)
-    text += f"  {far} steps ahead the best is {wins}."
-    if wins == "seasonal naive" and fitted.season > far + length - 1:
-        r = utils.autocorrelation(values[:n1], far)[far]
-        text += f"""  r_{far} is {r:.2f}: where that is below 0, high now is low then,
-        and persistence errs.  The line can turn it round, by weights below 0.  But it
-        reads only the values from {far} to {far + length - 1} steps before the target;
-        the season lies {fitted.season} before it."""
+    text += f"  {far} steps ahead the best is {min(rows[far], key=rows[far].get)}."
+    season = fitted.season
+    if season and season >= far:
+        text += f"""  Seasonal naive is the same in each row: it always takes the value
+        {season} steps before the target.  Validation is {(n2 - n1) / season:.1f}
+        seasons long, so take the ranking for a hint."""
     utils.say(text)
-
-
-# (A line that sees more of a sun's cycle, --sequence-length 60, comes to 30.05 there:
-# as good as the season.  That is validation; what of test, 60 ahead?  See Try this.)
 
 
 # A second place for a pause.  May one believe such a number?  Four common mistakes make
@@ -1414,7 +1402,9 @@ def report_distances(values, length, fitted, source):
 # have seen the test years.  The std is a ruler: an error in scaled units is the error
 # divided by it.  If the test years spread wider than train, the std of everything is
 # larger, a longer ruler, and the same error reads as less.  No forecast gets better;
-# only the number does, and misleads whoever compares two reports.
+# only the number does, and misleads whoever compares two reports.  (The line is the
+# same too: least squares finds the same one in any units.  A network is not: how it
+# trains depends on the size of its inputs, and so it has learned from test years.)
 
 
 def report_scaling(values, horizon, source):
@@ -1461,7 +1451,7 @@ def report_scaling(values, horizon, source):
 # twelve changes drawn by lot some go up and some go down.  Together they are typically
 # as large as one change times the root of 12, which is 3.5.  So expect it to err 3.5
 # times less.  (One day ahead everybody has one change to guess, and this look-up gains
-# nothing: RMSE 1.49, persistence 1.27.  The farther ahead, the larger the leak.)
+# nothing.)
 
 
 def most_similar(asked, inputs):
@@ -1515,13 +1505,18 @@ def report_leak():
     utils.say(
         f"""Reading it: the two rows ask about different windows, so compare within a
         row.  By time, the line is about as good as persistence, and nobody can be much
-        better.  The look-up is worse: it repeats an old price, and adds the luck of the
-        old twelve days to that of ours.  At random, the error of persistence is
-        {ratio:.1f} times that of the look-up: near the 3.5 that we expected.  It
+        better.  The look-up is worse: the old price that it starts from is not ours,
+        and it adds the luck of the old twelve days to that of ours.  At random, the
+        error of persistence is {ratio:.1f} times that of the look-up: a little below
+        3.5, since now and then both nearest neighbours went to val or test.  It
         forecasts what nobody can forecast.  That is the leak.  Nothing of it will be
         left tomorrow, when the neighbours of the asked window are not known yet.  The
         line gains nothing: with 37 numbers it cannot learn so many windows by heart.  A
         large network can."""
+    )
+    utils.say(
+        """So test a program of your own: give it such a random price.  If it clearly
+        beats persistence, it has a leak."""
     )
     return rows
 
@@ -1586,13 +1581,16 @@ def report_smoothing(series, source, length, horizon):
     title = f"{source.label}, raw, and smoothed by a centred mean of {2 * half + 1}"
     utils.print_table(f"{title}: test", rows, corner="series")
     past = max(0, half + 1 - horizon)  # values of the target's mean known at the origin
-    utils.say(
-        f"""Reading it: the second row is what a careless report would say.  The third
-        forecasts the same values from smoothed ones that were known: {half} steps
-        older.  If it errs less than the first, that is no trick: its target is a mean
-        of {2 * half + 1} values, {past} of which are past by then, and a mean is easier
-        to hit than one value."""
-    )
+    text = f"""Reading it: the second row is what a careless report would say.  Two
+    neighbouring means share {2 * half} of {2 * half + 1} values, so even persistence
+    seems good there.  The third row forecasts the same values from smoothed ones that
+    were known: {half} steps older."""
+    if rows["smoothed, honest"]["line RMSE"] < rows["raw"]["line RMSE"]:
+        text += "  Its line errs less than that of the first, which is no trick: "
+        if past:
+            text += f"of the {2 * half + 1} values in its target {past} are past, and "
+        text += "a mean is easier to hit than one value."
+    utils.say(text)
     return rows
 
 
@@ -1663,11 +1661,6 @@ def report_prices(prices, label):
     return rows
 
 
-# What of Try this, --sequence-length 6?  It changes all that is made of windows: their
-# number, the batches, the line, the table of lengths, and trap 3.  It cannot change the
-# toys, the parts and their mean and std, the autocorrelation, persistence, seasonal
-# naive, and traps 1, 2 and 4, which read no window or have a T of their own.
-
 # --- pictures [machinery] -----------------------------------------------------------
 
 
@@ -1700,37 +1693,35 @@ def report_answer(windows, rows, p, scaled, leak, smoothed, priced, args):
     """
     best, rival = best_and_rival(rows)
     score = rows[best]
-    # p says only that the two differ.  The best on validation may be worse on test.
-    verdict = "not surely better than"
-    if p < 0.05:
-        worse = score["test RMSE"] > rows[rival]["test RMSE"]
-        verdict = "but on test worse than" if worse else "better than"
-    utils.heading(
-        "How does a series become training examples, and which score is true?"
-    )
+    utils.heading("Training examples, and which score may one believe?")
     utils.say(
         f"""Repaired, split by time, scaled by train alone, and cut into windows: that
         made {windows:,} training examples, T = {args.sequence_length} values to read,
-        and the value {ahead(args.horizon)} to answer with.  Believe a score that was
-        compared with rules of one line.  Best on validation: {best}, {verdict} {rival}
-        ({as_text_p(p)}); on test RMSE {score["test RMSE"]:.4g}, MASE
-        {score["test MASE"]:.2f}.  And one that is free of four mistakes:"""
+        and the value {ahead(args.horizon)} to answer with."""
     )
-    honest, flattered = (row["look-up"] / row["persistence"] for row in leak.values())
+    utils.say(
+        f"""Believe a score, first, that stands beside those of simple rules.  Best on
+        validation: {best}.  On test its RMSE is {score["test RMSE"]:.4g} (MASE
+        {score["test MASE"]:.2f}), that of {rival} {rows[rival]["test RMSE"]:.4g};
+        {as_text_p(p)}.  Believe it, second, if it is free of these four mistakes:"""
+    )
+    splits = ("at random", "by time")
+    look_up = [leak[name]["look-up"] / leak[name]["persistence"] for name in splits]
+    kinds = ("smoothed", "smoothed, honest")
+    smooth = [smoothed[name]["line RMSE"] for name in kinds]
     table = [
-        ("scaled by everything", *scaled, "RMSE / std of persistence"),
-        ("shuffled windows", flattered, honest, "RMSE of look-up / persistence"),
+        ("scaled by everything", scaled, "RMSE / std of persistence"),
+        ("shuffled windows", look_up, "RMSE of look-up / persistence"),
+        ("a smoothed series", smooth, "RMSE of the line"),
+        ("prices, not returns", priced.values(), "R2 of persistence"),
     ]
-    flattered = smoothed["smoothed"]["line RMSE"]
-    honest = smoothed["smoothed, honest"]["line RMSE"]
-    table.append(("a smoothed series", flattered, honest, "RMSE of the line"))
-    flattered = priced["R2 of price"]
-    honest = priced["R2 of return"]
-    table.append(("prices, not returns", flattered, honest, "R2 of persistence"))
     print("                         with the mistake   without")
-    for name, flattered, honest, measure in table:
+    for name, (flattered, honest), measure in table:
         print(f"  {name:<22} {flattered:16.4f} {honest:9.4f}   {measure}")
     print("Of R2 the larger looks better, of the others the smaller.")
+    print(
+        "Your own program: does it beat persistence on a random price?  Then it leaks."
+    )
 
 
 def metrics_of(rows, p, val_by_batches, lie, leak, smoothed):  # [machinery]
@@ -1825,10 +1816,8 @@ def main(argv=None):
     targets, made, rows = report_comparison(values, length, horizon, fitted, source)
     if source.name == "sine":  # what nobody can foresee
         noise = utils.sine_series()[1].to_numpy()[n2 : len(values)]
-        print(
-            f"The noise of test alone has RMSE {rmse(noise):.4f}; without a leak, and"
-        )
-        print("without luck, nobody errs less.")
+        print(f"The noise of test alone has RMSE {rmse(noise):.4f}; without a leak and")
+        print("without luck nobody errs less.")
     show_luck()
     p = report_luck(rows, made, targets, values, horizon)
     plot_forecasts(args, source, series, targets, made, best_and_rival(rows)[0])
