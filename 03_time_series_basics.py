@@ -57,7 +57,7 @@ Try this  (guess first; docs/exercises.md answers the first three)
     --horizon 60                 on the sunspots: which rule is the best then?
     --dataset sine --horizon 25  half a period: which one is the worst, and why?
     --sequence-length 6          which lines of the output change, and which cannot?
-    --input my.csv --column NAME does a season show in your own data?
+    --input my.csv --column NAME  does a season show in your own data?
 
 Functions named show_ work an example by hand, report_ ones print what became of the
 series that --dataset names.  What is marked [machinery] may be skipped.
