@@ -33,12 +33,12 @@ Run it
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
     python 02_text_preprocessing.py --max-length 20 --quick  400 short texts, in seconds
 
-You should see  (shakespeare [real], one thread, about 10 seconds in all)
-                          V   weights   tokens/document   unknown     hit   exactly back
-      basic_english   6,213   621,300              25.4     6.44%   63.6%           0.0%
-      word            7,245   724,500              26.6     7.07%   70.8%           0.0%
-      bpe               760    76,000              52.1     0.00%    0.0%         100.0%
-      char               68     6,800             112.1     0.00%    0.0%         100.0%
+You should see  (shakespeare [real], about 10 seconds of one core)
+                        V  weights  tokens/document  unknown  texts hit  exactly back
+      basic_english 6,213  621,300             25.4    6.44%      63.6%          0.0%
+      word          7,245  724,500             26.6    7.07%      70.8%          0.0%
+      bpe             760   76,000             52.1    0.00%       0.0%        100.0%
+      char             68    6,800            112.1    0.00%       0.0%        100.0%
     Each line is one way to cut text: two into words, one into frequent parts of words
     (bpe, byte-pair encoding), one into characters.  V is the size of the vocabulary,
     learnt from 6,500 speeches of plays; weights is the size of the embedding, at 100
@@ -46,7 +46,7 @@ You should see  (shakespeare [real], one thread, about 10 seconds in all)
     for text that nobody has seen:
         tokens/document   how many tokens a speech has on average
         unknown           the share of tokens that are not in the vocabulary
-        hit               the share of speeches with at least one such token
+        texts hit         the share of speeches with at least one such token
         exactly back      the share of speeches that are the same after
                           text -> ids -> text, whole, with nothing cut off.  A network
                           can write only what comes back
@@ -54,12 +54,13 @@ You should see  (shakespeare [real], one thread, about 10 seconds in all)
     Here bpe has far fewer rows than the words.  At equal V the two stand like this: cut
     down to 760 rows, basic_english leaves 19.30% unknown; given 6,213 rows (--merges
     5953, a minute more), bpe needs 35.6 tokens a speech, and knows them all.  What the
-    choice did to one task is told in section 4, above USUAL_ADVICE.
+    choice did to one task stands in TRIAL, in section 4; the run prints it.
 
     The 1,000 most frequent of basic_english's tokens make up 85.92% of the training
     part and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
     Had the vocabulary been learnt from the held-out part too, only 2.55% would be
-    unknown.  Nearest to father: brother, his, husband, son; to day: night, time, man.
+    unknown.  The nearest words, by vectors of 1,000 numbers:
+    to father: brother, his, husband, son; to day: night, time, man.
     ([real] is a published data set; [sample] the small file that comes with the
     course.)
 
@@ -73,10 +74,10 @@ Try this  (guess first: each run prints the answer.  docs/exercises.md goes thro
     --tokenizer bpe --merges 3000
                            500 merges took rows from 112.1 tokens to 52.1.  How far do
                            six times as many take them?
-    --tokenizer char       which letters are alike by their neighbours?
     --max-length 10        how much of the text is lost, and how much padding is left?
 
-Functions named show_ and print_ only print: read what they print, not how.
+Functions named show_ are toys: read them together with what they print.  Of functions
+named print_, read what they print; how they do it may be skipped.
 """
 
 # Sizes
@@ -87,6 +88,7 @@ Functions named show_ and print_ only print: read what they print, not how.
 #
 # A row is a line of a table: the ids of one document, or the vector of one token.
 
+import html
 import json
 import sys
 import unicodedata
@@ -189,7 +191,7 @@ def show_one_sentence():
 
 
 def print_line(label, cells):
-    """One line of a table, its columns 6 signs wide."""
+    """One line of a table, its columns 6 characters wide."""
     print(f"  {label:<10}" + "".join(f"{cell:>6}" for cell in cells))
 
 
@@ -200,15 +202,14 @@ def say(text):
 
 # The real texts come from a file.  It is cut into documents: texts that become one row
 # each.  In Shakespeare's plays a document is one speech; in a CSV file it is one cell
-# of the column `text`.  (`read_documents` in section 5 does the cutting.)
+# of the column `text`.  (`utils.read_documents` does the cutting.)
 #
 # The documents are split in two before anything is counted.  All that is learnt from
 # text (vocabulary, merges, neighbours) is learnt from the training part alone; the
 # held-out part stands for text that nobody has seen yet.  A vocabulary counted on both
-# would know most held-out words beforehand: a promise that the next new text breaks.
-# This is called leakage.  The held-out part is the last tenth, and not every tenth
-# document: neighbouring speeches share names and topic, so these are easier than new
-# text is.  `print_leakage` in section 4 measures both.
+# would know most held-out words beforehand: this is called leakage.  The held-out part
+# is the last tenth, not every tenth document, for neighbouring speeches share names and
+# topic and would be easier than new text is.  `print_leakage` measures both.
 
 
 def load_documents(args):
@@ -217,13 +218,11 @@ def load_documents(args):
     # choose_dataset reads the flags --dataset and --input; source.path is the file.
     offline = {"sample": utils.SAMPLES / "reviews.csv"}
     source = utils.choose_dataset(args, ["shakespeare"], offline)
-    found = read_documents(source.path, args.text_column)
+    found = utils.read_documents(source.path, args.text_column)
     found = utils.capped(args, found, 400)  # --quick keeps 400 documents
     documents = []
     for text in found:
-        # Unicode can write é as one sign, or as e and an accent: NFC makes it one.
-        # Otherwise the same word would be two tokens, depending on who typed it.
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", text)  # step 1 tells why
         # A text of spaces and quotes alone has no tokens (step 1): it is left out.
         if basic_english(text):
             documents.append(text)
@@ -246,10 +245,12 @@ def load_documents(args):
 # --- Step 1: cut text into tokens ----------------------------------------------------
 #
 # First, should the text be cleaned?  Only of what belongs to no sentence.  In a web
-# page these are tags such as <b> and signs written as a code, &amp; for &.  (Python's
-# html.unescape turns the codes back; a parser such as BeautifulSoup takes the tags
-# out.)  An address on the web stands there once, too seldom to learn from, so it is
-# often replaced by one word for all addresses.
+# page these are tags such as <b> and characters written as a code, &amp; for &.
+# (Python's html.unescape turns the codes back; a parser such as BeautifulSoup takes the
+# tags out.)  An address on the web stands there once, too seldom to learn from, so it
+# is often replaced by one word for all addresses.  And Unicode can write é as one
+# character, or as e and an accent: one word would be two tokens, depending on who
+# typed it.  The form called NFC makes it one.
 #
 # The words of a sentence stay.  Older programs threw out frequent ones such as the, is,
 # not (they are called stop words) and cut endings off (stemming).  A network that reads
@@ -263,7 +264,8 @@ def load_documents(args):
 #     bpe             frequent parts of words      G|ood| m|or|row|,| |K|ate
 #
 # The first three are fixed rules, and quickly told.  The fourth, byte-pair encoding, is
-# learnt from text; its pieces above are those of 500 merges on Shakespeare.
+# learnt from text; its pieces above are those of 500 merges on Shakespeare.  The run
+# prints this line in all four ways (section 4, `print_losses`).
 #
 # basic_english is the name of rules for English in torchtext, which was PyTorch's own
 # library for text until 2024.  The library has ended, but programs of its time cut by
@@ -282,12 +284,10 @@ def basic_english(text):
     return text.split()  # at white space, however much of it
 
 
-# All other marks stay where they are.  So well-known is one token, and die--to as well;
-# the curly ’ of a web page is not seen; and <br /> is the only tag that goes (film
-# reviews are full of it).  Each such token is one more that may be unknown.
-#
-# basic_english breaks don't into three tokens, and for it The is the same as the.
-# Where that hurts (names, German nouns), `words` keeps both.
+# All other marks stay where they are: well-known is one token, and die--to as well.
+# Each such token is one more that may be unknown.  (<br /> is the only tag that goes:
+# film reviews are full of it.)  basic_english breaks don't into three tokens, and for
+# it The is the same as the.  Where that hurts (names, German), `words` keeps both.
 #
 # It uses a regular expression: a pattern for text.  This one has two cases, and findall
 # takes whichever fits first, again and again, from left to right.  (VERBOSE lets a
@@ -319,7 +319,12 @@ def words(text):
 
 
 def show_cuts():
-    """Three fixed ways to cut one line."""
+    """What cleaning does, then three fixed ways to cut one line."""
+    print(f"\nCleaned: salt &amp; pepper -> {html.unescape('salt &amp; pepper')}")
+    lengths = {}
+    for form in ("NFD", "NFC"):  # NFD: the accent by itself
+        lengths[form] = len(unicodedata.normalize(form, "café"))
+    print(f"  characters of café, by the form of Unicode: {lengths}")
     # `visible` (section 4) shows a space that is itself a token as _.
     text = "She said: \"Don't pay O'Brien 3.50!\""
     print(f"\nThree ways to cut: {text}")
@@ -328,9 +333,7 @@ def show_cuts():
     print(f"  char           {' '.join(visible(list(text)))}")
     say(
         "basic_english has dropped the colon and the double quotes, and has cut Don't "
-        "into three.  _ is a space: for char it is a token like any other.  Digits are "
-        "tokens too: an id does not tell that 3.50 is more than 3.49; a network would "
-        "have to learn it.",
+        "into three.  _ is a space: for char it is a token like any other.",
     )
 
 
@@ -349,12 +352,11 @@ def show_cuts():
 #
 # The smallest pieces here are bytes (as in Radford et al., 2019).  A computer stores
 # text as bytes, numbers from 0 to 255.  In the form called UTF-8 an English letter is
-# one byte and é is two, and every sign of every language is a sequence of bytes.  With
+# one byte and é is two; every character of every language is a sequence of bytes.  With
 # all 256 in the vocabulary nothing is ever unknown.  b"ing" is how Python writes bytes.
 #
 # Words are looked at one by one, so that no piece reaches from one word into the next.
-# The functions call such a part a chunk.  Here a chunk is a word; what it is on real
-# text comes after the toy.
+# The functions call such a part a chunk; what it is on real text comes after the toy.
 
 
 def single_bytes(text):
@@ -451,9 +453,8 @@ def print_pieces(pieces):
     print("    " + "   ".join(cells))
 
 
-# On real text the parts that are looked at one by one are called chunks: a word with
-# the space before it, a run of punctuation marks, or white space.  All chunks joined
-# are the text again: nothing is lost.
+# On real text a chunk is a word with the space before it, a run of punctuation marks, or
+# white space.  All chunks joined are the text again: nothing is lost.
 
 CHUNK = regex.compile(
     r"""
@@ -479,9 +480,7 @@ def count_chunks(texts):
 
 # New text is cut by the merges, in their order.  To try all 500 on every chunk is slow,
 # so `BytePairs` turns it round: of the pairs that stand in the chunk it joins the one
-# that was learnt earliest, and looks again.  GPT-2 cuts in this way too.  (The two can
-# differ only where one piece was made in two ways, abc from a + bc and again from
-# ab + c, which is rare; on every chunk of Shakespeare they agree.)
+# that was learnt earliest, and looks again.  GPT-2 cuts in this way too.
 
 
 class BytePairs:
@@ -490,7 +489,7 @@ class BytePairs:
     def __init__(self, merges):
         self.ranks = {}  # pair -> how early it was learnt
         for rank, pair in enumerate(merges):
-            self.ranks.setdefault(pair, rank)  # learnt twice: the first rank stays
+            self.ranks.setdefault(pair, rank)  # if learnt twice, the first rank stays
         self.known = {}  # chunk -> pieces: a chunk is cut the same wherever it stands
 
     def cut_chunk(self, chunk):
@@ -629,7 +628,8 @@ def look_up(tokens, ids):
     return [ids.get(token, ids[UNK]) for token in tokens]
 
 
-# All later lessons use the shared class utils.Vocabulary, which does the same:
+# (A dict finds a token at once; list.index, as in the first sentence, has to search.)
+# The later lessons on text use the shared class utils.Vocabulary, which does the same:
 #
 #     utils.Vocabulary(tokens)        from a list: the first token has id 0
 #     utils.Vocabulary.build(token_lists, SPECIALS, min_freq, max_size)
@@ -686,7 +686,8 @@ def bpe_vocabulary(merges):
 #     <bos>  2   begin of sequence: what a network that writes is given first, when it
 #                has written nothing yet.
 #     <eos>  3   end of sequence: what such a network writes when it has finished.
-#                Without <eos> the network could never stop.
+#                Without <eos> it could not tell that it has: one would have to cut
+#                it off at some length.
 #
 # Here every row gets <bos> and <eos>, so that you can see them.  A network that only
 # reads does not need the two: lessons 04, 05 and 07 leave them out.  Lessons 08 and 09,
@@ -696,9 +697,8 @@ def bpe_vocabulary(merges):
 def to_row(tokens, vocabulary, max_length):
     """<bos> tokens <eos> as ids, max_length at most: of a long text the beginning.
 
-    A shortened text gets <eos> too, though it does not end there: a network that writes
-    would learn to stop too early.  Where that matters, or where every token is needed,
-    a long text is cut into windows instead (lesson 10).
+    A shortened text gets <eos> too, though it does not end there.  Where that matters
+    (a network would learn to stop too early), take windows instead (lesson 10).
     """
     kept = tokens[: max_length - 2]  # two places are for <bos> and <eos>
     framed = [BOS]
@@ -792,7 +792,7 @@ def show_embedding_lookup():
     print(f"  largest difference to copying rows: {first}, to nn.Embedding: {second}")
 
 
-# --- All four steps for texts of your own, and how to keep them ----------------------
+# --- All four steps for texts of your own --------------------------------------------
 #
 #     token_lists = [basic_english(text) for text in texts]                   # cut
 #     vocabulary = utils.Vocabulary.build(token_lists, SPECIALS, min_freq=2)  # number
@@ -804,38 +804,15 @@ def show_embedding_lookup():
 #
 # DataLoader hands out one batch after the other; collate_fn says how rows become one
 # table.  padding_idx=0: row 0 is padding (section 3 says what that changes).
-#
-# A trained network works only with the vocabulary that it was trained with: in another
-# one, id 5 is another word.  So both are saved (the network's weights: lesson 04).  For
-# words and characters it is the list of tokens: json.dumps(vocabulary.tokens).  For bpe
-# it is the merges, in their order: they cut new text, and the vocabulary can be made
-# from them.  JSON, a common form for files, holds text and numbers but no bytes.  So
-# each piece is written as the list of its numbers: b"in" as [105, 110].
-
-
-def show_saving():
-    """Merges saved as text, loaded, and used on a new text."""
-    learnt = learn_bpe(count_chunks(["rain again", "training in the rain"]), 8)
-    merges = [pair for pair, _ in learnt]
-    saved = json.dumps([[list(left), list(right)] for left, right in merges])
-    loaded = []
-    for left, right in json.loads(saved):  # as a program that uses the network does
-        loaded.append((bytes(left), bytes(right)))
-    cut = BytePairs(loaded).cut("raining")
-    ids = bpe_vocabulary(loaded).encode(cut)
-    utils.heading("Kept for later: merges as text")
-    print(f"  saved    {saved[:58]} ...")
-    print(f"  loaded, and used on raining: {' '.join(visible(cut))}, ids {ids}")
-    print(f"  the same merges as before: {loaded == merges}")
 
 
 # ====================================================================================
 # 3. Training
 # ====================================================================================
 #
-# No network is trained in this lesson, but three things are learnt from text.  The
-# merges of byte-pair encoding came in step 1.  Here are the other two: the rows of an
-# embedding (one step of it), and which words have the same neighbours.
+# No network is trained in this lesson.  Merges and vocabulary were learnt in section 2,
+# by counting.  Two things are left: how training moves the rows of an embedding (one
+# step, on a toy), and which words have the same neighbours (by counting again).
 #
 # --- The embedding: which rows does one step of training change? ---------------------
 #
@@ -845,7 +822,9 @@ def show_saving():
 # writes the whole loop out.)
 #
 # The toy: every looked-up vector v should become [1, 1].  That goal means nothing;
-# watch only which rows move.  The loss is the sum of (v - 1)² / 2, and its gradient is
+# watch only which rows move.  In a real task the layer that reads v says where v should
+# go (lesson 04).  Words that call for the same answer are pushed the same way, and so
+# become alike.  In the toy the loss is the sum of (v - 1)² / 2, and its gradient is
 # v - 1: the farther off, the larger.
 #
 #     A row that was not looked up is not in the loss: gradient 0, it stays.
@@ -853,9 +832,6 @@ def show_saving():
 #     Row 0 is padding and must not learn.  padding_idx=0 tells nn.Embedding so: the row
 #     begins as zeros, and its gradient is always 0.  (Its zeros still count in this
 #     loss.  A real loss leaves padding out by the mask, lesson 01.)
-#
-# (Later lessons make their steps by another rule, called Adam.  It goes on moving a row
-# a little for some steps after the row was last looked up.)
 
 
 def one_step(table, ids, learning_rate):
@@ -917,7 +893,7 @@ def show_embedding_step():
 #     Score     and, the, "," stand near everything, so their counts tell little.
 #               Compare each count with what chance would give.
 #     Compare   two rows of scores by the angle between them.
-#     Shorten   the rows, from V numbers to E.
+#     Shorten   the vectors, from V numbers to E.
 #
 # The score as a formula, and for a = cat, b = drinks of `show_counted_vectors`:
 #
@@ -948,16 +924,11 @@ def count_neighbours(id_lists, size, window):
     return counts
 
 
-# Real text needs one correction (Levy et al., 2015).  A rare word has a tiny share, so
-# meeting it once by accident makes a huge score.  Raising each neighbour's total (not
-# the counts themselves) to the power 0.75 makes the shares of rare words larger, and
-# those scores smaller.  Only b's total is raised, so score(a, b) and score(b, a) are no
-# longer equal.  (With power 1, the five nearest to father in Shakespeare are his, then,
-# her, my and brother; with 0.75 they are brother, his, husband, son and daughter.)
-
-
 def score(counts, power=1.0):
-    """log(count / what chance would give), 0 where negative: (V, V) -> (V, V)."""
+    """log(count / what chance would give), 0 where negative: (V, V) -> (V, V).
+
+    power: 1 in the toy; why real text takes 0.75 stands in `neighbour_vectors`.
+    """
     # All neighbours of each word.  Counts are the same both ways, so columns and rows
     # have the same sums.
     of_each = counts.sum(axis=0)  # (V,)
@@ -983,31 +954,31 @@ def cosines(vectors):
     return unit @ unit.T  # (V, V)
 
 
-# From counts to an embedding.  A row of scores is V numbers wide, and most of them are
-# 0 (89% for the 1,000 words of Shakespeare in section 4).  An embedding has E numbers a
-# row, and uses each.  The singular value decomposition says nearly the same with fewer
-# numbers: it writes the rows in new numbers, ordered so that the first tell most about
-# the table and the last least.  So one keeps the first E.
+# From counts to an embedding.  A word's row of scores is a vector of V numbers, most of
+# them 0 (89% for the 1,000 words of Shakespeare in section 4).  An embedding has E
+# numbers a word, and uses each.  The singular value decomposition writes the scores as
+# a product:
+#
+#     scores (V, V)   =   left (V, V) · diagonal(sizes) · patterns (V, V)
+#
+# Each row of `patterns` is a pattern over all V neighbours.  A word's row of `left`,
+# times the sizes, tells how much of each pattern is in the word: its amounts.  The sizes
+# fall, so the last patterns matter least.  One keeps the first E amounts of each word.
+# The patterns are then no longer needed, for they are the same for all words.  (Had one
+# kept all V amounts, any two words would have their old cosine.)
 #
 # Something is lost, and something gained: words that never met the same neighbour, but
 # neighbours that are alike, come nearer to each other.  (In section 4 music, seen only
-# 27 times, is near hot and women by its long row; by its short one near sound instead.)
+# 27 times, loses hot and women and gains sound, but she as well.)
 
 
 def shorten(vectors, width):
-    """Rows (V, n) -> (V, width): the numbers that tell most about the whole table."""
+    """Rows (V, n) -> (V, width): each word's amounts of the largest patterns."""
     left, sizes, _ = np.linalg.svd(vectors, full_matrices=False)  # (V, n), (n,)
     return left[:, :width] * sizes[:width]  # (V, width)
 
 
-# Such rows may be copied into an embedding.  They are then called pretrained vectors:
-#
-#     nn.Embedding.from_pretrained(rows, freeze=False)
-#
-# Without freeze=False no step of training ever changes them, and there is no error.
-# `print_neighbours` does it with the words of the whole text.  (A network's table needs
-# rows for the special four too: zeros for <pad>, random numbers for the others.)
-#
+# `neighbour_vectors` in section 4 copies such vectors into an embedding: pretrained ones.
 # Well known are vectors that others have made from billions of words.  GloVe fits E
 # numbers a word to counts of neighbours.  word2vec learns them by guessing a word from
 # its neighbours, or the neighbours from the word.  They are worth a try where your own
@@ -1040,13 +1011,23 @@ def show_counted_vectors():
         "never stand in one text.",
     )
     short = shorten(scores, width=2)  # (4, 2)
-    short *= np.sign(short[0])  # which side of 0 is plus is left open: cat's, here
-    print("\n4. Two numbers a word instead of four")
+    signs = np.sign(short[0])  # which side of 0 is plus is left open: cat's, here
+    short *= signs
+    _, sizes, patterns = np.linalg.svd(scores, full_matrices=False)  # (4,), (4, 4)
+    patterns = signs.reshape(-1, 1) * patterns[:2]  # (2, 4): those of the two amounts
+    lines = {"sizes": sizes, "pattern 1": patterns[0], "pattern 2": patterns[1]}
+    lines["cat again"] = short[0] @ patterns  # (4,)
+    print("\n4. Two numbers a word instead of four: amounts of two patterns")
     for name, row in zip(names, short, strict=True):
         print(f"  {name:<6}  {row[0]:5.2f}  {row[1]:5.2f}")
+    for name, row in lines.items():
+        print(f"  {name:<9}  " + "  ".join(f"{number:5.2f}" for number in row))
     say(
-        f"The cosine of cat and dog is now {cosines(short)[0, 1]:.2f}.  Look at the "
-        "second number: it is positive for those who drink, negative for drinks and "
+        "cat again = 0.48 x pattern 1 + 0.31 x pattern 2; its scores in table 2 were "
+        "0.00, 0.00, 0.34 and 0.56: nearly, not quite.  "
+        "The cosine of cat and dog, 0.71 before, is now "
+        f"{cosines(short)[0, 1]:.2f}: the sizes left out are not small here.  Look at the "
+        "second amounts: positive for those who drink, negative for drinks and "
         "milk.  Nobody has told it so; that is what the four rows differ in most.",
     )
 
@@ -1055,9 +1036,16 @@ def show_counted_vectors():
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-# From here on everything is measured on the real text: documents on their way, how long
-# they are, what byte-pair encoding has learnt, the four tokenizers side by side, how
-# much a vocabulary of each size knows, and which words counting finds alike.
+# From here on everything is measured on the real text.
+
+
+def padding_share(lengths, batch_size):
+    """Share of padding, if rows of these lengths go into batches in this order."""
+    places = 0
+    for start in range(0, len(lengths), batch_size):
+        batch = lengths[start : start + batch_size]
+        places += len(batch) * max(batch)
+    return 1 - sum(lengths) / places
 
 
 def follow_documents(texts, token_lists, vocabulary, args, source):
@@ -1076,14 +1064,14 @@ def follow_documents(texts, token_lists, vocabulary, args, source):
     print(
         f"  batch    (B, T) {tuple(ids.shape)}, lengths {lengths.tolist()}, T the longest"
     )
-    print("  the last 5 places of each row, and its mask:")
-    for row, row_mask in zip(ids, mask.int(), strict=True):
-        print(f"           {row[-5:].tolist()}  {row_mask[-5:].tolist()}")
     padding = 1 - mask.float().mean().item()
+    sizes = [len(row) for row in rows]
     say(
-        f"Padding in this batch: {padding:.1%} of its places, work for nothing.  Texts "
-        "of similar length in one batch need less (from lesson 04 on they share one); "
-        "packing (lesson 01) skips the rest.",
+        f"Padding in this batch: {padding:.1%} of its places, work for nothing.  In "
+        f"batches of 32 all training rows need {padding_share(sizes, 32):.1%} in the "
+        f"order of the file, and {padding_share(sorted(sizes), 32):.1%} sorted by "
+        "length.  So from lesson 04 on, rows of similar length share a batch; packing "
+        "(lesson 01) skips the padding that is left.",
     )
     return ids, mask
 
@@ -1113,17 +1101,18 @@ def print_lengths(token_lists, held_lists, args):
     room = args.max_length - 2  # <bos> and <eos> take two places
     too_long = lengths > room
     lost = (lengths - room)[too_long].sum() / lengths.sum()
-    print("\nHow many tokens have the training documents?")
+    print("\nHow long are the training documents?")
     say(
         f"50% of them have at most {half:,}, 90% {nine:,}, 99% {most:,}; the longest "
-        f"has {lengths.max():,}, the average {lengths.mean():.1f} (held-out documents: "
-        f"{np.mean([len(tokens) for tokens in held_lists]):.1f})."
+        f"has {lengths.max():,}, the average {lengths.mean():.1f} (held-out documents, which "
+        f"are other texts: {np.mean([len(tokens) for tokens in held_lists]):.1f})."
     )
     say(
         f"--max-length {args.max_length} shortens {too_long.sum():,} of {len(lengths):,} "
         f"documents, and cuts off {lost:.1%} of all training tokens.  A rule for "
-        "choosing it: so that nine of ten documents stay whole, or more if the ends "
-        "matter.  Long rows cost time: a recurrent network reads token after token.",
+        "choosing it: so that nine of ten documents stay whole.  But a few long ones may "
+        "hold much of the text: look at both figures.  Where the ends matter, take "
+        "windows (lesson 10).  Long rows cost time: a network reads token after token.",
     )
 
 
@@ -1138,9 +1127,7 @@ def print_merges(learnt, chunk_counts, held_texts, source):
     in_order = sort_tokens(chunk_counts)
     followed = [word for word in in_order if len(word) > 8 and word.islower()][:1]
     table = {}
-    for number in sorted({0, 50, 200, len(learnt)}):
-        if number > len(learnt):
-            continue
+    for number in sorted({0, min(50, len(learnt)), min(200, len(learnt)), len(learnt)}):
         merges = [pair for pair, _ in learnt[:number]]
         encoder = BytePairs(merges)
         tokens = sum(len(encoder.cut(text)) for text in held_texts)
@@ -1151,7 +1138,6 @@ def print_merges(learnt, chunk_counts, held_texts, source):
         table[f"{number:,}"] = line
     utils.print_table("More merges, on held-out text (_ is a space)", table, "merges")
     say(
-        "Without a merge a token is one byte, which for plain English is one character.  "
         "How many merges to take?  Each costs one row of the embedding and shortens the "
         "texts.  The first ones save most, for they join the most frequent pairs.",
     )
@@ -1160,23 +1146,23 @@ def print_merges(learnt, chunk_counts, held_texts, source):
 # Which tokenizer when?  Prices pull against each other: a large vocabulary costs V x E
 # weights, long rows cost time, and what is unknown is lost.
 #
-# Does it matter for a task?  Tried once, outside this lesson: is a film review good or
-# bad?  4,000 reviews of IMDB to learn from, 4,000 others to be judged; a linear model
-# that sees how often each token occurs (the logarithm of 1 + count), and no order.
-#
-#                               accuracy   different tokens   tokens/review
-#     basic_english                0.860             10,000             268
-#     word                         0.854             10,000             284
-#     bpe, 3,000 merges            0.841              3,115             378
-#     basic_english, cut down      0.831                623             268
-#     bpe, 500 merges              0.795                623             532
-#     char                         0.655                122           1,310
-#
-# (About 0.01 more or less is luck.)  So it does matter: for this model whole words are
-# best, at equal size too, for it cannot put pieces together.  A network that reads in
-# order can, but must learn it, and that takes data.  Lesson 05 reads such reviews word
-# by word; lesson 10 writes, by characters and by words.  Large language models use
-# byte-pair encoding or its relatives, by libraries such as tiktoken.
+# Does it matter for a task?  Tried beforehand, outside this lesson; a run only prints
+# it again.  The task: is a film review good or bad?  4,000 reviews of IMDB to learn
+# from, 4,000 others to be judged; a linear model that sees how often each token occurs
+# (the logarithm of 1 + count), and no order.  Different tokens are those that occur in
+# the reviews: 500 merges make 760 pieces, but many bytes never occur.
+
+TRIAL = """
+                            accuracy   different tokens   tokens/review
+  basic_english                0.860             10,000             268
+  word                         0.854             10,000             284
+  bpe, 3,000 merges            0.841              3,115             378
+  basic_english, cut down      0.831                623             268
+  bpe, 500 merges              0.795                623             532
+  char                         0.655                122           1,310"""
+
+# (About 0.01 more or less is luck.)  A network that reads in order can put pieces
+# together, but must learn it, and that takes data: large language models do so.
 
 USUAL_ADVICE = {
     "basic_english": "to sort English texts into classes; a first try",
@@ -1199,14 +1185,6 @@ def share_known(token_lists, vocabulary):
     return known / total
 
 
-def there_and_back(tokens, vocabulary, join):
-    """Tokens -> ids -> tokens -> text.
-
-    Not from_row: that would drop a <pad> that stands in the text itself.
-    """
-    return join(vocabulary.decode(vocabulary.encode(tokens)))
-
-
 def compare_tokenizers(vocabularies, held_texts, train_tokens, held_tokens, source):
     """The table: returns name -> its figures, counted on the held-out part."""
     figures = {}
@@ -1216,7 +1194,8 @@ def compare_tokenizers(vocabularies, held_texts, train_tokens, held_tokens, sour
         exact = 0
         hit = 0  # documents with at least one unknown token
         for text, tokens in zip(held_texts, token_lists, strict=True):
-            if there_and_back(tokens, vocabulary, JOIN[name]) == text:
+            ids = vocabulary.encode(tokens)
+            if from_row(ids, vocabulary, JOIN[name]) == text:
                 exact += 1
             if any(token not in vocabulary for token in tokens):
                 hit += 1
@@ -1235,12 +1214,12 @@ def compare_tokenizers(vocabularies, held_texts, train_tokens, held_tokens, sour
             "weights": len(vocabulary) * WIDTH,
             "tokens/document": f"{count / len(held_texts):.1f}",
             "unknown": f"{1 - known:.2%}",
-            "hit": f"{hit / len(held_texts):.1%}",
+            "texts hit": f"{hit / len(held_texts):.1%}",
             "exactly back": f"{exact / len(held_texts):.1%}",
         }
     utils.heading(f"Which tokenizer when?  Held-out part of {source.label}")
     utils.print_table("Whole documents, nothing cut off", table, corner="tokenizer")
-    print("  (unknown, hit and exactly back are shares, explained at the file's head)")
+    print("  (the three last columns are shares, explained at the file's head)")
     # A fair comparison gives both the same number of rows.
     room = len(vocabularies["bpe"])
     if len(vocabularies["basic_english"]) > room:
@@ -1256,9 +1235,14 @@ def compare_tokenizers(vocabularies, held_texts, train_tokens, held_tokens, sour
         "As a rule, small pieces make long rows and leave little unknown; words make "
         "short rows, leave more unknown, and lose where the spaces were.",
     )
-    print("\nUsual advice (section 4 tells of a trial)")
+    print("\nUsual advice")
     for name, advice in USUAL_ADVICE.items():
         print(f"  {name:<13}  {advice}")
+    print(f"\nA trial made before this run: is a film review good or bad?{TRIAL}")
+    say(
+        "The model sees how often each token occurs, not the order.  So it cannot put "
+        "pieces together: whole words serve it best, cut down to 623 tokens too.",
+    )
     return figures
 
 
@@ -1283,17 +1267,25 @@ def compare_with_torchtext(texts, token_lists, vocabulary, args):
 
 
 def print_losses(tokenizers, vocabularies):
-    """What each way loses of a line with rare signs and a typing error."""
+    """One line in four ways; then what each loses of rare characters and a typing error."""
+    line = "Good morrow, Kate"
+    print(f"\nOne line in tokens: {line}  (| parts them, _ is a space)")
+    for name, cut in tokenizers.items():
+        tokens = cut(line)
+        unknown = sum(token not in vocabularies[name] for token in tokens)
+        told = "|".join(visible(tokens))
+        print(f"  {name:>13}: {told}   {len(tokens)} tokens, {unknown} unknown")
     line = 'Isn\'t "Zoë" at the café?  She shuold be.'
     print(f"\nFrom text to ids and back: {line}")
     for name, cut in tokenizers.items():
-        back = there_and_back(cut(line), vocabularies[name], JOIN[name])
+        ids = vocabularies[name].encode(cut(line))
+        back = from_row(ids, vocabularies[name], JOIN[name])
         mark = "✔" if back == line else "✘"
         print(f"  {mark} {name:>13}: {back}")
     say(
         "Words lose the spacing, and words that training had too seldom: of a typing "
-        "error such as shuold nothing is left.  Characters lose signs that training had "
-        "too seldom; bytes lose nothing.",
+        "error such as shuold nothing is left.  char loses characters that training "
+        "had too seldom; bytes lose nothing.",
     )
 
 
@@ -1319,8 +1311,7 @@ def print_leakage(train_tokens, held_tokens, vocabulary, args, source):
             print(f"  {1 - share_known(asked, learnt):>6.2%}  {told}")
     say(
         "The first is a fair guess for new text.  For the second the vocabulary has been "
-        "counted on the very texts that it is asked about; what it still does not know "
-        "is too rare for --min-freq, or beyond --max-vocab.  In the third each held-out "
+        "counted on the very texts that it is asked about.  In the third each held-out "
         "document stands between two of training: a fair guess for more of the same only.",
     )
     counts = count_tokens(held_tokens)
@@ -1328,19 +1319,13 @@ def print_leakage(train_tokens, held_tokens, vocabulary, args, source):
     most = [f"{token} {counts[token]}" for token in unknown[:6]]
     if most:
         say(f"Most often unknown in the last tenth: {', '.join(most)}.")
-    if source.name == "shakespeare" and not args.quick:
-        say(
-            "Names: The Tempest lies wholly in the last tenth, so Miranda, Ariel and "
-            "Caliban are in no training document.",
-        )
 
 
-# Names are one reason why so much is unknown, though the training part has twelve times
-# as many tokens.  The other: most different words are rare.  Zipf's law: order words by
-# count; the word of rank r occurs about C / r times, C being the count of the first
-# (roughly, that is).  A hundred words or so fill more than half of a text, and the
-# others are so many that every new text brings some that no text had before.
-# (Characters do not obey it: few of them are rare.)
+# Names are one reason why so much is unknown: The Tempest, with Prospero and Miranda,
+# lies wholly in Shakespeare's last tenth.  The other: most different words are rare.
+# Zipf's law: order words by count; the word of rank r occurs about C / r times, C being
+# the count of the first (roughly, that is).  A hundred words or so fill more than half
+# of a text, and the others are so many that every new text brings some that are new.
 
 
 def counts_by_rank(train_tokens, token_lists):
@@ -1365,7 +1350,6 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
     train_share = coverage(train_tokens, train_tokens)
     held_share = coverage(train_tokens, held_tokens)
     ranked = utils.Vocabulary.build(train_tokens, specials=()).tokens
-    # How many have an id.  (Pieces of bpe that were always merged on are in no count.)
     used = sum(token in vocabulary for token in ranked)
     table = {}
     for n in sorted({10, 100, 1000, 3000, 10_000, used}):
@@ -1377,44 +1361,41 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
     title = f"Share of tokens known, {args.tokenizer}, {source.label}"
     utils.print_table(title, table, corner="most frequent")
     say(
-        "Read it downwards: what a larger vocabulary adds.  Where the next step adds "
-        "too little held-out for its price in weights, stop.  The last line is that of "
-        "this run: all tokens that have an id, without the special ones.",
+        "Read it downwards: what a larger vocabulary adds.  (At the top either part may "
+        "be ahead; what counts is the gap at the bottom.)  Where the next step adds too "
+        "little held-out for its price in weights, stop.  Last: all tokens with an id.",
     )
     if args.tokenizer != "bpe":  # which knows everything
         say(about_unknown(train_tokens, held_tokens, vocabulary, args))
         print_what_remains(ranked, held_tokens, used)
 
     print(f"\nZipf's law, {args.tokenizer}: is rank x count about the same everywhere?")
-    for rank in (1, 10, 100, 1000, 10_000):
-        if rank <= len(ranked):
-            token = visible([ranked[rank - 1]])[0]
-            count = train_counts[rank - 1]
-            told = f"rank {rank:>6,}  {token:>12}  {count:>7,} times"
-            print(f"  {told}  product {rank * count:,}")
-    top = train_counts[:10].sum() / train_counts.sum()
+    ranks = [rank for rank in (1, 10, 100, 1000, 10_000) if rank <= len(ranked)]
+    counts = [train_counts[rank - 1] for rank in ranks]
+    products = [rank * count for rank, count in zip(ranks, counts, strict=True)]
+    for rank, count, product in zip(ranks, counts, products, strict=True):
+        token = visible([ranked[rank - 1]])[0]
+        told = f"rank {rank:>6,}  {token:>12}  {count:>7,} times"
+        print(f"  {told}  product {product:,}")
     once = (train_counts == 1).mean()
     say(
-        f"By the law alone all products would be equal.  Ten tokens fill {top:.1%} of the "
-        f"training part; {once:.1%} of its different tokens occur only once: too rarely "
+        f"These counts differ up to {max(counts) / min(counts):,.0f}-fold, the products "
+        f"up to {max(products) / min(products):.1f}-fold; by the law alone all products "
+        f"would be equal.  {once:.1%} of its different tokens occur only once: too rarely "
         "to learn from.",
     )
 
 
 def about_unknown(train_tokens, held_tokens, vocabulary, args):
-    """A sentence or two: why tokens are unknown, and where <unk> gets its vector."""
+    """Why tokens are unknown."""
     # Two reasons to be unknown, told apart by a second vocabulary without any limit.
     unknown = 1 - share_known(held_tokens, vocabulary)
     everything = utils.Vocabulary.build(train_tokens, specials=())
     never = 1 - share_known(held_tokens, everything)
-    untold = 1 - share_known(train_tokens, vocabulary)
-    places = round(untold * sum(len(tokens) for tokens in train_tokens))
     return (
         f"Held out, {unknown:.2%} of the tokens are unknown.  {never:.2%} never "
         f"occurred in training.  {unknown - never:.2%} did, but have no id (--min-freq "
-        f"{args.min_freq}, --max-vocab {args.max_vocab:,}).  In training, {untold:.2%} "
-        f"are <unk>: {places:,} places.  Those that stay in the rows (--max-length cuts "
-        "some off) train its vector; without any it would stay as random as it began."
+        f"{args.min_freq}, --max-vocab {args.max_vocab:,})."
     )
 
 
@@ -1465,7 +1446,7 @@ def draw(train_tokens, held_tokens, args, source):
 
 
 def print_nearest(vectors, vocabulary, asked):
-    """For each token asked, those whose rows in vectors (V, n) have the best cosine."""
+    """For each token asked, those whose vectors (V, n) have the best cosine."""
     alike = cosines(vectors)  # (V, V)
     np.fill_diagonal(alike, 0)  # every word is nearest to itself: leave that out
     size = len(alike)
@@ -1479,19 +1460,40 @@ def print_nearest(vectors, vocabulary, asked):
         print(f"  {visible([token])[0]:>10}: {', '.join(told)}")
 
 
-def print_neighbours(train_tokens, args, source):
-    """The nearest tokens by their counted neighbours, in long rows and short ones."""
+# Real text needs one correction (Levy et al., 2015).  A rare word has a tiny share, so
+# meeting it once by accident makes a huge score.  Raising each neighbour's total, but
+# not the counts, to the power 0.75 makes the shares of rare words larger, and those
+# scores smaller.  (With power 1, the five nearest to father in Shakespeare are his,
+# then, her, my and brother; with 0.75 brother, his, husband, son and daughter.)
+
+
+def neighbour_vectors(train_tokens, vocabulary, args):
+    """Section 3 on real text: (frequent tokens, scores, short vectors, embedding)."""
     least = max(args.min_freq, 20)  # a rarer word has met too few neighbours
-    most = min(args.max_vocab, 1000)
+    most = min(args.max_vocab - len(SPECIALS), 1000)
     frequent = utils.Vocabulary.build(train_tokens, (), least, most)
     id_lists = []
     for tokens in train_tokens:
         id_lists.append([frequent.ids.get(token) for token in tokens])  # or None
-    counts = count_neighbours(id_lists, len(frequent), window=3)  # (V, V)
-    scores = score(counts, power=0.75)  # (V, V)
-    rows = torch.from_numpy(shorten(scores, WIDTH))  # (V, E)
-    table = nn.Embedding.from_pretrained(rows, freeze=False)
+    counts = count_neighbours(id_lists, len(frequent), window=3)  # (n, n)
+    scores = score(counts, power=0.75)  # (n, n)
+    short = shorten(scores, WIDTH)  # (n, E)
 
+    # The table a network would begin with: a row for every id of the vocabulary, random
+    # where no vector was counted.  NumPy counts in 64 bits, torch.randn makes 32, which
+    # is what the layers of a network take; copying a row turns the one into the other.
+    weight = torch.randn(len(vocabulary), short.shape[1]) * 0.1  # (V, E)
+    for token, vector in zip(frequent.tokens, short, strict=True):
+        weight[vocabulary[token]] = torch.from_numpy(vector)
+    weight[vocabulary[PAD]] = 0
+    # Without freeze=False no step of training would change it, and there is no error.
+    table = nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=0)
+    return frequent, scores, short, table
+
+
+def print_neighbours(train_tokens, vocabulary, args, source):
+    """The nearest tokens by their counted neighbours, by long vectors and short ones."""
+    frequent, scores, short, table = neighbour_vectors(train_tokens, vocabulary, args)
     # Some words of Shakespeare and of film reviews.  Where they are lacking, tokens
     # from further down the list (from a tenth of it on) fill up to six.
     wanted = ["father", "day", "blood", "music", "king", "superb", "monday", "two"]
@@ -1499,27 +1501,54 @@ def print_neighbours(train_tokens, args, source):
     further = frequent.tokens[len(frequent) // 10 :]
     asked = list(dict.fromkeys([*wanted, *further]))[:6]
     utils.heading(f"Which tokens are alike?  {args.tokenizer}, {source.label}")
-    print(f"Nearest of {len(frequent):,} tokens, each seen {least} times or more")
+    print(f"Nearest of the {len(frequent):,} most frequent tokens")
     print("(cosines; neighbours: at most 3 places apart; power 0.75)")
     print_nearest(scores, frequent, asked)
-    print_nearest(table.weight.detach().numpy(), frequent, asked)
+    print_nearest(short, frequent, asked)
     say(
-        "The shorter rows are those of an nn.Embedding, ready to be trained on.  Their "
-        "cosines are larger, for any two tokens, too: compare each with its average.",
+        f"Compare each cosine with the average of its own list.  Which list is better?  "
+        f"Nothing here decides it; the point of the second is its size.  Its vectors are "
+        f"now {len(frequent):,} of the {len(table.weight):,} rows of an nn.Embedding, "
+        "ready to be trained on; <pad> has zeros, the rest random numbers.",
     )
     if source.name == "shakespeare" and args.tokenizer == "basic_english":
-        first = sum(tokens[0] == "king" for tokens in train_tokens)
         say(
-            f"Beware of king: at {first:,} places it is the first word of a document.  A "
-            "speech begins with its speaker, such as KING RICHARD II or KING HENRY VI.  "
-            "Counting finds whatever stands in a text; here it is partly layout, not "
-            "meaning, that decides.",
+            "Beware of king: a speech begins with its speaker, such as KING RICHARD II.  "
+            "Counting finds whatever stands in a text, layout too.",
         )
     say(
-        "No network, no labels: two words are alike if their neighbours are.  So "
-        "opposites (day and night) can be near each other, for they stand in the same "
-        "places; and a rare word has met too few neighbours to be placed well.  These "
-        "vectors are counted; learnt ones, which a task shapes, come in lesson 05.",
+        "Two words are alike here if their neighbours are.  So opposites (day and night) "
+        "can be near each other, for they stand in the same places.  These vectors are "
+        "counted; learnt ones, which a task shapes, come in lesson 05.",
+    )
+
+
+# --- Kept for later ------------------------------------------------------------------
+#
+# A trained network works only with the vocabulary that it was trained with: in another
+# one, id 5 is another word.  So both are saved (the network's weights: lesson 04).  For
+# words and characters it is the list of tokens: json.dumps(vocabulary.tokens).  For bpe
+# it is the merges, in their order: they cut new text, and the vocabulary can be made
+# from them.  JSON, a common form for files, holds text and numbers but no bytes.  So
+# each piece is written as the list of its numbers: b"in" as [105, 110].
+
+
+def show_saving():
+    """The merges of the five words saved as text, loaded, and used on a new text."""
+    merges = [pair for pair, _ in learn_bpe(TOY_WORDS, 4)]
+    saved = json.dumps([[list(left), list(right)] for left, right in merges])
+    loaded = []
+    for left, right in json.loads(saved):  # as a program that uses the network does
+        loaded.append((bytes(left), bytes(right)))
+    cut = BytePairs(loaded).cut("raining")
+    ids = bpe_vocabulary(loaded).encode(cut)
+    utils.heading("Kept for later: the four merges of the toy as text")
+    print(f"  saved    {saved[:58]} ...")
+    print(f"  loaded, and used on raining: {' '.join(visible(cut))}, ids {ids}")
+    print(f"  the same merges as before: {loaded == merges}")
+    say(
+        "4 special tokens and 256 bytes have the ids 0 to 259.  So the third merge, "
+        "rain, has 262, and the fourth, ing, 263.",
     )
 
 
@@ -1538,12 +1567,8 @@ def conclude(figures, source):
         f"{by_word['tokens_per_document']:.1f} tokens, and leave "
         f"{1 - by_word['held_out_coverage']:.2%} of the held-out tokens unknown.  Byte-pair "
         f"encoding makes rows of {by_bytes['tokens_per_document']:.1f}, and loses "
-        "nothing (of text in NFC form, in which é is one sign): that is certain, for "
-        "every byte has an id.  The other figures are counts on this one text.",
-    )
-    say(
-        "And meaning?  There is none in an id.  It comes from use: from the words near "
-        "a word, which were counted here, or from a task, which lesson 05 learns.",
+        "nothing (of text in NFC form): that is certain, for every byte has an id.  The "
+        "other figures are counts on this one text.",
     )
 
 
@@ -1572,32 +1597,6 @@ def visible(tokens):
 # ====================================================================================
 # 5. Command line
 # ====================================================================================
-#
-# What --input takes.  A CSV file has a document in each line of its column `text`.  A
-# plain text is cut at empty lines, into paragraphs; in a play each speech is one.  Of
-# fewer than ten paragraphs each line is a document, of a single line each sentence.
-
-EMPTY_LINE = r"\n\s*\n"  # two line ends, at most white space between
-# White space after . ! or ?, or the end of a Chinese sentence.  (?<=...) looks back at
-# the mark without taking it away.
-SENTENCE_END = r"(?<=[.!?])\s+|(?<=[。！？])\s*"
-
-
-def read_documents(path, column=None):
-    """The documents of a file: a list of str.  UserError if it cannot be read."""
-    if path.suffix.lower() in (".csv", ".tsv"):
-        frame, said = utils.read_table(path)
-        utils.say_all(said)
-        names = utils.TEXT_NAMES
-        text = utils.find_column(path, frame, column, names, "--text-column", "texts")
-        return frame[text].tolist()
-    text = utils.read_text(path)
-    if "\n" not in text.strip():
-        return regex.split(SENTENCE_END, text)
-    documents = regex.split(EMPTY_LINE, text)
-    if len(documents) < 10:
-        documents = text.split("\n")
-    return documents
 
 
 def make_flags():
@@ -1647,7 +1646,6 @@ def main(argv=None):
     show_vocabulary()
     show_special_tokens()
     show_embedding_lookup()
-    show_saving()
 
     # 3. Training: one step of an embedding, and counted neighbours, each on a toy.
     show_embedding_step()
@@ -1691,7 +1689,8 @@ def main(argv=None):
     )
     print_coverage(train_tokens[chosen], held_tokens[chosen], vocabulary, args, source)
     draw(train_tokens, held_tokens, args, source)
-    print_neighbours(train_tokens[chosen], args, source)
+    print_neighbours(train_tokens[chosen], vocabulary, args, source)
+    show_saving()
     conclude(figures, source)
     metrics = {"held_out_coverage": figures[chosen]["held_out_coverage"]}
     utils.write_metrics(args, source, metrics, {}, models=figures)

@@ -7,6 +7,7 @@ import types
 import unicodedata
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,7 +260,6 @@ def test_byte_pairs_know_every_text_and_give_it_back(merges):
         ids = lesson.to_row(tokens, vocabulary, 1000)
         assert vocabulary[UNK] not in ids
         assert lesson.from_row(ids, vocabulary, join) == text
-        assert lesson.there_and_back(tokens, vocabulary, join) == text
 
 
 def test_no_piece_looks_like_a_special():
@@ -426,17 +426,16 @@ def test_leakage_by_hand(capsys):
 
 
 def test_why_tokens_are_unknown_by_hand(capsys):
-    """Never seen, seen too seldom; where <unk> is trained; one document beside it."""
+    """Never seen, seen too seldom; one document beside it."""
     train = [["a", "a", "b"], ["b", "c"]]
     held = [["a", "c", "x", "a"]]
     args = types.SimpleNamespace(min_freq=2, max_vocab=100)
     vocabulary = Vocabulary.build(train, lesson.SPECIALS, 2, 100)
     told = lesson.about_unknown(train, held, vocabulary, args)
     assert "50.00% of the tokens are unknown.  25.00% never" in told
-    assert "25.00% did, but have no id" in told and "20.00% are <unk>: 1 pl" in told
-    everything = Vocabulary.build(train, lesson.SPECIALS)
-    told = lesson.about_unknown(train, [["a"]], everything, args)
-    assert "Held out, 0.00%" in told and "0.00% are <unk>: 0 places" in told
+    assert "25.00% did, but have no id" in told
+    told = lesson.about_unknown(train, [["a"]], vocabulary, args)
+    assert "Held out, 0.00%" in told
     lesson.print_what_remains(["a", "b"], [["x"], ["b", "x", "a"] * 3], used=2)
     said = capsys.readouterr().out.splitlines()
     assert said[-2].split() == ["2", *["b", "<unk>", "a"] * 3]
@@ -451,8 +450,31 @@ def test_lengths_by_hand(capsys):
     lesson.print_lengths([["a"] * n for n in range(1, 11)], [["a"] * 3, ["a"]], args)
     said = " ".join(capsys.readouterr().out.split())
     assert "50% of them have at most 5, 90% 9, 99% 10; the longest has 10" in said
-    assert "the average 5.5 (held-out documents: 2.0)" in said
+    assert "the average 5.5 (held-out documents, which are other texts: 2.0)" in said
     assert "shortens 2 of 10 documents, and cuts off 5.5%" in said
+
+
+def test_padding_by_hand():
+    """Batches 1 5, 1 5 hold 20 places for 12 tokens; sorted 1 1, 5 5 none too many."""
+    assert lesson.padding_share([1, 5, 1, 5], 2) == pytest.approx(8 / 20)
+    assert lesson.padding_share([1, 1, 5, 5], 2) == 0
+    assert lesson.padding_share([1, 4, 2], 2) == pytest.approx(3 / 10)
+
+
+def test_the_embedding_of_counted_vectors_can_be_trained():
+    """Its rows stand at the vocabulary's ids, in a network's kind of numbers."""
+    torch.manual_seed(0)
+    train = [["a", "b", "<pad>"], ["c", "b"]] * 30 + [["rare", "a"]] * 2
+    vocabulary = Vocabulary.build(train, lesson.SPECIALS)
+    args = types.SimpleNamespace(min_freq=2, max_vocab=100)
+    frequent, _, short, table = lesson.neighbour_vectors(train, vocabulary, args)
+    assert set(frequent.tokens) == {"a", "b", "c", "<pad>"} and len(table.weight) == 8
+    for token in "abc":
+        row = table.weight[vocabulary[token]].detach().numpy()
+        np.testing.assert_allclose(row, short[frequent[token]], rtol=1e-6)
+    assert not table.weight[0].any() and table.weight[vocabulary["rare"]].any()
+    torch.nn.Linear(4, 2)(table(torch.tensor([4, 5]))).sum().backward()
+    assert table.weight.grad[4].any() and not table.weight.grad[6:].any()
 
 
 def run(folder, *flags):
@@ -492,20 +514,20 @@ def test_csv_files(tmp_path):
     """Only the text column is text; "null" is one; a wrong column names its flag."""
     rows = 'text,label\n"good, very good",positive\n,negative\nnull,negative\n'
     path = written(tmp_path, "reviews.csv", rows)
-    assert lesson.read_documents(path) == ["good, very good", "", "null"]
-    assert lesson.read_documents(path, "Label")[0] == "positive"
-    assert "--text-column" in refusal(lesson.read_documents, path, "title")
+    assert lesson.utils.read_documents(path) == ["good, very good", "", "null"]
+    assert lesson.utils.read_documents(path, "Label")[0] == "positive"
+    assert "--text-column" in refusal(lesson.utils.read_documents, path, "title")
 
 
 def test_plain_files_are_cut_at_empty_lines_or_line_ends(tmp_path):
     """Ten paragraphs or more are documents; a file of fewer is taken line by line."""
     path = written(tmp_path, "text.txt", "a b\nc\n \n" * 10)
-    assert lesson.read_documents(path)[:2] == ["a b\nc", "a b\nc"]
+    assert lesson.utils.read_documents(path)[:2] == ["a b\nc", "a b\nc"]
     path = written(tmp_path, "text.txt", "a b\nc\n\n" * 8)
-    assert lesson.read_documents(path)[:3] == ["a b", "c", ""]
+    assert lesson.utils.read_documents(path)[:3] == ["a b", "c", ""]
     path = written(tmp_path, "text.txt", "One.  Two! It costs 3.50? So... 四。五！六")
     cut = ["One.", "Two!", "It costs 3.50?", "So...", "四。", "五！", "六"]
-    assert lesson.read_documents(path) == cut
+    assert lesson.utils.read_documents(path) == cut
 
 
 def test_documents_are_normalised_and_empty_ones_left_out(tmp_path):
@@ -684,17 +706,8 @@ def test_figures_of_the_docstring(real_data, tmp_path, capsys):
     told = " ".join(word for line in printed for word in line)
     assert "basic_english would leave 19.30% of its tokens unknown." in told
     assert found["metrics"]["held_out_coverage"] == pytest.approx(0.9356, abs=1e-4)
-    said = lesson.load_documents(
-        types.SimpleNamespace(
-            input=None,
-            dataset="shakespeare",
-            data_dir=real_data,
-            text_column=None,
-            quick=False,
-        )
-    )
-    cut = lesson.BytePairs(learn(said[1], 500)).cut("Good morrow, Kate")
-    assert "|".join(token.decode() for token in cut) == "G|ood| m|or|row|,| |K|ate"
+    assert ["bpe:", "G|ood|_m|or|row|,|_|K|ate"] in [line[:2] for line in printed]
+    assert "G|ood| m|or|row|,| |K|ate" in Path(lesson.__file__).read_text()
     assert ["2.55%", "the", "same,"] in [line[:3] for line in printed]
     assert ["3.82%", "every", "tenth"] in [line[:3] for line in printed]
     for word in ("father", "day"):
