@@ -15,8 +15,6 @@ import rnn_utils as utils
 
 lesson = load_lesson("04_simple_rnn")
 
-PAIRS = list(product("abcdefghij", "klstuvwxyz"))
-
 
 @pytest.fixture(autouse=True)
 def seeded():
@@ -387,27 +385,6 @@ def test_the_training_log_is_read_as_it_is(capsys):
 
 
 # --- forgetting ------------------------------------------------------------------------------
-
-
-def test_the_exchanged_letter_stands_where_it_should():
-    """A model that sees one place alone answers anew if that place, and no other, changes."""
-    args = flags(batch_size=16)
-    data, _ = toy_data(args, [(a + b + "mnopqr", a) for a, b in PAIRS])
-
-    class SeesSecond(nn.Module):
-        def forward(self, names, lengths):
-            return F.one_hot(names[:, 1], 30).float()
-
-    found, count = lesson.exchange_one_letter(SeesSecond(), data.test, (0, 3, 6, 7))
-    assert count == len(data.parts[2])
-    assert [share > 0 for share in found.values()] == [False, False, True, False]
-    assert found[6] == 1.0
-
-
-def test_no_long_name_no_letter_is_exchanged():
-    data, config = toy_data(flags())
-    model = lesson.NameClassifier(**config)
-    assert lesson.exchange_one_letter(model, data.test, (0, 1)) == ({}, 0)
 
 
 def test_the_first_letter_is_what_is_asked_for():
