@@ -301,6 +301,19 @@ def show_split():
 #   noise    what is left: ups and downs of single values
 
 
+def print_skyline(values, width=68, height=8):
+    """Print values (n,) as a drawing: each column is the mean of a short stretch.
+
+    A column is filled up to its mean; the number before a line is where it begins.
+    """
+    means = np.array([piece.mean() for piece in np.array_split(values, width)])
+    step = (means.max() - means.min()) / height
+    for level in reversed(range(height)):
+        floor = means.min() + level * step
+        columns = "".join("#" if mean > floor else " " for mean in means)
+        print(f" {floor:8.4g} |{columns}".rstrip())
+
+
 def report_split(series, source):
     """Draw the whole series and its two borders; print how the three parts differ."""
     values = series.to_numpy()  # (n,)
@@ -308,7 +321,7 @@ def report_split(series, source):
     n1, n2 = utils.split_by_time(n)
     print(f"\nThe whole series, {source.label}, from {date_at(series, 0)} on")
     width = min(68, n)
-    utils.print_skyline(values, width)  # a column is the mean of a stretch
+    print_skyline(values, width)  # a column is the mean of a stretch
     first = round(width * n1 / n)  # the columns at which val and test start
     second = round(width * n2 / n)
     val = f"{'val':-<{second - first - 1}}"

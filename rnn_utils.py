@@ -2926,19 +2926,6 @@ def say(text, indent=""):
     print(textwrap.fill(text, 80, **layout))
 
 
-def print_skyline(values, width=68, height=8):
-    """Print values (n,) as a drawing: each column is the mean of a short stretch.
-
-    A column is filled up to its mean; the number before a line is where it begins.
-    """
-    means = np.array([piece.mean() for piece in np.array_split(values, width)])
-    step = (means.max() - means.min()) / height
-    for level in reversed(range(height)):
-        floor = means.min() + level * step
-        columns = "".join("#" if mean > floor else " " for mean in means)
-        print(f" {floor:8.4g} |{columns}".rstrip())
-
-
 def print_table(title, rows, corner="model"):
     """rows: name -> {column: number or text}.  One aligned line a row.
 
