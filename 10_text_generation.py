@@ -11,8 +11,8 @@ What you will learn
     - how one long text becomes batches: streams, windows, a carried state, and why the
       gradient is cut between two windows (truncated back-propagation through time)
     - n-gram models, the rival that a sceptic asks for, from counting pairs upwards
-    - how the next token is drawn (sampling): temperature, top-k, top-p, greedy; and
-      which of them comes nearest to what the author wrote
+    - how the next token is drawn (sampling): temperature, top-k, top-p, greedy; which
+      comes nearest to the author in surprise, which in words, and that none does in both
     - how to ask whether a text is good, and whether it is only copied
     - an outlook: minGRU, a recurrent network without a loop, and where research went
 
@@ -21,7 +21,7 @@ GRU) and 08 (teacher forcing); for the outlook also byte-pair encoding (02) and 
 (09).
 
 Run it
-    python 10_text_generation.py
+    python 10_text_generation.py --save-model          trains, and keeps the network
     python 10_text_generation.py --quick               less text, 2 epochs: seconds
     python 10_text_generation.py --input my_text.txt   learns to write like you
     python 10_text_generation.py --level word          a token is a word, not a character
@@ -42,15 +42,18 @@ You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle c
       7-gram                  1.5165          2.1879       4.5563
     The lower, the better.  Nats: how surprising, on average, was each character that
     really came next (section 2).  "reset every 256": the network forgets every 256
-    characters, which costs it 0.031 nats.  Blind guessing: each of the 66 tokens is as
-    likely as any other.  The n-grams count, in the training text, what followed the last
-    n - 1 characters; "+ 1" is the simplest way to treat what was never seen, the others
-    have a better one (section 4).  The network is less surprised than all of them.
+    characters, which costs it 0.031 nats.  Blind guessing: each of the 66 tokens (65
+    characters, and one for all others) is as likely as any other.  The n-grams count, in
+    the training text, what followed the last n - 1 characters; "+ 1" is the simplest way
+    to treat what was never seen, the others have one that is better where much is new,
+    as for the 7-gram (section 4).  The network is less surprised than all of them.
 
     Is 1.43 nats good?  nanoGPT, a small Transformer (attention alone, lesson 09) with
     about twelve times as many weights (here 0.88 million), reports 1.4697 nats on this
     split.  It sees 256 characters at most, so "reset every 256" is the fair row beside
-    it: about equal, for three seeds of ours came to 1.4549, 1.4693 and 1.4662 there.
+    it: about equal.  That row was trained on one thread.  On two, seeds 0, 1 and 2 came
+    to 1.4549, 1.4693 and 1.4662: threads add in another order and round otherwise, so
+    seed 0 is not quite the same network on both.
     People who guessed English letter by letter came to between 0.6 and 1.3 bits, where
     this network has 2.07 (Shannon, 1951; other texts, and 27 letters only).
 
@@ -63,7 +66,7 @@ You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle c
     them with those above: a word is several characters.
 
 Try this  (guess first, then run)
-    python 10_text_generation.py --save-model           once; then, without new training:
+With the network that --save-model has kept, so without new training:
     python 10_text_generation.py --eval-only --temperature 0
                                 what does a line look like that always takes the
                                 likeliest character, and why?
@@ -71,14 +74,17 @@ Try this  (guess first, then run)
                                 and what goes wrong here?  Does --top-p 0.9 mend it?
     python 10_text_generation.py --eval-only --prompt "ROMEO:"
                                 does the first word decide who speaks?
-These train anew:
-    --sequence-length 8         gradients reach 8 steps back, and there are 8 times as
-                                many updates: what is lost, what is won?
-    --cell rnn                  how much of the gain is the LSTM's memory?  This has a
+These train anew, the first for less than a minute, the others as long as above:
+    --epochs 2 --num-layers 1 --hidden-size 128
+                                a small network: 1.7530 nats.  With --sequence-length 4
+                                1.6485: gradients reach only 4 steps back, but there are
+                                16 times as many updates.  Does the large one gain too?
+    --cell rnn                  how much of the gain is the LSTM's memory?  The RNN has a
                                 quarter of its weights; with --hidden-size 518 as many
     --dataset code              Python instead of Shakespeare: which rules does it keep,
                                 the brackets, the indentation?
-    --epochs 50                 val_loss has hardly turned after 16: how far does it turn?
+    --epochs 50                 (three times as long)  val_loss has hardly turned after
+                                16: how far does it turn?
 """
 
 # Sizes
@@ -129,7 +135,8 @@ class Streams:
 
     A batch holds `input` (B, T), `target` (B, T), the same one step later, and `first`:
     whether a pass begins here, so that there is no state to carry.  Nothing is ever
-    shuffled: the order is what the network is to learn from.
+    shuffled: the order is what the network is to learn from.  random_start, for
+    training: each pass begins at another of the first T tokens.
     """
 
     def __init__(self, ids, streams, steps, device="cpu", random_start=False):
@@ -150,8 +157,7 @@ class Streams:
         return math.ceil(self.width / self.steps)
 
     def __iter__(self):
-        # In training each epoch begins at another of the first T tokens, so the cuts
-        # fall at other places.  Why that helps, section 3 tells: no gradient crosses a cut.
+        # Another start moves all cuts between windows; section 3 tells why that helps.
         start = 0
         if self.random_start:
             start = int(torch.randint(self.steps, ()))
@@ -393,7 +399,7 @@ class NextToken(nn.Module):
             dropout=dropout if layers > 1 else 0.0,  # between layers
         )
         self.dropout = nn.Dropout(dropout)
-        self.squeeze = nn.Identity()
+        self.squeeze = nn.Identity()  # does nothing, but for words
         self.output = nn.Linear(hidden, tokens)
         if tied:
             # Words only; may be skipped.  With 5,000 words the output would have more
@@ -576,6 +582,10 @@ def as_text(corpus, ids, prompt=""):
 # steps.  It learns to keep things for up to T.  A state that keeps well for 64 steps
 # often keeps well for more, so a longer memory may come for nothing.  Section 4 measures
 # how much of one there is (none, it turns out, beyond 64 characters of Shakespeare).
+#
+# No gradient crosses a cut, so what stands just before one is never blamed for what comes
+# just after.  `random_start` therefore moves the cuts from epoch to epoch: two tokens
+# that a cut parts in one epoch stand in one window in the next.
 
 
 def detach(state):
@@ -595,7 +605,8 @@ def train_by_hand(model, train, args):
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=args.lr, weight_decay=args.weight_decay
     )
-    schedule = utils.make_scheduler(optimizer, len(train), args)  # as in lesson 04
+    # As in lesson 04: the learning rate rises briefly, then falls to the end.
+    schedule = utils.make_scheduler(optimizer, len(train), args)
     utils.seed_epoch(args.seed, 1)  # as fit does, so that both begin at the same token
     model.train()
     state = None
@@ -748,9 +759,9 @@ def read_training(records):
     gap = best["val_loss"] - best["loss"]
     if gap > 0:
         utils.say(
-            f"In that epoch new text surprised it by {gap:.2f} nats more than the text it "
-            "trains on: so much at least it knows of this text alone.  (At least, for "
-            "loss is taken with dropout, and while the network is still learning.)"
+            f"In that epoch new text surprised it by {gap:.2f} nats more than the training "
+            "text: so much of what it learnt holds for that text only.  (Really more: loss "
+            "is taken with dropout on, and while the network is still learning.)"
         )
     else:
         utils.say(
@@ -788,9 +799,9 @@ def small_settings():
 # ====================================================================================
 #
 # Can it write?  First look at what it writes, and at how the next token is drawn.  Then
-# comes the question that has a number for an answer: how surprised is it by text that it
-# has not seen, and is that less than a rival's surprise?  At last the one that has none:
-# is what it writes any good?
+# comes the question that one number answers: how surprised is it by text that it has not
+# seen, and is that less than a rival's surprise?  Last, the question that no one number
+# answers: is what it writes any good?
 #
 # --- Writing: how the next token is drawn ---------------------------------------------
 #
@@ -892,8 +903,9 @@ def show_trained_steps(model, corpus, args):
     show_steps(model, corpus, args, steps=6)
     utils.say(
         "Reading it: where one token has nearly all, the network is sure; where the "
-        "likeliest has little, the die decides, and what it decides is read on.  (The "
-        "random numbers are the same in every text here, so two texts may begin alike.)"
+        "likeliest has little, the die decides, and the network reads on from what was "
+        "drawn.  (The random numbers are the same in every text here, so two texts may "
+        "begin alike.)"
     )
 
 
@@ -967,6 +979,7 @@ def show_circle(corpus, ids):
 
 def show_text(model, corpus, args):
     """Print a text drawn as the flags say.  Returns ids, and characters a second."""
+    # Only --max-length of it is printed; judge_texts measures the rest as well.
     length = max(args.max_length, WRITTEN[corpus.level])
     if args.quick:
         length = max(args.max_length, length // 5)
@@ -1026,10 +1039,11 @@ def units(nats, level):
 # A sceptic asks: does that need a network?  One can also count.  A bigram model counts,
 # for each pair of neighbours, how often the second follows the first:
 #
-#     p("e" after "h") = (times that "he" stands in training + 1) / (those of "h" + V)
+#     p("e" after "h") = (times of "he" in training + 1) / (times of "h" + V)
 #
-# The + 1 is for pairs that training lacks: a probability of 0 would cost an infinite
-# surprise.  Giving a little to what was never seen is called smoothing.
+# (of "h" with something after it).  The + 1 is for pairs that training lacks: a
+# probability of 0 would cost an infinite surprise.  Each of V letters gets it, hence the
+# V below.  Giving a little to what was never seen is called smoothing.
 #
 # An n-gram model does the same with a longer history: the last n - 1 tokens.  n is its
 # order.  A 2-gram is the bigram; a 1-gram has no history, and knows only how common
@@ -1083,9 +1097,9 @@ def plus_one_nats(train, held_out, order, tokens):
 
 # A longer history predicts better, but it has more rarely been seen: in Shakespeare's
 # held-out part, 0.2 % of the pairs never stood in training, but 35 % of the runs of
-# seven characters.  After a history that was seen twice, adding 1 everywhere gives
-# nearly all to what never came.  The remedy is Kneser and Ney's (1995; here in the form
-# of Chen and Goodman, 1999), in three thoughts:
+# seven characters.  After a history that was seen twice, both times with the same token
+# after it, adding 1 gives that token (2 + 1) / (2 + 66), and 65 / 68 to what never came.
+# The remedy is Kneser and Ney's (1995; here in the form of Chen and Goodman, 1999):
 #
 #   1. Take a discount D from each count.  What came twice came by luck, in part.
 #   2. Share out what was taken among all tokens, by the probability that the next
@@ -1206,14 +1220,25 @@ def show_losses(model, corpus, args):
         f"about {perplexity:.0f} sides."
     )
     utils.say(
-        f"Adding 1 gives the 2-gram {nats['2-gram, + 1']:.4f} nats, Kneser and Ney give it "
-        f"{nats['2-gram']:.4f}.  The {highest}-gram, whose history is more often new, gets "
-        f"{nats[f'{highest}-gram, + 1']:.4f} by adding 1; by Kneser and Ney, who fall back "
-        f"on shorter histories, {nats[f'{highest}-gram']:.4f}."
+        "Smoothing is for what is new.  Of the held-out pairs "
+        f"{share_new(grams, held_out, 2):.1%} never stood in training: the 2-gram has "
+        f"{nats['2-gram, + 1']:.4f} nats by adding 1, {nats['2-gram']:.4f} by Kneser and "
+        f"Ney.  Of the runs of {highest} tokens {share_new(grams, held_out, highest):.1%} "
+        f"never did: the {highest}-gram has {nats[f'{highest}-gram, + 1']:.4f} by adding 1; "
+        "by Kneser and Ney, who fall back on shorter histories, "
+        f"{nats[f'{highest}-gram']:.4f}."
     )
     read_other_models(corpus, args)
     show_memory(ours, reset, corpus, args)
     return ours, counted, nats, grams
+
+
+def share_new(grams, ids, order):
+    """The share of the runs of `order` tokens in ids that training does not hold."""
+    text = text_of_ids(ids)
+    runs = [text[i : i + order] for i in range(len(text) - order + 1)]
+    new = [run not in grams.levels[order - 1].counts for run in runs]
+    return sum(new) / max(1, len(new))
 
 
 def read_other_models(corpus, args):
@@ -1327,6 +1352,7 @@ def write_by_counting(grams, start, length, seed):
     for _ in range(length):
         chances = [0.0]  # <unk> cannot be written
         for i in range(1, grams.tokens):
+            # It looks at its n - 1 last tokens; 10 are more than any order needs.
             chances.append(grams.probability(text[-10:], chr(i)))
         text += chr(torch.multinomial(torch.tensor(chances), 1, generator=die).item())
     return [ord(character) for character in text[len(start) :]]
@@ -1360,7 +1386,8 @@ def judge_texts(model, corpus, args, written, grams):
     title = f"{corpus.source.label}: {length:,} {UNIT[corpus.level]} in each way"
     utils.print_table(title, rows, corner="way to draw")
     print("  unlikely tokens       share of those to which the network gave below 0.01")
-    print("  known words           share of the words that stand in the training text")
+    print("  known words           share of the words that stand in the training text;")
+    print("                        a word is letters in a row, so don't is two")
     print("  distinct 3-word runs  1 if no three words in a row come twice")
     print("  longest copy          characters in a row that stand in the training text")
     # The ways of the network that do not go in circles.
@@ -1389,33 +1416,42 @@ def read_ways(rows, fair, words, length, corpus):
     """Which ways to draw come near to the author's text, and whether that is luck."""
     utils.say(
         "Reading it: the last row is a piece of the author's own text, from the held-out "
-        "part.  The nearer to its figures, the better.  A way with few distinct 3-word "
-        "runs says the same again and again: it is out, whatever its other figures are.  "
-        "(The first column is asked of our network, so it is not fair to the n-gram.)"
+        "part.  A way with few distinct 3-word runs says the same again and again: it is "
+        "out, whatever its other figures are.  Near, below, means no more than this: texts "
+        "so short do not show a difference.  (The first column is asked of our network, so "
+        "it is not fair to the n-gram.)"
     )
     near = {}
+    nearest = []
     for column, number in (("unlikely tokens", length), ("known words", words)):
         if column == "known words" and corpus.level == "word":
             print("All words that it writes are known: it can write no others.")
             continue
         share = rows[AUTHOR][column]
         most = luck(share, number)
-        near[column] = [n for n in fair if abs(rows[n][column] - share) <= most]
+        gaps = {name: abs(rows[name][column] - share) for name in fair}
+        near[column] = [name for name in fair if gaps[name] <= most]
+        if fair:
+            nearest.append(f"by {column} {min(fair, key=gaps.get)}")
         utils.say(
             f"By {column} the author has {share:.3f}; of {number:,}, up to {most:.3f} more "
-            f"or less may be luck.  So near: {'; '.join(near[column]) or 'none'}."
+            f"or less may be luck.  Within that: {'; '.join(near[column]) or 'none'}."
         )
-    both = [name for name in fair if all(name in names for names in near.values())]
-    fewer = rows["temperature 1"]["known words"] < rows[AUTHOR]["known words"]
-    if fewer and not both:
+    if nearest:
+        utils.say(f"The nearest: {', '.join(nearest)}.")
+    if not any(all(name in names for names in near.values()) for name in fair):
+        print(f"None is near in {'both' if len(near) == 2 else 'this'}.")
+    ours = rows["temperature 1"]
+    if ours["known words"] < rows[AUTHOR]["known words"]:
         utils.say(
-            "None is near in both.  The author surprises with words that exist.  Where the "
-            "network surprises, the word often does not.  A lower temperature gives away "
-            "surprise for words that exist: that is the compromise."
+            f"At temperature 1, {1 - ours['known words']:.0%} of the network's words do not "
+            f"stand in the training text, of the author's "
+            f"{1 - rows[AUTHOR]['known words']:.0%}.  A lower temperature gives away surprise "
+            "for words that training knows: that is the compromise."
         )
     utils.say(
-        "A usual place to begin is --temperature 0.8.  Lower it where words must be right, "
-        "raise it where all sounds the same."
+        "Where known words matter more than surprise, --temperature 0.8 is a usual start.  "
+        "Lower it where words must be right, raise it where all sounds the same."
     )
 
 
@@ -1460,18 +1496,19 @@ def answer(ours, counted, rows, rival, words, corpus):
         our_share = rows["temperature 1"]["known words"]
         share = rows[rival]["known words"]
         most = luck(share, words)
-        told = "no more" if abs(our_share - share) <= most else "more"
+        told = f"more than luck may do in so short a text, {most:.2f}"
+        if abs(our_share - share) <= most:
+            told = f"no {told}: words alone do not tell the two apart"
         utils.say(
             f"By its text, at temperature 1: {our_share:.0%} of its words stand in the "
             f"training text.  Of the n-gram's {share:.0%} do, of the author's "
-            f"{rows[AUTHOR]['known words']:.0%}.  (The first two differ by {told} than "
-            f"luck may do in so short a text, {most:.2f}.)"
+            f"{rows[AUTHOR]['known words']:.0%}.  The first two differ by {told}."
         )
     if nats < theirs:
         utils.say(
-            "So it knows more of what comes next than whoever only counts.  It means "
-            "nothing by it: it was asked for the next token, and never for something to "
-            "say."
+            "So by its surprise it knows more of what comes next than whoever only counts.  "
+            "It means nothing by it: it was asked for the next token, and never for "
+            "something to say."
         )
     else:
         print("So it has not learned enough here: more text, or more epochs.")
@@ -1694,7 +1731,7 @@ def scan(log_keep, log_new, log_start):
 
 
 def step_by_step(log_keep, log_new, log_start):
-    """The same in a loop, as it is defined."""
+    """The same in a loop, as it is defined.  It takes logarithms only to be like scan."""
     h = log_start.exp()  # (B, H)
     states = []
     # unbind cuts (B, T, H) into its T steps (B, H).
@@ -1720,9 +1757,6 @@ class MinGRU(nn.Module):
         # W_r and W_c of a layer in one matrix.
         self.gates = nn.ModuleList(nn.Linear(n, 2 * hidden) for n in sizes)
         self.dropout = nn.Dropout(dropout)
-        # None: by what is faster on the device; the results are the same.  show_speed
-        # puts one or the other here.
-        self.all_states = None
 
     def forward(self, x, state=None):
         """x (B, T, E), state (L, B, H) -> the last layer's states, the new state.
@@ -1731,9 +1765,8 @@ class MinGRU(nn.Module):
         """
         if state is None:  # g(0) = 0.5: above 0, so that it has a logarithm
             state = x.new_full((len(self.gates), len(x), self.hidden_size), 0.5)
-        all_states = self.all_states
-        if all_states is None:
-            all_states = step_by_step if x.device.type == "cpu" else scan
+        # By what is faster on the device; the results are the same.
+        all_states = step_by_step if x.device.type == "cpu" else scan
         last_states = []
         for layer, gate in enumerate(self.gates):
             if layer > 0:
@@ -1760,51 +1793,8 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
 # the loop.  So on a CPU MinGRU takes the loop.  An LSTM of 256 units in its place takes
 # 0.79 s: here nothing is gained in time.
 #
+# What is given up?  A gate that cannot see the state cannot decide by what is remembered.
 # What does it cost in nats?  With as many weights as the LSTM: [[10-mingru: nats]]
-
-
-def seconds_of(layer, x):
-    """The shortest of five passes, forwards and back: other programs only slow it."""
-    best = math.inf
-    for _ in range(5):
-        start = time.perf_counter()
-        states, _ = layer(x)
-        states.sum().backward()
-        if x.is_cuda:
-            torch.cuda.synchronize()  # a GPU is only told what to do: wait for it
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def show_speed(args):
-    """Seconds of one layer of minGRU, in a loop and by the scan, for longer texts."""
-    lengths = [16, 64, 256] if args.quick else [16, 64, 256, 1024]
-    torch.manual_seed(10)
-    layer = MinGRU(64, 64).to(args.device)
-    seconds = {"loop": [], "scan": []}
-    rows = {}
-    for length in lengths:
-        x = torch.randn(8, length, 64).to(args.device)  # (B, T, E)
-        for name, function in {"loop": step_by_step, "scan": scan}.items():
-            layer.all_states = function
-            seconds[name].append(seconds_of(layer, x))
-        row = {name: f"{times[-1]:.4f}" for name, times in seconds.items()}
-        rows[f"T = {length}"] = row
-    title = f"One layer of minGRU, 64 units [sample: random numbers], seconds, {args.device}"
-    utils.print_table(title, rows, corner="length")
-    faster = seconds["loop"][-1] / seconds["scan"][-1]
-    utils.say(
-        f"Reading it, at T = {lengths[-1]}: the scan has {faster:.1f} times the speed of "
-        "the loop.  It computes more, and waits less: it needs a device that works at many "
-        "places at once."
-    )
-    utils.say(
-        "What is given up: a gate that cannot see the state cannot decide by what is "
-        "remembered.  What that costs, --cell mingru shows: it trains such a network."
-    )
-    axes = ("T, steps", "seconds")
-    utils.plot_lines(args, "scan", title, seconds, *axes, x=lengths, log=True)
-    print("\nWhere to go from here: the end of this file, and docs/reading.md.")
 
 
 # --- Where research went --------------------------------------------------------------
@@ -1943,7 +1933,7 @@ def main(argv=None):
 
     # An outlook: a recurrent network without a loop.
     show_scan()
-    show_speed(args)
+    print("\nWhere to go from here: the end of this file, and docs/reading.md.")
 
 
 if __name__ == "__main__":

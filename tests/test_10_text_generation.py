@@ -276,6 +276,13 @@ def test_kneser_ney_is_a_probability_and_prefers_what_it_saw(order):
     assert grams.losses(ids[:40]).tolist() == pytest.approx(nats)
 
 
+def test_the_share_of_new_runs():
+    grams = lesson.KneserNey(torch.tensor([1, 2, 3, 1, 2, 3]), 3, 5)
+    asked = torch.tensor([2, 3, 1, 4])
+    assert lesson.share_new(grams, asked, 2) == pytest.approx(1 / 3)  # 1 4 is new
+    assert lesson.share_new(grams, asked, 3) == pytest.approx(1 / 2)
+
+
 def test_kneser_ney_counts_histories_not_occurrences():
     """c is frequent but only after b: as a word that may follow anything it is rare."""
     text = "ab" * 3 + "bc" * 30 + "a" + "ba" * 3
@@ -350,8 +357,10 @@ def test_near_the_author_and_the_longest_copy(capsys):
     corpus = Namespace(level="char")
     lesson.read_ways(rows, ["temperature 1", "cold"], 400, 2000, corpus)
     out = " ".join(capsys.readouterr().out.split())
-    assert "may be luck. So near: temperature 1. By known words" in out
-    assert "So near: cold." in out and "None is near in both" in out
+    assert "may be luck. Within that: temperature 1. By known words" in out
+    assert "Within that: cold." in out and "None is near in both" in out
+    assert "nearest: by unlikely tokens temperature 1, by known words cold." in out
+    assert "20% of the network's words do not stand in" in out
     copies = {"cold": "abcdef", "7-gram": "abc", lesson.AUTHOR: "abcd"}
     lesson.read_copies(copies, "cold", "7-gram")
     out = capsys.readouterr().out
