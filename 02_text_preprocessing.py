@@ -886,7 +886,7 @@ def show_embedding_step():
 # --- Neighbours: what counting alone tells about words -------------------------------
 #
 # The vectors of an embedding begin as random numbers and are learnt with the task, from
-# lesson 05 on.  But some meaning lies in plain counts already: words with the same
+# lesson 04 on.  But some meaning lies in plain counts already: words with the same
 # neighbours can stand in each other's place (the cat sleeps, the dog sleeps).
 #
 #     Count     how often does word b stand near word a?  One row of counts for each a.
@@ -1024,7 +1024,8 @@ def show_counted_vectors():
         print(f"  {name:<9}  " + "  ".join(f"{number:5.2f}" for number in row))
     say(
         "cat again = 0.48 x pattern 1 + 0.31 x pattern 2; its scores in table 2 were "
-        "0.00, 0.00, 0.34 and 0.56: nearly, not quite.  "
+        "0.00, 0.00, 0.34 and 0.56: the large two are still the large two, but milk's "
+        "is half of what it was.  "
         "The cosine of cat and dog, 0.71 before, is now "
         f"{cosines(short)[0, 1]:.2f}: the sizes left out are not small here.  Look at the "
         "second amounts: positive for those who drink, negative for drinks and "
@@ -1381,7 +1382,7 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
     say(
         f"These counts differ up to {max(counts) / min(counts):,.0f}-fold, the products "
         f"up to {max(products) / min(products):.1f}-fold; by the law alone all products "
-        f"would be equal.  {once:.1%} of its different tokens occur only once: too rarely "
+        f"would be equal.  {once:.1%} of all different training tokens occur only once: too rarely "
         "to learn from.",
     )
 
@@ -1519,7 +1520,7 @@ def print_neighbours(train_tokens, vocabulary, args, source):
     say(
         "Two words are alike here if their neighbours are.  So opposites (day and night) "
         "can be near each other, for they stand in the same places.  These vectors are "
-        "counted; learnt ones, which a task shapes, come in lesson 05.",
+        "counted; learnt ones, which a task shapes, begin in lesson 04.",
     )
 
 

@@ -1619,6 +1619,8 @@ def report_smoothing(series, source, length, horizon):
 # is 1 minus the squared errors as a share of the squared distances from the mean of the
 # true values.  1 is perfect; 0 is no better than always saying that mean (which nobody
 # can know beforehand); below 0 is worse.
+# A price wanders far from its mean, so whatever is a day late is still close, beside
+# those distances: R2 is near 1 for the laziest rule.  Returns do not wander.
 
 
 def r_squared(truth, forecast):
@@ -1732,9 +1734,8 @@ def report_answer(windows, rows, p, scaled, leak, smoothed, priced, args):
     for name, (flattered, honest), measure in table:
         print(f"  {name:<22} {flattered:16.4f} {honest:9.4f}   {measure}")
     print("Of R2 the larger looks better, of the others the smaller.")
-    print(
-        "Your own program: does it beat persistence on a random price?  Then it leaks."
-    )
+    print("Your own program: does it clearly beat persistence on a random price?")
+    print("Then it leaks.")
 
 
 def metrics_of(rows, p, val_by_batches, lie, leak, smoothed):  # [machinery]
