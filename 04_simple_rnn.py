@@ -747,7 +747,7 @@ def show_vanishing_and_exploding():
     utils.say(
         """Reading it: 0.5 * 0.5 * ... dies out: the gradient vanishes, and the first
         letters have no say in what is learned.  1.5 * 1.5 * ... grows without end: it
-        explodes, and one step of training throws all weights far away.  A matrix that
+        explodes, and one step of plain gradient descent throws all weights far.  A matrix that
         keeps the norm does neither."""
     )
     utils.say(
@@ -805,7 +805,10 @@ def show_clipping(args):
     print(
         "\nClipping: a gradient whose norm is above --clip is shortened to that norm."
     )
-    print("Its direction stays.  Here --clip is 1, a step is -0.1 times the gradient:")
+    print(
+        "Its direction stays.  Here --clip is 1, and a step of plain gradient descent"
+    )
+    print("(no Adam) is -0.1 times the gradient:")
     for when in ("before", "after "):
         norm = weight.grad.norm().item()  # the root of 3 * 3 + 4 * 4 is 5
         gradient = [round(value, 2) for value in weight.grad.tolist()]
@@ -886,7 +889,7 @@ def train_by_hand(model, train, val, args):
             loss = measure(model, batch)["loss"].mean()
             # Back through the linear layer and all letters: fills every weight's .grad.
             loss.backward()
-            # Shorten a gradient that is long: one steep place could undo much learning.
+            # Shorten a gradient that is long: it would stay in Adam's means for many steps.
             nn.utils.clip_grad_norm_(model.parameters(), longest)
             # Move every weight a little, against its gradient.
             optimizer.step()
@@ -1255,7 +1258,7 @@ def explain_luck(validation, test, data):
         {len(truth):,} = {of_lead:.3f}.  So who leads may be settled while by how much
         is not."""
     )
-    print("Beside this luck of the names there is that of the seed: see section 3.")
+    print("Beside this luck of the names there is that of the seed: sections 1 and 3.")
     return p
 
 
@@ -1589,8 +1592,8 @@ def answer_the_title(rows, p, found, data):
 #   --overfit-one-batch   64 of 64 right, loss 0.0003
 #   --compare cell        rnn 0.8117, lstm 0.8178, gru 0.8234, at 56 thousand weights
 #                         each (another processor: there the rnn has 0.8117, not
-#                         0.8128).  Another seed moves one by up to 0.01, so at most the
-#                         gru may be better.  Letter groups: 0.8278
+#                         0.8128).  Another seed moves one by 0.004 to 0.014, so at
+#                         most the gru may be better.  Letter groups: 0.8278
 #   (--compare clip: the table before show_clipping; --leaky-split: section 1)
 #   --cell gru ...        0.8322, above the groups' 0.8278; on test 0.8410, below their
 #                         0.8616.  A lead of 0.004 on 1,806 names was no lead
@@ -1728,7 +1731,7 @@ def compare(config, data, args):
 
     rivals = score_all(baselines(data, data.parts[1]), data.val)
     utils.compare_variants(args, data.source, variants(config, args), train, rivals)
-    print("Reading it: one seed; another moves an accuracy by up to 0.01.")
+    print("Reading it: one seed; another moves an accuracy by 0.004 to 0.014.")
 
 
 def print_predictions(model, data, args):

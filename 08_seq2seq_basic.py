@@ -1435,7 +1435,9 @@ def digits_by_length(model, data, greedy, args):
     print(f"Of the answers to more than {args.max_length} digits, these are wrong:")
     for kind, count in count_mistakes(longer).items():
         print(f"  {kind:<51}{count:>6,}")
-    print("Digits that are right in their place, in these answers:")
+    print(
+        f"Digits that are right in their place, in all {len(longer):,} answers to more:"
+    )
     shares = right_by_third(longer)
     for name, share in zip(("first", "middle", "last"), shares, strict=True):
         print(f"  {name + ' third':<13} {share:.4f}")
