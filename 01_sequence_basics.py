@@ -351,8 +351,8 @@ def print_parts(train, test):
 # 2. Model
 # ====================================================================================
 #
-# Each model turns a sequence x (T, F) into two scores: one for the answer 0, "B comes
-# first", and one for 1, "A comes first".  The higher score is its answer.  (With two
+# Each model turns a sequence x (T, F) into two scores (also called logits): one for the
+# answer 0, "B comes first", and one for 1, "A comes first".  The higher score is its answer.  (With two
 # answers one score would do.  One score for each answer also works for the 18 languages
 # of lesson 04.)
 #
@@ -366,7 +366,8 @@ def print_parts(train, test):
 # the other.  Half of the answers are right, whatever the weights.
 #
 # The model below has two linear layers and a ReLU between them: ReLU turns every number
-# below 0 into 0.  Without such a bend, two linear layers would be no more than one.
+# below 0 into 0.  Without such a bend (a nonlinearity; the function is an activation
+# function), two linear layers would be no more than one.
 
 
 class SumClassifier(nn.Module):
@@ -608,7 +609,7 @@ def show_why_tanh():
 # an A.  So the note needs two numbers, H = 2:
 #
 #     unit 1    1: the last letter was an A             0: it was not
-#     unit 2    1: a C has come right behind the A     -1: not so far
+#     unit 2    1: a C has come right behind the A     -1: not so far   (0: nothing read)
 #
 # Each unit has its own row of W_ih, its own row of W_hh and its own bias, and each sees
 # the whole old state.  These weights do it:
@@ -620,13 +621,15 @@ def show_why_tanh():
 #
 # Unit 1 looks at the letter alone: tanh(3) = 0.995 at an A, tanh(0) = 0 elsewhere.
 #
-# Unit 2 adds up what speaks for yes.  All cases that matter, with 1 for 0.995:
+# Unit 2 adds up what speaks for yes.  All cases, with 1 for 0.995:
 #
 #     a C as the very first letter       6           - 9 =  -3     no
+#     another first letter                           - 9 =  -9     no
+#     not so far; no A before, no C          - 12    - 9 = -21     no
 #     not so far; a C, no A before it    6      - 12 - 9 = -15     no
 #     not so far; an A before, no C         18  - 12 - 9 =  -3     no
 #     not so far; an A before, a C       6 + 18 - 12 - 9 =   3     yes
-#     yes so far; another letter             12      - 9 =   3     stays yes
+#     yes so far; any letter                 12      - 9 =   3     stays yes (or more)
 #
 # The C alone is not enough, nor is the A before it; both together are.  And once it is
 # yes, the 12 keeps it.  tanh makes a clear 1 or -1 of each sum before it is used again.
@@ -980,7 +983,8 @@ def show_loss():
 # --- 3.2 the training loop ------------------------------------------------------------
 #
 # The gradient says, for each weight, how the loss changes if the weight grows a little.
-# PyTorch computes it, working from the loss back to the weights: `backward`.  An update
+# PyTorch computes it, working from the loss back to the weights: `backward`.  (This is
+# back-propagation; through the steps of a recurrent network, through time.)  An update
 # then moves each weight a little *against* its gradient, so that the loss falls.  The
 # learning rate says how far.
 #
