@@ -1382,8 +1382,8 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
     say(
         f"These counts differ up to {max(counts) / min(counts):,.0f}-fold, the products "
         f"up to {max(products) / min(products):.1f}-fold; by the law alone all products "
-        f"would be equal.  {once:.1%} of all different training tokens occur only once: too rarely "
-        "to learn from.",
+        f"would be equal.  {once:.1%} of all different training tokens occur only once: "
+        "too rarely to learn from.",
     )
 
 
