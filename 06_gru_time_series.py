@@ -28,7 +28,9 @@ Run it
     python 06_gru_time_series.py --dataset sine
     python 06_gru_time_series.py --save-model --forecast 24
     python 06_gru_time_series.py --eval-only --forecast 24
-The last two end with the 24 months after those of the file, the first 12 with a band.
+    python 06_gru_time_series.py --input my.csv --column sales
+The third and fourth end with the 24 months after those of the file, the first 12 with a
+band.  The sunspots end with December 1983: compare with what the sun did in 1984.
 
 You should see  (sunspots [real], seed 0, one thread, about 30 seconds in all)
       one month ahead          RMSE    p, the GRU against it
@@ -38,7 +40,8 @@ You should see  (sunspots [real], seed 0, one thread, about 30 seconds in all)
     RMSE is the size of a usual error (the root of the mean squared error).  Persistence
     says the last value again; autoregression is a weighted sum of the last values.  p
     is how often two equally good forecasts would differ at least so much by chance:
-    below 0.05, we call a difference more than luck.
+    below 0.05, we call a difference more than luck.  (How far to trust the 0.001: see
+    the second confession, in section 2.)
 
 Try this  (guess first, then run)
     --dataset sine                   how close to the noise can any forecast come?
@@ -47,7 +50,8 @@ Try this  (guess first, then run)
     --dataset stock --target return  ask for the change in per cent: what becomes of
                                      the error, and what of the band?
     --dataset heating                a rule that no weighted sum can write: who wins?
-    --sequence-length 6, then 150    who gains from a longer past?
+      and --cell rnn                   does that rule need a gate?  (not recorded)
+    --sequence-length 6, then 150    who gains from more past, GRU or rival?
     --cell rnn, then --cell lstm     does the cell matter here?
     --seed 1, then 2                 how much of the result is the seed's luck?
     Our answers are printed near the end of every run, below "Answers to Try this".  If
@@ -63,6 +67,9 @@ marked [flags] or [machinery] may be skipped.
 #     S  steps ahead that are asked for: 1, 2, ... S (--horizon)
 #     B  batch (windows)       H  hidden state (numbers the network remembers)
 #     F  numbers in one step: here 1, the value
+#     N  windows that have all S answers
+#     M  places that are forecast, the last S - 1 without all answers
+#     L  values in the series  K  known values that a forecast is made of: T or T + 1
 
 import math
 import sys
@@ -84,9 +91,6 @@ import rnn_utils as utils
 # examples, so the row is cut into windows: some values that are known, and the values
 # that followed.  The last known value is called the origin of the forecast.
 #
-#     1   2   3   4   5   6   7   8        the series
-#     read  . o | asked |                  window 1: read 1 2 3, origin 3, asked 4 5
-#
 # Four decisions keep the future out.
 #
 # The split is by time: the first 70 % of the series are for training, the next 15 % for
@@ -99,12 +103,16 @@ import rnn_utils as utils
 # so what is read becomes (value - mean) / std, with mean and standard deviation of
 # training: most results lie between -2 and 2.  Taken from the whole series, mean and
 # std would tell the network how high the series will rise.  `--leaky-scaling` measures
-# that.  On the prices it flatters one figure only, the error divided by std.
+# that.
 #
 # The answers are changes since the origin: origin 4, asked 5 and 6, answers +1 and +2.
 # A network that answers 0 repeats the last value.  From there it learns what it can
 # add.  Each answer is divided by the usual size of a change over so many steps, or the
 # far steps, whose changes are large, would rule the loss.
+#
+# If your series rises for years, as prices do, its test part may lie higher than all of
+# training, and the network is asked where it has never been.  Changes in per cent look
+# alike in all years: `--target return` reads and answers those.
 #
 # Choices are made on validation: which cell, how many units, which epoch.  The test
 # part is looked at once, with what was chosen.  If you try ten networks on test and show
@@ -121,7 +129,7 @@ def to_levels(values, target):
     Rises from 100 to 110 and from 1000 to 1100 are alike in per cent, not in points.
     Logarithms make them alike: log 110 - log 100 = log 1100 - log 1000 = 0.095.
     """
-    if target == "price":  # the flag calls all values so, those of sunspots too
+    if target == "price":  # "price": the values as they are, of any series
         return values
     if values.min() <= 0:
         raise utils.UserError("--target return takes a series above zero; drop it")
@@ -131,7 +139,7 @@ def to_levels(values, target):
 def to_units(levels, target):
     """Back from levels to the units of the series."""
     # A mean does not survive this: of log 80 and log 125, exp of the mean is 100, while
-    # the mean of 80 and 125 is 102.5.
+    # the mean of 80 and 125 is 102.5.  So forecasts of --target return lie a little low.
     return levels if target == "price" else np.exp(levels)
 
 
@@ -219,7 +227,9 @@ def make_windows(data, start, end):
     Returns {"x": (N, T, 1), "y": (N, S)}, N windows: what is read, the scaled answers.
     """
     # The first asked value lies at `start`, so the first origin lies one place before.
-    # Nothing lies before the training part: its first origin is place T.
+    # Nothing lies before the training part: its first origin is place T.  (For values
+    # T - 1 would do, as in show_windows; returns need one value more, and both are to
+    # have the same windows.)
     first_origin = max(start - 1, data.length)
     first = first_origin - data.known_length + 1  # the first known value
     # Of 1 2 3 4 and width 3, sliding_window_view makes the rows 1 2 3 and 2 3 4.
@@ -534,7 +544,7 @@ def ways_of_gradient(r_bias, z_bias):
         "through z    (h - n) * dz/dh": round(through_z, 9) + 0.0,  # no "-0.0000"
         "sum          dh_t / dh_(t-1)": total,
         "PyTorch's autograd": theirs.item(),
-        "48 such steps, multiplied": f"{total**48:.2g}",
+        "if 48 steps were like this": f"{total**48:.2g}",
     }
 
 
@@ -554,13 +564,15 @@ def show_gradient():
     print("Reading it: with z near 1 the gradient passes nearly whole, and after 48")
     print("steps much of it is left.  So a GRU can learn from far back where its z")
     print("is near 1.  The plain RNN has one way only, and no gate to open another.")
+    print(
+        "(Where its tanh is steep, near 0, a weight above 1 makes it blow up instead."
+    )
+    print("And in truth no two of 48 steps are alike: these show only the tendency.)")
     utils.say(
         """And how does z come near 1?  At first it is about 0.5, and nothing passes from
-        far back.  But over a few steps some gradient does.  Where it pays to hold, it
-        pushes z up; then more passes, from further back.  So the reach can grow while the
-        network trains.  Nothing guarantees it: we look it up after training.  Each unit
-        has its own z, which depends on what is read: one could hold a slow rise while
-        its neighbour follows the month."""
+        far back, but over a few steps some gradient does.  Where it pays to hold, it
+        pushes z up; then more passes, from further back.  Nothing guarantees it: we look
+        it up after training.  Each unit has its own z, which depends on what is read."""
     )
 
 
@@ -590,6 +602,30 @@ def gru_by_hand(x, h, w_ih, w_hh, b_ih, b_hh):
         h, _, _ = gru_step(x[:, t], h, w_ih, w_hh, b_ih, b_hh)  # (B, H)
         states.append(h)
     return torch.stack(states, dim=1)  # (B, T, H)
+
+
+# How long do trained units keep what they hold?  At each step a unit keeps z of it, so
+# the product of the last ten z is the share that is left of what it held ten steps
+# before the end.  (What comes back by way of n is not counted.)
+
+
+@torch.no_grad()
+def gates_of(rnn, x, steps):
+    """Every z of an nn.GRU's first layer that reads x (N, T, 1): (N, T, H).
+
+    And the share left after the last `steps` steps, a mean over windows: (H,).
+    """
+    # all_weights[0]: [W_ih, W_hh, b_ih, b_hh] of the first layer.
+    weights = [weight.cpu() for weight in rnn.all_weights[0]]
+    h = torch.zeros(len(x), rnn.hidden_size)  # (N, H)
+    left = torch.ones_like(h)  # (N, H)
+    all_z = []
+    for t in range(x.shape[1]):
+        h, _, z = gru_step(x[:, t], h, *weights)  # (N, H) each
+        all_z.append(z)
+        if t >= x.shape[1] - steps:
+            left = left * z
+    return torch.stack(all_z, dim=1), left.mean(0)
 
 
 def show_by_hand():
@@ -659,14 +695,17 @@ def show_the_paper():
 #     two readers     15.750   15.765   15.714   17.83   17.67   17.91
 #
 # On validation one reader is as good as two; only test tells them apart.  We saw both
-# columns and kept two.  By the rule of section 1 nothing speaks for the second reader,
-# and with one the next step is not forecast better than by the last value (19.73), not
-# beyond luck.  So do not build on the figures of the GRU alone: the answer at the end
-# also asks the autoregression, in whose choice test had no part.  To prove the choice
-# right one would need a part of the series that nobody has looked at yet.
+# columns and kept two.  By the rule of section 1 nothing speaks for the second reader.
+# And with one reader the GRU cannot be told from the last value, whose RMSE is 19.73.  So
+# do not build on the figures of the GRU alone: the answer at the end also asks the
+# autoregression, in whose choice test had no part.  To prove the choice right one would
+# need a part of the series that nobody has looked at yet.  (To run it with one reader:
+# in Forecaster give `near` steps=horizon, and leave `far` None.)
 #
-# With further columns, such as the temperature beside the use of electricity, F grows:
-# the layer becomes nn.GRU(F, H), and network_input scales each column by its own.
+# This lesson reads one column.  With more, such as the temperature or the month of the
+# year beside the use of electricity, x becomes (B, T, F), the layer nn.GRU(F, H), and
+# each column is scaled by its own mean and std.  Beware of the usual leak: the month is
+# known for the days to come, their temperature is not; only its forecast is.
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 LOW = 0  # the places of the three answers
@@ -768,8 +807,6 @@ def train_in_the_open(epochs=15):
     print(f"\nA GRU trained in the open on the heating, {epochs} epochs; RMSE on test:")
     for name, error in errors.items():
         print(f"  {name:<17}{np.mean(error**2) ** 0.5:.3f}")
-    p = compare_one_step(errors["GRU"], errors["autoregression"])[1]  # see section 4.3
-    print(f"GRU and autoregression differ with p {p_text(p)}.")
     # What the thermometer shows at the next step is the value four steps before it.
     shown = test["x"][:, -4, 0].numpy() * data.scaling.std + data.scaling.mean  # (M,)
     z, _ = gates_of(gru, test["x"], 1)  # (M, T, H)
@@ -783,9 +820,14 @@ def train_in_the_open(epochs=15):
         line = f"  {shown[row]:>11.2f}   {rule:<4} {z[row, unit]:>5.2f}   "
         print(f"{line}{moves[row]:>+20.2f}   {truth[row] - last[row]:>+8.2f}")
     right = np.mean((moves < 0) == (shown > 20))
-    print("Reading it: do z and the forecast change where the rule does?  Then the")
-    print("gate has learned to decide, which no weighted sum can.  The forecast goes")
-    print(f"the way of the rule in {right:.1%} of all test hours.")
+    utils.say(
+        f"""Reading it: do z and the forecast change where the rule does?  Then the rule
+        can be seen in the gate: with z near 1 the unit holds, with z near 0 it overwrites
+        itself.  That does not prove that the rule needs a gate.  A tanh is no weighted
+        sum either, so a plain RNN may learn it, too (see Try this).  The forecast goes
+        the way of the rule in {right:.1%} of all test hours.  Each wrong way costs up to
+        one degree, so a few of them keep the RMSE above that of the noise."""
+    )
 
 
 # Now the network of section 2.  What makes one of its answers the forecast and another
@@ -819,15 +861,11 @@ def pinball(truth, edge, below):
 
 
 def show_pinball():
-    """Print the pinball loss of one error, then where it is least for ten values."""
+    """Print where the pinball loss is least for ten values."""
     truth = torch.arange(1.0, 11.0)  # 1, 2, ... 10
-    print("\nPinball loss.  The truth is 5:")
-    for below, edge_name in ((BELOW_HIGH, "high"), (BELOW_LOW, "low")):
-        for edge in (4.0, 6.0):
-            cost = pinball(torch.tensor(5.0), torch.tensor(edge), below)
-            side = "low" if edge < 5 else "high"
-            print(f"  {edge_name} edge at {edge:.0f}: 1 too {side}, costs {cost:.1f}")
-    print("The truth is 1, 2, ... 10, and one high edge has to serve for all:")
+    print(
+        "\nPinball loss.  The truth is 1, 2, ... 10, and one high edge serves for all:"
+    )
     for edge in (5.5, 8.5, 9.5, 10.5):
         costs = pinball(truth, torch.tensor(edge), BELOW_HIGH)  # (10,)
         lie_below = int((truth < edge).sum())
@@ -840,22 +878,24 @@ def show_pinball():
 # follow the normal curve with the usual size 1, the square costs 1 and the two best
 # edges 0.18 each.  The next step counts once, and all further steps together as much.
 # The two readers share nothing, so neither learns at the cost of the other.  The weight
-# matters for clipping, which sees one long gradient of both, and for val_loss, by which
-# the epoch is kept.
+# matters for clipping, which takes the gradients of both as one vector, and for val_loss,
+# by which the epoch is kept.  So both stop together, even where the further one would
+# better have stopped earlier.
 
 
 def measure(model, batch):
-    """The loss of each window, and the squared error of its next step: (B,) each."""
+    """The loss of each window, the square of its next step, the further steps: (B,)."""
     y = batch["y"]  # (B, S)
-    answers = model(batch["x"]).float()  # (B, S, 3); float: matters with bf16 alone
+    answers = model(batch["x"]).float()  # (B, S, 3)
     square = (y - answers[:, :, MEAN]) ** 2  # (B, S)
     low = pinball(y, answers[:, :, LOW], BELOW_LOW)  # (B, S)
     high = pinball(y, answers[:, :, HIGH], BELOW_HIGH)  # (B, S)
     loss = square + low + high  # (B, S)
-    total = loss[:, 0]  # (B,)
-    if loss.shape[1] > 1:
-        total = total + loss[:, 1:].mean(1)
-    return {"loss": total, "one_step": square[:, 0]}
+    if loss.shape[1] == 1:
+        return {"loss": loss[:, 0], "one_step": square[:, 0]}
+    further = loss[:, 1:].mean(1)  # (B,)
+    total = loss[:, 0] + further  # (B,)
+    return {"loss": total, "one_step": square[:, 0], "further": further}
 
 
 # The loop is `utils.fit`, which lesson 04 wrote by hand.  To the plain loop above it
@@ -894,35 +934,17 @@ def explain_the_lines(data):
     print("  one_step   the squared error of the next step, in usual changes.  That of")
     print(f"             the last value, the answer 0, is {shares[0]:.4f} on training,")
     print(f"             {shares[1]:.4f} on validation: look how far below they come")
-    print("  loss       one_step and the pinball losses of its two edges; and the same")
-    print("             for the further steps, their mean")
+    print(
+        "  further    squared error and both pinball losses, mean of the further steps"
+    )
+    print("  loss       the same sum for the next step, and further added to it")
     print("  grad_norm  the length of the gradient before clipping (lesson 04)")
-    print("Where one_step falls further than val_one_step, a part of what is learned")
-    print("holds for the training years alone.")
-
-
-# How long do trained units keep what they hold?  At each step a unit keeps z of it, so
-# the product of the last ten z is the share that is left of what it held ten steps
-# before the end.  (What comes back by way of n is not counted.)
-
-
-@torch.no_grad()
-def gates_of(rnn, x, steps):
-    """Every z of an nn.GRU's first layer that reads x (N, T, 1): (N, T, H).
-
-    And the share left after the last `steps` steps, a mean over windows: (H,).
-    """
-    # all_weights[0]: [W_ih, W_hh, b_ih, b_hh] of the first layer.
-    weights = [weight.cpu() for weight in rnn.all_weights[0]]
-    h = torch.zeros(len(x), rnn.hidden_size)  # (N, H)
-    left = torch.ones_like(h)  # (N, H)
-    all_z = []
-    for t in range(x.shape[1]):
-        h, _, z = gru_step(x[:, t], h, *weights)  # (N, H) each
-        all_z.append(z)
-        if t >= x.shape[1] - steps:
-            left = left * z
-    return torch.stack(all_z, dim=1), left.mean(0)
+    utils.say(
+        f"""Where a figure falls lower than its val_, a part of what is learned holds for
+        the training part alone.  (The root of val_one_step, times the usual change,
+        {data.scaling.step_sizes[0]:.4g}, is the RMSE of the windows whose {data.horizon}
+        answers all lie in validation.  For the tables below one answer is enough.)"""
+    )
 
 
 def report_gates(model, data):
@@ -1416,9 +1438,7 @@ def report_all_steps(found, rows, data):
         close there, the choice may be luck.  If feeding back wins, a likely reason is that
         its reader has one task, the other has all further steps.  The rule to take home:
         try both on validation, for each step.  Feeding back pays as far as the rule for
-        one step is learned well.  (Recorded: on the sine it wins even 12 steps ahead,
-        p < 0.001; on the sunspots 2 and 3 ahead, though validation says so with seed 0
-        and not with seed 1.)"""
+        one step is learned well."""
     )
     utils.print_table(f"{data.source.label}: test RMSE by steps ahead", shown, "steps")
     utils.say(
@@ -1440,29 +1460,25 @@ def report_overlap(found, rows, ahead):
         {p_text(row["p to AR"])}.  Taken for {len(ours):,} unrelated pieces of evidence, p
         would be {p_text(careless)}.  So much does the care for the overlap change."""
     )
-    # Now the other way round: does the test for one step leave out too much?
     d = errors_of(found, found.ours, 1) ** 2 - errors_of(found, "persistence", 1) ** 2
-    say_neighbours("against persistence", d)
+    say_neighbours(d)
 
 
-def say_neighbours(which, d):
-    """Print whether the test of d (M,) one step ahead may leave neighbours out."""
-    if likeness(d, 0) == 0:
-        return
+def say_neighbours(d):
+    """Print a warning if neighbours in d (M,) spoil its p one step ahead."""
     # If d were unrelated numbers, g_1 / g_0 would be 0 but for chance, and chance is
     # about 1 / sqrt(M); twice that is seldom passed.
-    ratio = likeness(d, 1) / likeness(d, 0)
     bound = 2 / len(d) ** 0.5
-    judged = "so it may"
-    if ratio > bound:
-        judged = "so they are alike, and this p is too small"
-    elif ratio < -bound:
-        judged = "so they are opposed, d strays less, and this p is rather too large"
-    utils.say(
-        f"""One step ahead the test leaves neighbours out.  May it, {which}?  g_1 / g_0 of
-        d is {ratio:+.2f}, where unrelated numbers mostly lie within {bound:.2f} of 0:
-        {judged}."""
-    )
+    ratio = likeness(d, 1) / max(likeness(d, 0), 1e-300)  # where d is all 0: 0
+    if abs(ratio) > bound:
+        alike = "alike: this p is too small"
+        if ratio < 0:
+            alike = "opposed: this p is too large"
+        utils.say(
+            f"""One step ahead no neighbours are added.  But against persistence g_1 / g_0
+            of d is {ratio:+.2f}, where chance alone seldom passes {bound:.2f}.  They are
+            {alike}."""
+        )
 
 
 # --- 4.5 The band ---------------------------------------------------------------------
@@ -1611,10 +1627,11 @@ def report_coverage(raw, band, margin, data):
     return {"test_coverage": share, "expected_low": least, "expected_high": most}
 
 
-# Is a learned width worth it?  The rival is the autoregression +- a constant, one width
-# for all months.  (So two things differ, the middle and the width.)  A band that holds
-# much may be wide, and a narrow one may hold little.  The pinball losses of both edges
-# count both: the lower their sum, called cost, the better the band.
+# Is our band better than a simple one?  The rival is the autoregression +- a constant, one
+# width for all months.  Two things differ, the middle and the width, so a lower cost does
+# not say which of them did it.  A band that holds much may be wide, and a narrow one may
+# hold little.  The pinball losses of both edges count both: the lower their sum, called
+# cost, the better the band.
 
 
 def band_cost(low, high, truth):
@@ -1639,8 +1656,9 @@ def report_bands(raw, band, found, data):
     """Print the bands by steps ahead, beside their rival; returns metrics."""
     rival = rival_band(found, data)  # (M, S, 3)
     rows = {}
-    costs = {}  # steps ahead -> costs (M - ahead + 1,) of our band and of the rival
+    costs = {}  # steps ahead -> mean cost of our band, of the rival, p
     said = {}  # verdict -> steps ahead
+    short = []  # steps ahead where the band holds too little
     for ahead in range(1, data.horizon + 1):
         if ahead not in (*SHOWN_STEPS, data.horizon):
             continue
@@ -1650,36 +1668,47 @@ def report_bands(raw, band, found, data):
         rival_low, _, rival_high = rival[there, ahead - 1].T
         ours = band_cost(low, high, truth)
         theirs = band_cost(rival_low, rival_high, truth)
-        costs[ahead] = (ours, theirs)
         p = test_of(ours - theirs, ahead)[1]
+        costs[ahead] = (float(ours.mean()), float(theirs.mean()), p)
         said.setdefault(verdict(ours.mean(), theirs.mean(), p), []).append(f"{ahead}")
+        share = is_inside(band, found.truth, ahead).mean()
+        found_on = data.val_end - data.train_end - (ahead - 1)
+        if share < expected_shares(found_on, len(truth))[0]:
+            short.append(f"{ahead}")
         rows[f"{ahead}"] = {
             "width": in_units(np.median(high - low), data),
             "learned": f"{is_inside(raw, found.truth, ahead).mean():.1%}",
-            "corrected": f"{is_inside(band, found.truth, ahead).mean():.1%}",
-            "constant": f"{is_inside(rival, found.truth, ahead).mean():.1%}",
+            "corrected": f"{share:.1%}",
+            "rival": f"{is_inside(rival, found.truth, ahead).mean():.1%}",
             "cost": in_units(ours.mean(), data),
-            "constant's": in_units(theirs.mean(), data),
+            "rival's cost": in_units(theirs.mean(), data),
             "p": p_text(p),
         }
     utils.print_table(f"{data.source.label}: the 80 % band on test", rows, "ahead")
     utils.say(
-        """width: of the middle one of all corrected bands.  learned, corrected, constant:
+        """width: of the middle one of all corrected bands.  learned, corrected, rival:
         the share of test that the band holds as learned, as corrected, and that its rival
-        holds.  cost, constant's: of the corrected band and of the rival; p: the test of
-        the difference.  A band should open with the distance, as the error does.  Where it
-        does not and holds too little, the further reader knows the training years too well
-        (on the sunspots its bands hold 80 % of those).  The margin mends that only as far
-        as test is like validation.  Reading it: is a learned width worth it?  By cost it"""
+        holds.  cost, rival's cost: of the corrected band and of the rival; p: the test of
+        the difference.  Reading it: is our band better than the rival?  By cost it"""
     )
     for words, steps in said.items():
-        print(f"  {words} the constant one {', '.join(steps)} ahead")
-    ours, theirs = costs[1]
-    say_neighbours("for the band", ours - theirs)
+        print(f"  {words} the rival {', '.join(steps)} ahead")
+    if short:
+        utils.say(
+            f"""Does it keep its promise?  Not {", ".join(short)} ahead: there it holds less
+            than the check above would allow.  (From 2 steps on misses come in runs, and
+            the fair limit is lower; how much is not known here.)  A likely cause, if
+            further fell lower than val_further: that reader knows the training years too
+            well.  The margin mends it only as far as test is like validation.  What one
+            can do: make the margin anew as values come in, stop that reader earlier (by
+            val_further), or take the rival's band, if it holds more on validation."""
+        )
+    ours, theirs, p = costs[1]
     return {
-        "band_cost": float(ours.mean()),
-        "p_band": test_of(ours - theirs, 1)[1],
-        "constant_band_cost": float(theirs.mean()),
+        "band_cost": ours,
+        "p_band": p,
+        "constant_band_cost": theirs,
+        "coverage_at_horizon": float(share),
     }
 
 
@@ -1700,9 +1729,10 @@ Sunspots, seeds      0     1     2       0     1     2       0     1     2
   --cell rnn         2.221 2.297 2.321   18.92 18.81 18.98   33.46 34.65 35.39
 Weights: default 16,452, one reader 9,108, LSTM 21,348, plain RNN 6,660.
 
-Seed 0 alone              val_loss   1 ahead   12 ahead
-  --sequence-length 6        2.634     18.78      39.24
-  --sequence-length 150      2.042     17.78      29.67
+Seed 0 alone              val_loss   1 ahead   12 ahead   autoregression: 1, 12
+  --sequence-length 6        2.634     18.78      39.24      18.36      38.58
+  --sequence-length 48       2.104     17.83      28.45      17.98      31.76
+  --sequence-length 150      2.042     17.78      29.67      18.06      28.61
   --hidden-size 16           2.598     18.10      39.81
   --hidden-size 128          2.136     17.59      27.95
   --epochs 30                2.130     17.61      26.85
@@ -1715,15 +1745,18 @@ Other series, seed 0     GRU     persistence         autoregression
 
 The sine: the squared error is 1.05 times that of the noise.
 Return: tomorrow's price stays unknown; but the band holds 79.9 % of the next
-step, where reading prices it held 32.1 %.
+step, where reading prices it held 32.1 %.  A likely reason: each test price,
+2,237 or more, is above all of training, 1,878 or less; changes are not.
 The leak, on stock: RMSE 36.15, honest 36.30, p 0.15: it forecasts no better.
 But RMSE / std, which many a script reports, falls from 0.163 to 0.060.
-The length: six months are too few.  By val_loss one would take 150; on test
-they bring nothing.  A choice on validation can err, too.
+The length: six months are too few for both.  By val_loss one would take 150;
+on test they bring the GRU nothing.  A choice on validation can err, too.  The
+autoregression gains 12 ahead, and there comes as near as the GRU with 48.
 The cell: by val_loss GRU, LSTM and plain RNN do not overlap, and on test their
 means stand in the same order.  No plain RNN beats persistence (p 0.090 to
 0.182).  One seed would have misled: look at the LSTM.  All had one learning
-rate; with one of its own each, the order might be another.
+rate; with one of its own each, the order might be another.  Which to take?  Try
+the GRU first, it has fewer weights than the LSTM; then the LSTM, by val_loss.
 The seed: five of the default were run: val_loss 2.060 to 2.116, test 17.67 to
 17.92.  All beat persistence, p below 0.003; none can be told from the
 autoregression.  But seed 1 has p 0.022 against seed 0, and it is the same
@@ -1745,11 +1778,10 @@ def report_leak(found, data, config, args):
     scaled = rmse / float(data.values.std())
     honest_scaled = honest_rmse / data.values[: data.train_end].std()
     utils.say(
-        f"""RMSE: leaky {in_units(rmse, data)}, honest {in_units(honest_rmse, data)}: in the
-        units of the series the leaky forecast {verdict(rmse, honest_rmse, p)} the honest
-        one (p = {p:.2g}).  RMSE / std, which a script reports that never scales back:
-        leaky {scaled:.4f}, honest {honest_scaled:.4f}.  The leaky std has seen the test
-        part: where that moves more than training, the leak flatters."""
+        f"""RMSE: leaky {in_units(rmse, data)}, honest {in_units(honest_rmse, data)}: leaky
+        {verdict(rmse, honest_rmse, p)} honest (p = {p:.2g}).  RMSE / std: leaky
+        {scaled:.4f}, honest {honest_scaled:.4f}.  The leaky std has seen the test part:
+        where that moves more than training, the leak flatters."""
     )
     return {"leaky_rmse": rmse, "leaky_scaled_rmse": scaled, "p_leaky": p}
 
@@ -1803,16 +1835,15 @@ def conclude(found, rows, extra, model, data):
     p = linear["p to last"]
     said = verdict(linear["RMSE"], rows["persistence"]["RMSE"], p)
     print(f"  The autoregression {said} persistence, p {p_text(p)}.")
-    print("  (Its choice had no look at test, that of our two readers had one.)")
-    utils.say(
-        """Recorded: sunspots, yes, activity rises and falls slowly, over ten to eleven
-        years; sine, yes, the wave repeats and only the noise is new; heating, yes, its
-        rule looks four steps back; S&P 500, no, today's price holds what the past tells."""
-    )
+    print("  (The choice of the autoregression had no look at test; that of our two")
+    print("  readers had.)")
     report_cost(found, rows, model)
     said = verdict(extra["band_cost"], extra["constant_band_cost"], extra["p_band"])
-    print(f"And its band?  One step ahead it {said} the band of constant width,")
-    print(f"p {p_text(extra['p_band'])}.  (Further ahead: its table above.)")
+    utils.say(
+        f"""And its band?  Promised are 80 %; it holds {extra["test_coverage"]:.1%} one step
+        ahead, {extra["coverage_at_horizon"]:.1%} at {data.horizon}.  Far below 80 %, do not
+        trust it.  One step ahead it {said} its rival, p {p_text(extra["p_band"])}."""
+    )
     print("So the past tells the future as far as the next value hangs together with")
     print("the last ones.  Before you believe a network, ask what the last value and a")
     print("weighted sum can do, how sure it is, and on what its makers chose it.")
@@ -1889,7 +1920,7 @@ def continue_series(model, data, margins, args):
     names = {"10 %": rows[:, LOW], "forecast": rows[:, MEAN], "90 %": rows[:, HIGH]}
     about = f"{data.source.label}, after {data.dates[-1].date()}"
     print(f"\n{about}.  The band ends after {data.horizon} steps")
-    print("(--horizon); from there on, forecasts are fed back.")
+    print("(--horizon), then forecasts are fed back.  What it held on test: see above.")
     print(pd.DataFrame(names, dates).to_string(float_format="%.4g", na_rep="-"))
     lines = {"forecast": rows[:, MEAN]}
     band = (rows[:, LOW], rows[:, HIGH])
@@ -1975,8 +2006,7 @@ def main(argv=None):
     if args.eval_only and args.leaky_scaling:
         raise utils.UserError("--leaky-scaling trains a network; drop --eval-only")
 
-    # 1. The data: read and repaired, split by time and scaled.  Windows of the numbers
-    #    1 to 8, then a real one.
+    # 1. The data: read and repaired, split by time and scaled; windows.
     offline = {"sine": None, "heating": None, "simulated": None}
     source = utils.choose_dataset(args, ["sunspots", "stock"], offline)
     series, repairs = read_series(args, source)
@@ -1997,16 +2027,14 @@ def main(argv=None):
     show_joined_dots(data)
     show_one_window(data)
 
-    # 2. The model: one step with all numbers, the gates at their limits, the gradient,
-    #    the whole layer, the paper's cell.
+    # 2. The model: the cell by pencil, and against PyTorch's.
     show_one_step()
     show_limits()
     show_gradient()
     show_by_hand()
     show_the_paper()
 
-    # 3. Training: a small GRU in the open; the loss of a band's edge; then the lesson's
-    #    network, and its gates.
+    # 3. Training: a small GRU in the open; the loss of an edge; the lesson's network.
     train_in_the_open(min(args.epochs, 15))
     show_pinball()
     records = []
@@ -2015,8 +2043,7 @@ def main(argv=None):
         model, records = train_model(data, config, args, saved_with_it)
     report_gates(model, data)
 
-    # 4. Evaluation: one step ahead; further ahead, the way chosen on validation; the
-    #    band and its rival; pictures.
+    # 4. Evaluation: one step ahead, further ahead, the band and its rival, pictures.
     found = judge(model, data, args)
     show_test()
     rows = report_one_step(found, data)
