@@ -53,9 +53,9 @@ You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle c
     split.  It sees 256 characters at most, so "reset every 256" is the fair row beside
     it: about equal.  That row was trained on one thread.  On two, seeds 0, 1 and 2 came
     to 1.4549, 1.4693 and 1.4662: threads add in another order and round otherwise, so
-    seed 0 is not quite the same network on both.
-    People who guessed English letter by letter came to between 0.6 and 1.3 bits, where
-    this network has 2.07 (Shannon, 1951; other texts, and 27 letters only).
+    seed 0 is not quite the same network on both.  People who guessed English letter by
+    letter came to between 0.6 and 1.3 bits, where this network has 2.07 (Shannon, 1951;
+    other texts, and 27 letters only).
 
     --cell mingru, the network of the outlook, with as many weights: [[10-mingru: nats]]
 
