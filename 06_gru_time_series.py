@@ -1473,7 +1473,7 @@ def say_neighbours(d):
     if abs(ratio) > bound:
         alike = "alike: this p is too small"
         if ratio < 0:
-            alike = "opposed: this p is too large"
+            alike = "opposed: this p is rather too large"
         utils.say(
             f"""One step ahead no neighbours are added.  But against persistence g_1 / g_0
             of d is {ratio:+.2f}, where chance alone seldom passes {bound:.2f}.  They are
@@ -1701,7 +1701,7 @@ def report_bands(raw, band, found, data):
             further fell lower than val_further: that reader knows the training years too
             well.  The margin mends it only as far as test is like validation.  What one
             can do: make the margin anew as values come in, stop that reader earlier (by
-            val_further), or take the rival's band, if it holds more on validation."""
+            val_further), or take the rival's band, if it costs less on validation."""
         )
     ours, theirs, p = costs[1]
     return {
@@ -1842,7 +1842,7 @@ def conclude(found, rows, extra, model, data):
     utils.say(
         f"""And its band?  Promised are 80 %; it holds {extra["test_coverage"]:.1%} one step
         ahead, {extra["coverage_at_horizon"]:.1%} at {data.horizon}.  Far below 80 %, do not
-        trust it.  One step ahead it {said} its rival, p {p_text(extra["p_band"])}."""
+        trust it.  One step ahead it {said} the rival, p {p_text(extra["p_band"])}."""
     )
     print("So the past tells the future as far as the next value hangs together with")
     print("the last ones.  Before you believe a network, ask what the last value and a")
