@@ -202,7 +202,7 @@ def say(text):
 
 # The real texts come from a file.  It is cut into documents: texts that become one row
 # each.  In Shakespeare's plays a document is one speech; in a CSV file it is one cell
-# of the column `text`.  (`utils.read_documents` does the cutting.)
+# of the column `text`.  (`read_documents`, in section 5, does the cutting.)
 #
 # The documents are split in two before anything is counted.  All that is learnt from
 # text (vocabulary, merges, neighbours) is learnt from the training part alone; the
@@ -218,7 +218,7 @@ def load_documents(args):
     # choose_dataset reads the flags --dataset and --input; source.path is the file.
     offline = {"sample": utils.SAMPLES / "reviews.csv"}
     source = utils.choose_dataset(args, ["shakespeare"], offline)
-    found = utils.read_documents(source.path, args.text_column)
+    found = read_documents(source.path, args.text_column)
     found = utils.capped(args, found, 400)  # --quick keeps 400 documents
     documents = []
     for text in found:
@@ -1598,6 +1598,33 @@ def visible(tokens):
 # ====================================================================================
 # 5. Command line
 # ====================================================================================
+
+# What --input takes.  A CSV file has a document in each line of its column
+# `text`.  A plain text is cut at empty lines, into paragraphs; in a play each speech is
+# one.  Of fewer than ten paragraphs each line is a document, of one line each sentence.
+
+EMPTY_LINE = r"\n\s*\n"  # two line ends, at most white space between
+# White space after . ! or ?, or the end of a Chinese sentence.  (?<=...) looks back at
+# the mark without taking it away.
+SENTENCE_END = r"(?<=[.!?])\s+|(?<=[。！？])\s*"
+
+
+def read_documents(path, column=None):
+    """The documents of a file: a list of str.  UserError if it cannot be read."""
+    if path.suffix.lower() in (".csv", ".tsv"):
+        frame, said = utils.read_table(path)
+        utils.say_all(said)
+        text = utils.find_column(
+            path, frame, column, utils.TEXT_NAMES, "--text-column", "texts"
+        )
+        return frame[text].tolist()
+    text = utils.read_text(path)
+    if "\n" not in text.strip():
+        return regex.split(SENTENCE_END, text)
+    documents = regex.split(EMPTY_LINE, text)
+    if len(documents) < 10:
+        documents = text.split("\n")
+    return documents
 
 
 def make_flags():

@@ -608,32 +608,6 @@ def find_column(path, frame, wanted, names, flag, what):
     return fit[0]
 
 
-# What --input of lesson 02 takes.  A CSV file has a document in each line of its column
-# `text`.  A plain text is cut at empty lines, into paragraphs; in a play each speech is
-# one.  Of fewer than ten paragraphs each line is a document, of one line each sentence.
-
-EMPTY_LINE = r"\n\s*\n"  # two line ends, at most white space between
-# White space after . ! or ?, or the end of a Chinese sentence.  (?<=...) looks back at
-# the mark without taking it away.
-SENTENCE_END = r"(?<=[.!?])\s+|(?<=[。！？])\s*"
-
-
-def read_documents(path, column=None):
-    """The documents of a file: a list of str.  UserError if it cannot be read."""
-    if path.suffix.lower() in (".csv", ".tsv"):
-        frame, said = read_table(path)
-        say_all(said)
-        text = find_column(path, frame, column, TEXT_NAMES, "--text-column", "texts")
-        return frame[text].tolist()
-    text = read_text(path)
-    if "\n" not in text.strip():
-        return regex.split(SENTENCE_END, text)
-    documents = regex.split(EMPTY_LINE, text)
-    if len(documents) < 10:
-        documents = text.split("\n")
-    return documents
-
-
 def refuse_cells(path, cells, bad, what):
     """UserError about the first cell (a row of the column `cells`) that `bad` marks."""
     if bad.any():

@@ -53,7 +53,7 @@ RUNS = {
     "07": (["--dataset", "sample"], SAMPLE),  # IMDB: 3 minutes and more
     "08": ([], "This page shows the default run; its digits are generated."),
     "09": (["--dataset", "sample"], SAMPLE),  # Multi30k: 9 minutes and more
-    "10": (["--epochs", "3"], FEWER),  # all 16: 6 minutes and more
+    "10": (["--epochs", "2"], FEWER),  # all 16: 6 minutes and more
 }
 
 ABOUT = """

@@ -514,20 +514,20 @@ def test_csv_files(tmp_path):
     """Only the text column is text; "null" is one; a wrong column names its flag."""
     rows = 'text,label\n"good, very good",positive\n,negative\nnull,negative\n'
     path = written(tmp_path, "reviews.csv", rows)
-    assert lesson.utils.read_documents(path) == ["good, very good", "", "null"]
-    assert lesson.utils.read_documents(path, "Label")[0] == "positive"
-    assert "--text-column" in refusal(lesson.utils.read_documents, path, "title")
+    assert lesson.read_documents(path) == ["good, very good", "", "null"]
+    assert lesson.read_documents(path, "Label")[0] == "positive"
+    assert "--text-column" in refusal(lesson.read_documents, path, "title")
 
 
 def test_plain_files_are_cut_at_empty_lines_or_line_ends(tmp_path):
     """Ten paragraphs or more are documents; a file of fewer is taken line by line."""
     path = written(tmp_path, "text.txt", "a b\nc\n \n" * 10)
-    assert lesson.utils.read_documents(path)[:2] == ["a b\nc", "a b\nc"]
+    assert lesson.read_documents(path)[:2] == ["a b\nc", "a b\nc"]
     path = written(tmp_path, "text.txt", "a b\nc\n\n" * 8)
-    assert lesson.utils.read_documents(path)[:3] == ["a b", "c", ""]
+    assert lesson.read_documents(path)[:3] == ["a b", "c", ""]
     path = written(tmp_path, "text.txt", "One.  Two! It costs 3.50? So... 四。五！六")
     cut = ["One.", "Two!", "It costs 3.50?", "So...", "四。", "五！", "六"]
-    assert lesson.utils.read_documents(path) == cut
+    assert lesson.read_documents(path) == cut
 
 
 def test_documents_are_normalised_and_empty_ones_left_out(tmp_path):
