@@ -133,7 +133,7 @@ def test_the_toy_windows_by_rule_and_by_slices(capsys):
 
 def test_the_drawing_of_a_series(capsys):
     """Ten times 0, 10 ... 70: each column is filled from the ground up to its value."""
-    utils.print_skyline(np.repeat(np.arange(0.0, 80, 10), 10), width=8, height=7)
+    lesson.print_skyline(np.repeat(np.arange(0.0, 80, 10), 10), width=8, height=7)
     lines = capsys.readouterr().out.splitlines()
     floors = [float(line.split("|")[0]) for line in lines]
     assert floors == [60, 50, 40, 30, 20, 10, 0]
