@@ -1146,6 +1146,7 @@ def report(models, all_records, test, source, args):
     table = score_all(models, all_records, test, args)
     title = f"{source.label}: {len(test.words)} held-out sequences, then other lengths"
     utils.print_table(title, table)
+    # What is said below depends on the flags: with other lengths others may win.
     of_linear = table["linear"]["test_accuracy"]
     of_rnn = table["rnn"]["test_accuracy"]
     utils.say(

@@ -644,9 +644,10 @@ def look_up(tokens, ids):
 def show_vocabulary():
     """Count, sort, number and look up three short texts; equal to utils.Vocabulary."""
     texts = ["the dog saw the cat", "the king saw the dog", "a king slept"]
-    token_lists = [text.split() for text in texts]
+    token_lists = [text.split() for text in texts]  # toys: a space parts the tokens
     counts = count_tokens(token_lists)
     in_order = sort_tokens(counts)
+    # A token must be seen twice to get a number, so that some here have none.
     ids = number_tokens(counts, min_freq=2)
     utils.heading("Step 2: number the tokens")
     print("A vocabulary of: " + " / ".join(texts))
@@ -1276,6 +1277,8 @@ def print_losses(tokenizers, vocabularies):
         unknown = sum(token not in vocabularies[name] for token in tokens)
         told = "|".join(visible(tokens))
         print(f"  {name:>13}: {told}   {len(tokens)} tokens, {unknown} unknown")
+    # An apostrophe, quotation marks, accents, two spaces and a typing error: what
+    # survives the way there and back?
     line = 'Isn\'t "Zoë" at the café?  She shuold be.'
     print(f"\nFrom text to ids and back: {line}")
     for name, cut in tokenizers.items():
@@ -1555,6 +1558,7 @@ def show_saving():
 
 def conclude(figures, source):
     """The title's answer, with this run's figures."""
+    # Two of the four tokenizers tell it: words, and pieces made of bytes.
     by_word = figures["basic_english"]
     by_bytes = figures["bpe"]
     utils.heading(f"How does text become numbers?  {source.label}")
@@ -1618,11 +1622,12 @@ def read_documents(path, column=None):
             path, frame, column, utils.TEXT_NAMES, "--text-column", "texts"
         )
         return frame[text].tolist()
+    # A plain text has no columns: what parts its documents is found by how it looks.
     text = utils.read_text(path)
     if "\n" not in text.strip():
         return regex.split(SENTENCE_END, text)
     documents = regex.split(EMPTY_LINE, text)
-    if len(documents) < 10:
+    if len(documents) < 10:  # hardly any empty line: then lines are what people mean
         documents = text.split("\n")
     return documents
 

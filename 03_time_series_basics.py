@@ -1084,7 +1084,8 @@ def season_by_hand(r, n):
 
 def show_autocorrelation():
     """Work r_0, r_2 and r_4 of a wave of period 4, and its season."""
-    wave = [1.0, 2.0, 3.0, 2.0] * 8
+    wave = [1.0, 2.0, 3.0, 2.0] * 8  # 32 values, so 8 seasons of 4
+    # To a third of the values: at longer lags too few pairs are left to judge by.
     r = [autocorrelation_by_hand(wave, lag) for lag in range(len(wave) // 3 + 1)]
     shared = utils.autocorrelation(np.array(wave), 5)
     print("\nAutocorrelation by hand: 1 2 3 2, eight times")
@@ -1383,7 +1384,7 @@ def report_distances(values, length, fitted, source):
     n1, n2 = utils.split_by_time(len(values))
     rows = {}
     for horizon in (1, 3, 12, 60):
-        if enough_windows(n1, length, horizon):
+        if enough_windows(n1, length, horizon):  # short series end before 60
             targets, made = all_forecasts(values, length, horizon, fitted)
             scores = score_all(values, targets, made, fitted)
             rows[horizon] = {
@@ -1720,6 +1721,7 @@ def report_answer(windows, rows, p, scaled, leak, smoothed, priced, args):
         {score["test MASE"]:.2f}), that of {rival} {rows[rival]["test RMSE"]:.4g};
         {as_text_p(p)}.  Believe it, second, if it is free of these four mistakes:"""
     )
+    # Each mistake: what the same forecast scored with it, and what without.
     splits = ("at random", "by time")
     look_up = [leak[name]["look-up"] / leak[name]["persistence"] for name in splits]
     kinds = ("smoothed", "smoothed, honest")
@@ -1774,7 +1776,7 @@ def make_flags():
         columns=["date"],
     )
     add = parser.add_argument_group("this lesson").add_argument
-    size = utils.whole(1, 100_000)
+    size = utils.whole(1, 100_000)  # a whole number of steps
     add("--column", help="what to forecast (default: the obvious one)")
     add("--sequence-length", type=size, default=36, help="T (default 36)")
     add("--horizon", type=size, default=1, help="steps ahead (default 1)")

@@ -1731,6 +1731,7 @@ def make_flags():
     utils.add_common_flags(parser)
     help_text = "a CSV file: text,label"
     utils.add_data_flags(parser, ["imdb", "sample"], help_text, ("text", "label"))
+    # How many epochs there are matters little: patience ends the training.
     defaults = {"epochs": 6, "lr": 0.004, "batch_size": 64, "hidden_size": 128}
     utils.add_training_flags(parser, **defaults, dropout=0.5, patience=2)
     add = parser.add_argument_group("this lesson").add_argument
@@ -1752,6 +1753,7 @@ def make_flags():
 def new_model(source, reviews, args):
     """(config, feeds) of a new model: how to build it, and what feeds it."""
     vocabulary = utils.review_vocabulary(reviews, args.max_vocab)
+    # config builds the network: the arguments of its class.
     config = {
         "words": len(vocabulary),
         "classes": len(reviews.labels),
@@ -1763,6 +1765,7 @@ def new_model(source, reviews, args):
         "norm": args.layer_norm,
         "dropout": args.dropout,
     }
+    # Saved beside the weights, which mean nothing for other words, labels or cuts.
     feeds = {
         "dataset": source.name,
         "vocabulary": vocabulary.tokens,

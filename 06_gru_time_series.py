@@ -1361,6 +1361,8 @@ def test_of(d, ahead):
 def show_overlap():
     """Print errors three steps ahead that share surprises, and what the test does."""
     surprises = [1, -2, 4, 1, -1, 2, 0, -3]
+    # The error of three steps ahead is the sum of the next three surprises, which the
+    # forecast could not know.  Neighbouring sums share two of them.
     errors = []
     for origin in range(len(surprises) - 2):
         errors.append(sum(surprises[origin : origin + 3]))
@@ -1590,6 +1592,7 @@ def is_inside(band, truth, ahead):
 def show_forecasts(band, data):
     """Print eight forecasts of the test part, one step ahead, beside the truth."""
     count = len(band)
+    # Every count // 8-th, so that the eight are spread over the whole test part.
     print(f"\n{data.source.label}: eight forecasts of the test part, one step ahead")
     print("    date        last known  forecast      80 % band         width     truth")
     for row in range(0, count, max(1, count // 8))[:8]:
@@ -1770,11 +1773,14 @@ def report_leak(found, data, config, args):
     scaling = fit_scaling(data.levels, data.horizon, data.target)
     leaky_data = data._replace(scaling=scaling)
     model, _ = train_model(leaky_data, config, args)
+    # Errors in the series' own units, of the same months: the two can be compared.
     honest = errors_of(found, found.ours, 1)
     leaky = errors_of(judge(model, leaky_data, args), found.ours, 1)
     _, p = compare_one_step(leaky, honest)
     rmse = float(np.mean(leaky**2) ** 0.5)
     honest_rmse = rmse_of(found, found.ours, 1)
+    # What a careless report prints: the RMSE of scaled values.  Here only the ruler, the
+    # std, is another.
     scaled = rmse / float(data.values.std())
     honest_scaled = honest_rmse / data.values[: data.train_end].std()
     utils.say(
@@ -1835,8 +1841,11 @@ def conclude(found, rows, extra, model, data):
     p = linear["p to last"]
     said = verdict(linear["RMSE"], rows["persistence"]["RMSE"], p)
     print(f"  The autoregression {said} persistence, p {p_text(p)}.")
-    print("  (The choice of the autoregression had no look at test; that of our two")
-    print("  readers had.)")
+    if data.source.name == "sunspots":  # they were chosen on these
+        print(
+            "  (The choice of the autoregression had no look at test; that of our two"
+        )
+        print("  readers had.)")
     report_cost(found, rows, model)
     said = verdict(extra["band_cost"], extra["constant_band_cost"], extra["p_band"])
     utils.say(
@@ -1943,6 +1952,7 @@ def make_flags():
     utils.add_training_flags(parser, epochs=15, lr=0.005, batch_size=64, hidden_size=48)
     add = parser.add_argument_group("this lesson").add_argument
     add("--cell", choices=list(CELLS), default="gru", help="default gru")
+    # Which column, how much of it is read, how far ahead is answered:
     add("--column", help="what to forecast (default: the obvious one)")
     add("--sequence-length", type=size, default=48, help="T (default 48)")
     add("--horizon", type=size, default=12, help="steps ahead (default 12)")
@@ -1955,6 +1965,7 @@ def make_flags():
 
 def new_model(data, column, args):
     """(config, saved_with_it) of a new model: how to build it, and what feeds it."""
+    # config holds the arguments of the class of the network.
     config = {
         "cell": args.cell,
         "hidden": args.hidden_size,
@@ -1962,6 +1973,7 @@ def new_model(data, column, args):
         "dropout": args.dropout,
         "horizon": data.horizon,
     }
+    # Without these the weights mean nothing: another scaling would be another language.
     saved_with_it = {
         "dataset": data.source.name,
         "column": column,
@@ -1975,7 +1987,7 @@ def new_model(data, column, args):
 
 def write_results(found, rows, by_step, extra, model, data, records, args):
     """[machinery] metrics.json: what the tables said."""
-    farthest = by_step[-1]
+    farthest = by_step[-1]  # the row of the horizon
     metrics = {
         "p_persistence": rows["persistence"]["p"],
         "p_autoregression": rows["autoregression"]["p"],

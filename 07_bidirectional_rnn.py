@@ -148,6 +148,8 @@ def show_what_has_been_read():
     print("What has been read at each word?")
     print(f"  {'':<10}{'f_t, from the left':<30}b_t, from the right")
     words = words_of(OPENING[0])
+    # Both readers have read word t itself: at t = 1, from the left: The team; from the
+    # right, which began at the end: boat the watches team.
     for t in range(len(words)):
         left = " ".join(words[: t + 1])
         right = " ".join(reversed(words[t:]))
@@ -1273,6 +1275,8 @@ def tags_said(scores, data):
 def show_sentences(scores, data):
     """Print six short test sentences, tagged: three all right, three with a mistake."""
     known = count_tags(data.parts[TRAIN])
+    # Short ones, so that a sentence fits into a line; all of them are collected first,
+    # and three of each kind shown that lie far apart.
     right = []
     wrong = []
     for sentence, said in zip(data.parts[TEST], tags_said(scores, data), strict=True):

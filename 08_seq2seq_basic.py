@@ -1322,10 +1322,13 @@ def explain_searches(model, data, found, args):
     """Print what beam search gains over greedy search."""
     if args.task == "translate":
         truth = [target for _, target in data.parts[TEST]]
+        # found is in the order in which it was asked: greedy first, the widest last.
         p = utils.bleu_p_value(list(found.values())[-1], found["greedy"], truth)
         print(f"\nThe gap between the BLEU of both searches: {in_words(p)}.")
         print("(p = 0.001 is the least that a thousand draws can show.)")
         return
+    # At the lengths of training nearly all answers are right, and nothing is left to
+    # gain.  So longer sources are asked, where greedy search often errs.
     asked, truth = zip(*draw_longer(args), strict=True)
     longest = args.max_length + BEYOND
     rows = {}
@@ -1371,6 +1374,7 @@ def count_mistakes(answered):
     for answer, wanted in answered:
         written = answer.split()
         digits = wanted.split()
+        # Each wrong answer is of one kind; the fourth is a part of the third.
         if len(written) < len(digits):
             counts["too short"] += 1
         elif len(written) > len(digits):
@@ -1629,22 +1633,16 @@ def new_model(source, parts, args):
     """(config, word_lists) of a new model: how to build it, which words it knows."""
     # A word seen once teaches little.  In a large training part such words become
     # <unk>: so the network also learns what to do with a word that it does not know.
-    least = 2 if len(parts[0]) >= 10_000 else 1
-    source_words, target_words = utils.pair_vocabularies(parts[0], least)
+    word_lists = utils.pair_feeds(source, parts[0])
     config = {
-        "source_words": len(source_words),
-        "target_words": len(target_words),
+        "source_words": len(word_lists["source_words"]),
+        "target_words": len(word_lists["target_words"]),
         "embedding": EMBEDDINGS[args.task],
         "cell": args.cell,
         "hidden": args.hidden_size,
         "layers": args.num_layers,
         "dropout": args.dropout,
         "reverse_source": args.reverse_source,
-    }
-    word_lists = {
-        "dataset": source.name,
-        "source_words": source_words.tokens,
-        "target_words": target_words.tokens,
     }
     return config, word_lists
 

@@ -1409,22 +1409,16 @@ def make_flags():
 
 def new_model(source, parts, args):
     """(config, feeds) of a new model: how to build it, and what feeds it."""
-    least = 2 if len(parts[0]) > 10_000 else 1  # of few pairs, keep every word
-    source_words, target_words = utils.pair_vocabularies(parts[0], least)
+    feeds = utils.pair_feeds(source, parts[0])  # of few pairs, it keeps every word
     config = {
-        "sources": len(source_words),
-        "targets": len(target_words),
+        "sources": len(feeds["source_words"]),
+        "targets": len(feeds["target_words"]),
         "hidden": args.hidden_size,
         "layers": args.num_layers,
         "dropout": args.dropout,
         "kind": args.attention_type,
         "inner": min(args.hidden_size, 128),
         "feeding": args.input_feeding,
-    }
-    feeds = {
-        "dataset": source.name,
-        "source_words": source_words.tokens,
-        "target_words": target_words.tokens,
     }
     return config, feeds
 

@@ -739,7 +739,7 @@ def train_model(model, config, corpus, args, feeds):
 
 def read_training(records):
     """Does it begin to learn its text by heart?  Where val_loss turned, and the gap."""
-    if not records:
+    if not records:  # --eval-only: nothing was trained
         return
     best = min(records, key=lambda record: record["val_loss"])
     last = records[-1]
@@ -930,7 +930,7 @@ def show_ways(model, corpus, args):
     written = {}
     print("\nThe same network, drawn from in six ways, roughly from daring to dull:")
     for name, way in WAYS.items():
-        knobs = {"top_k": 0, "top_p": 1.0}
+        knobs = {"top_k": 0, "top_p": 1.0}  # all tokens, unless the way says otherwise
         knobs.update(way)
         written[name] = write(model, corpus, args, length, **knobs)
         line = as_text(corpus, written[name][: LINE[corpus.level]], args.prompt)
@@ -1241,6 +1241,7 @@ def share_new(grams, ids, order):
 
 def read_other_models(corpus, args):
     """What to compare these figures with, and what not."""
+    # The figure of others is for the whole text: --quick reads less.
     shakespeare = corpus.source.name == "shakespeare" and not args.quick
     if corpus.level == "char" and shakespeare:
         utils.say(
@@ -1265,7 +1266,7 @@ def read_other_models(corpus, args):
 
 def show_memory(carried, reset, corpus, args):
     """carried, reset (N - 1,): -log p of each token, by its place after a reset."""
-    place = torch.arange(len(carried)) % 256 + 1
+    place = torch.arange(len(carried)) % 256 + 1  # 1 is the first token after a reset
     unit = UNIT[corpus.level]
     rows = {}
     for first, last in ((1, 4), (5, 16), (17, 64), (65, 256)):
@@ -1419,6 +1420,8 @@ def read_ways(rows, fair, words, length, corpus):
         "so short do not show a difference.  (The first column is asked of our network, so "
         "it is not fair to the n-gram.)"
     )
+    # A share of `number` tokens or words moves by luck (see `luck`): a way is near if it
+    # lies within that, on either side of the author's share.
     near = {}
     nearest = []
     for column, number in (("unlikely tokens", length), ("known words", words)):
@@ -1490,6 +1493,7 @@ def answer(ours, counted, rows, rival, words, corpus):
         f"{UNIT[corpus.level]} the network was the less surprised; if the two were equally "
         "good, it would be in about half."
     )
+    # Of words, only a model of characters can make one that does not exist.
     if corpus.level == "char":
         our_share = rows["temperature 1"]["known words"]
         share = rows[rival]["known words"]
@@ -1621,7 +1625,7 @@ def text_of_ids(ids):
 
 def save_metrics(model, corpus, records, nats, speed, args):
     """Write metrics.json.  nats: by name, our two first."""
-    rivals = dict(nats)
+    rivals = dict(nats)  # a copy: what is no rival is taken out of it
     ours = rivals.pop(f"{args.cell} (this lesson)")
     metrics = {"val_loss": ours}
     metrics["val_loss_reset256"] = rivals.pop(f"{args.cell}, reset every 256")
@@ -1882,10 +1886,12 @@ def make_flags():
         parser, batch_size=32, num_layers=2, weight_decay=0.01, dropout=None
     )
     add = parser.add_argument_group("this lesson").add_argument
+    # What is learned, and by which network:
     add("--level", choices=list(DEFAULTS), default="char", help="what a token is")
     add("--max-vocab", type=utils.whole(2), default=5000, help="of --level word")
     add("--cell", choices=list(CELLS), default="lstm", help="default lstm")
     add("--sequence-length", type=utils.whole(1, 100_000), help="T, steps of a window")
+    # How it is drawn from what was learned:
     add("--temperature", type=utils.real(0, 100), default=0.8, help="0: greedy")
     add("--top-k", type=utils.whole(0), default=0, help="0: all")
     add("--top-p", type=utils.real(0, 1, above=True), default=1.0, help="1: all")

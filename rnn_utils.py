@@ -1809,6 +1809,20 @@ def pair_vocabularies(train, min_freq=2):
     ]
 
 
+def pair_feeds(source, train):
+    """What feeds a model of pairs, saved beside it: its data set and its lists of words.
+
+    Of 10,000 training pairs or more, words that stand there once are left out.
+    """
+    least = 2 if len(train) >= 10_000 else 1
+    source_words, target_words = pair_vocabularies(train, least)
+    return {
+        "dataset": source.name,
+        "source_words": source_words.tokens,
+        "target_words": target_words.tokens,
+    }
+
+
 def encode_pairs(pairs, vocabularies, max_length):
     """(source, target) texts -> tensors for `Batches(..., bucket="source")`.
 

@@ -2,8 +2,8 @@
 
     python notebooks/make.py            all ten: written, run, stored with their outputs
     python notebooks/make.py 04 09      these two
-    python notebooks/make.py --no-run   text and code alone; a cell that is as it was
-                                        keeps the output that it had
+    python notebooks/make.py --no-run   text and code alone; a cell that does what it
+                                        did keeps the output that it had
 
 A lesson is cut into cells (script_cells.py): each function is one, and below a show_...()
 without arguments stands its call.  Comments that stand alone become text
@@ -243,15 +243,21 @@ def run(notebook):
             cell.outputs = tidy(cell.outputs)
 
 
+def meaning(cell):
+    """The code of a cell without its comments, which change nothing that it does."""
+    return ast.dump(ast.parse(cell.source))
+
+
 def keep_outputs(notebook, path):
-    """Take over the outputs of cells that are as they were."""
+    """Take over the outputs of cells whose code is as it was; comments may differ."""
     if path.exists():
         old = nbformat.read(path, as_version=4)
-        known = {cell.source: cell for cell in old.cells if cell.cell_type == "code"}
+        code = [cell for cell in old.cells if cell.cell_type == "code"]
+        known = {meaning(cell): cell for cell in code}
         for cell in notebook.cells:
-            if cell.cell_type == "code" and cell.source in known:
-                cell.outputs = known[cell.source].outputs
-                cell.execution_count = known[cell.source].execution_count
+            if cell.cell_type == "code" and meaning(cell) in known:
+                cell.outputs = known[meaning(cell)].outputs
+                cell.execution_count = known[meaning(cell)].execution_count
 
 
 def main():

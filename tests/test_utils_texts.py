@@ -540,6 +540,17 @@ def test_bleu_of_writing_without_spaces():
     assert 40 < found["bleu"] < 80
 
 
+def test_words_seen_once_are_left_out_of_large_sets_alone():
+    source = rnn_utils.Source("own", None, real=False)
+    few = [("once often", "often")] + [("often", "often")] * 8
+    feeds = rnn_utils.pair_feeds(source, few)
+    assert feeds["dataset"] == "own" and "once" in feeds["source_words"]
+    many = few + [("often", "often")] * 9991  # 10,000 in all
+    feeds = rnn_utils.pair_feeds(source, many)
+    assert "once" not in feeds["source_words"] and "often" in feeds["source_words"]
+    assert "once" in rnn_utils.pair_feeds(source, many[:-1])["source_words"]
+
+
 def test_pairs_by_hand():
     """Cut to --max-length, <eos> after the target, rare words as <unk>, no length 0."""
     words = rnn_utils.pair_vocabularies([("a a b", "x x"), ("b c", "y y z")])
