@@ -1759,6 +1759,7 @@ class MinGRU(nn.Module):
         # W_r and W_c of a layer in one matrix.
         self.gates = nn.ModuleList(nn.Linear(n, 2 * hidden) for n in sizes)
         self.dropout = nn.Dropout(dropout)
+        self.all_states = None  # scan or step_by_step; None: by the device
 
     def forward(self, x, state=None):
         """x (B, T, E), state (L, B, H) -> the last layer's states, the new state.
@@ -1767,8 +1768,9 @@ class MinGRU(nn.Module):
         """
         if state is None:  # g(0) = 0.5: above 0, so that it has a logarithm
             state = x.new_full((len(self.gates), len(x), self.hidden_size), 0.5)
-        # By what is faster on the device; the results are the same.
-        all_states = step_by_step if x.device.type == "cpu" else scan
+        # The results are the same; a CPU is faster in the loop.
+        by_device = step_by_step if x.device.type == "cpu" else scan
+        all_states = self.all_states or by_device
         last_states = []
         for layer, gate in enumerate(self.gates):
             if layer > 0:

@@ -155,6 +155,43 @@ def test_mingru_layer_equals_its_equations():
     torch.testing.assert_close(state[0], h, rtol=1e-4, atol=1e-5)
 
 
+def test_the_speed_of_loop_and_scan_is_that_of_two_functions(monkeypatch, tmp_path):
+    calls = []
+
+    def watched(name):
+        function = getattr(lesson, name)
+
+        def call(*inputs):
+            calls.append(name)
+            return function(*inputs)
+
+        monkeypatch.setattr(lesson, name, call)
+
+    watched("step_by_step")
+    watched("scan")
+
+    def seconds_of(layer, x):
+        layer(x)
+        return 0.1 if calls[-1] == "scan" else 0.2
+
+    monkeypatch.setattr(lesson, "seconds_of", seconds_of)
+    args = Namespace(quick=True, device="cpu", no_plots=True, out_dir=tmp_path)
+    lesson.show_speed(args)
+    assert calls == ["step_by_step", "scan"] * 3
+
+
+def test_mingru_has_the_same_states_by_loop_and_scan():
+    layer = lesson.MinGRU(3, 4, layers=2)
+    x = torch.randn(2, 9, 3)
+    found = {}
+    for function in (lesson.step_by_step, lesson.scan):
+        layer.all_states = function
+        found[function.__name__] = layer(x)
+    torch.testing.assert_close(
+        found["step_by_step"], found["scan"], rtol=1e-4, atol=1e-5
+    )
+
+
 # --- drawing --------------------------------------------------------------------------------
 
 
