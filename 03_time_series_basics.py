@@ -11,8 +11,9 @@ This lesson makes the pairs, first by hand on ten numbers, then on a real series
 The last arrow is the proof that the examples are good for something.  The model is no
 network yet but the plainest that can read a window, a weighted sum of its values.  That
 is the first half of the title (sections 1 to 3).  Section 4 is about the second.  Is
-the error small, beside rules that learn nothing?  And is it true?  Four common mistakes
-are made on purpose, and what each hides is measured.
+the error small, compared with rules that learn nothing?  And is the number honest, or
+did something of the test slip into it?  Four common mistakes are made on purpose, and
+what each hides is measured.
 
 What you will learn
     - to repair dates that are out of order, written twice, or missing
@@ -22,9 +23,10 @@ What you will learn
     - to fit a line to the windows: by a formula, and batch by batch as a network learns
     - three simple rules (baselines) that a network has to beat, three measures of error
     - to see memory and a season in a series (autocorrelation)
-    - four traps: numbers scaled with the help of the test part, shuffled windows, a
-      smoothed series, and prices that are not judged by their changes
-    - to test a program of your own for a leak
+    - to ask whether a lead is luck, and whether other years have it, too
+    - four traps: scaling by the test part, shuffled windows, a smoothed series, and
+      prices that are not judged by their changes
+    - two tests for a leak in a program of your own, and what they cannot find
 
 You need lesson 01 (a batch of sequences has the shape (B, T, F)), and arrays in NumPy.
 
@@ -32,6 +34,7 @@ Run it
     python 03_time_series_basics.py
     python 03_time_series_basics.py --dataset stock
     python 03_time_series_basics.py --dataset sine --horizon 12
+    python 03_time_series_basics.py --quick --no-plots   a made-up series, no picture
 
 You should see  (sunspots [real], one thread, about 8 seconds in all)
     The line learns from 1,938 windows of 36 months.  On validation, the years after
@@ -44,17 +47,19 @@ You should see  (sunspots [real], one thread, about 8 seconds in all)
       fitted line          17.9855      1.1599     a weighted sum of the last 36
     MASE is 1 for as good as persistence was in the training years.  The line's lead is
     more than luck: two equally good forecasts differ by so much about one time in a
-    thousand (p = 0.001).  Then the traps:
+    thousand (p = 0.001).  Learned anew at five times, it leads in 5 of 5 stretches,
+    23.5 years each.  Then the traps:
       scaled by everything    the same error reads as 12.8 % less
-      shuffled windows        on a random price, which nobody can forecast, a look-up
-                              (it repeats what followed the most similar window) seems
-                              to err 3.3 times less than persistence
+      shuffled windows        a random price, which nobody can forecast, 12 days ahead:
+                              a look-up (it repeats what followed the most similar
+                              window) seems to err 3.3 times less than persistence
       smoothed series         an error of 1.6 that is honestly 10.0
-      prices                  R2 (1 is perfect, 0 worthless) is 0.98 for prices, and 0
-                              for returns, their changes from day to day
+      prices                  R2 (1 is perfect, 0 no better than saying the mean) of
+                              persistence is 0.98 for prices, and 0 for returns, their
+                              changes from day to day
 
 Try this  (guess first; docs/exercises.md answers the first three)
-    --horizon 60                 on the sunspots: which rule is the best then?
+    --horizon 60                 five years ahead: which rule is the best then?
     --dataset sine --horizon 25  half a period: which one is the worst, and why?
     --sequence-length 6          which lines of the output change, and which cannot?
     --input my.csv --column NAME  does a season show in your own data?
@@ -67,12 +72,15 @@ series that --dataset names.  What is marked [machinery] may be skipped.
 #     n  values in the series        T  values in one window (--sequence-length)
 #     N  windows, that is examples   h  steps from a window's last value to its target
 #     B  batch (windows)                (--horizon; 1 is the very next value)
-#     M  forecasts to be compared    n1, n2  places where validation and test start
+#     M  forecasts to be compared    F  numbers at each step (here 1)
+#     n1, n2  places where validation and test start
+#     k  lag: how many steps back    r_k  how alike values k steps apart are
 # Words
 #     place   where a value stands in the series, counted from 0
 #     origin  the place of the last value that a forecast knows; its target is h later
 
 import sys
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +89,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rnn_utils as utils
+
+# utils.heading, .say and .print_table print a title, a paragraph, a table.  [real] or
+# [sample] behind a name tells whether the data are real ones or made.
 
 
 def as_row(numbers, form="g"):
@@ -99,15 +110,23 @@ def as_row(numbers, form="g"):
 #            part to choose by, the last years to test
 #   scale    numbers of a size that a network can learn from
 #   window   many short pieces, each with the value that came after it: the examples
-#   assign   each window to the part of the data in which its target lies
+#   assign   each window to the part of the data that it may serve
+#
+# The heart is the window.  Here are those of the numbers 1 to 10, with T = 3 values to
+# read, and h = 2: the target lies two steps after the last of them (a dot is the value
+# in between, not used).  The window then moves on by one place:
+#
+#       1  2  3  4  5  6  7  8  9 10
+#      [1  2  3] .  5                    input 1 2 3, target 5
+#         [2  3  4] .  6
+#            and so on, until the targets have run out
 
 # --- repair -------------------------------------------------------------------------
 #
-# A window takes T values that stand one below the other, and trusts that each lies one
-# step after the one before.  If a month is missing, or stands there twice, every window
-# across that place is wrong, and nothing says so.  So the dates come first.  These ten
-# rows have all the common faults: April before March, May twice, no row for June, an
-# empty cell in August.
+# A window trusts that each value lies one step after the one before.  If a month is
+# missing, or stands there twice, every window across that place is wrong, and nothing
+# says so.  So the dates come first.  These ten rows have all the common faults: April
+# before March, May twice, no row for June, an empty cell in August.
 
 TEN_ROWS = [
     ("2001-01", 10.0),
@@ -212,18 +231,14 @@ def show_repair():
     )
 
 
-# What such a repair cannot do:
+# The step (day, month, hour ...) is the most frequent distance of two dates.  What such
+# a repair cannot do:
 #
 #   - A filled value is the last value again, so a rule that says just this hits it for
 #     nothing.  Leave filled targets out of the test (the sunspots have none), and cut
 #     the series at a long gap.
 #   - Not every missing date is a fault.  If (nearly) all Saturdays and Sundays are
 #     missing, as at a stock market, nothing is filled, not even Christmas.
-#   - A value that cannot be, such as -1 sunspots, is an empty cell in disguise: put nan
-#     ("not a number") there first.  One that is only very large (an outlier) may be
-#     true, and in the test years nobody takes it away for you.
-#   - Hours in local time lack one in spring and have one twice in autumn, when clocks
-#     change.  Keep times in UTC, which knows no summer time.
 
 # What each data set is.
 ABOUT = {
@@ -233,10 +248,8 @@ ABOUT = {
     "stock": """The S&P 500 is made of the prices of 500 large American companies: one
         value for each day of trading, none for weekends and holidays.""",
     "sine": """Made here: a sine wave of period 50, plus noise with a std (typical size)
-        of 0.2.  So we know how good the best possible forecast is, which nobody knows
-        of real data.""",
-    "simulated": """Made here: a price whose daily changes are drawn at random.  There
-        is nothing in it to be learned, and that is what it is for.""",
+        of 0.2.  So we know how good the best possible forecast is.""",
+    "simulated": "Made here: the random price of trap 2.  It holds nothing to learn.",
     "input": "Your own data.",
 }
 
@@ -250,8 +263,8 @@ def report_series(series, repairs, source):
     """Print what was read, both ends of it, and what was repaired."""
     print(f"\nThe series, {source.label}: '{series.name}', {len(series):,} values")
     utils.say(ABOUT[source.name])
-    print(f"The first: {date_at(series, 0)}   {series.iloc[0]:g}")
-    print(f"The last:  {date_at(series, -1)}   {series.iloc[-1]:g}")
+    print(f"From {date_at(series, 0)}, {series.iloc[0]:g}, ", end="")
+    print(f"to {date_at(series, -1)}, {series.iloc[-1]:g}.")
     for sentence in repairs:
         print(f"  - {sentence}")
     if not repairs:
@@ -269,14 +282,10 @@ def report_series(series, repairs, source):
 #
 # (utils.split_by_time gives n1 and n2 for any n.)
 #
-# The borders come before anything is learned from the data: whatever is learned (a
-# mean, a weight, a season) is learned from train.  In your own work you would not look
-# at the test part until all is chosen.  A lesson has to show it, in the drawing below
-# and in section 4; but no choice is made by it.
-#
-# Here a model is learned once, and stays as it is while the test years go by.  In use
-# one would fit anew every year, with all that is known by then, and score each year's
-# forecasts: that is called walk-forward.
+# Whatever is learned (a mean, a weight, a season) is learned from train.  (Once all is
+# chosen, one may fit again on train and val together.  We do not.)  In your own work
+# you would not look at the test part until all is chosen.  A lesson has to show it, in
+# the drawing below and in section 4; but no choice is made by it.
 
 
 def show_split():
@@ -293,12 +302,10 @@ def show_split():
     print(f"  test   {numbers[n2:]}")
 
 
-# Before anything is computed, look at the whole series.  Four things may show:
-#
-#   trend    a level that goes on rising, or falling
-#   season   hills that return after a fixed time, such as a year or a week
-#   cycle    hills that return, but not after a fixed time
-#   noise    what is left: ups and downs of single values
+# Before anything is computed, look at the whole series.  It may climb, or sink (a
+# trend).  It may have hills that return after a fixed time, such as a year (a season),
+# or not quite a fixed one (a cycle).  What is left, ups and downs of single values, is
+# noise.
 
 
 def print_skyline(values, width=68, height=8):
@@ -326,6 +333,8 @@ def report_split(series, source):
     second = round(width * n2 / n)
     val = f"{'val':-<{second - first - 1}}"
     print(f"{' ' * 11}{'train':-<{first}}|{val}|{'test':-<{width - second - 1}}")
+    print(f"One column is {n / width:.0f} values; val starts at", end=" ")
+    print(f"{date_at(series, n1)}, test at {date_at(series, n2)}.")
     print("Its parts     mean      std   (the typical distance from the mean)")
     parts = {"train": values[:n1], "val": values[n1:n2], "test": values[n2:]}
     for name, part in parts.items():
@@ -350,12 +359,11 @@ def report_split(series, source):
 #     std = square root of the mean of (value - mean)^2
 #     scaled = (value - mean) / std            value = scaled * std + mean
 #
-# The right half leads back: a network's answers are scaled numbers too.  (This is the
-# std of NumPy, which divides by the number of values.  torch.std and pandas divide by
-# one less, and give a slightly larger number.)
+# The right half leads back: a network's answers are scaled numbers too.  (torch.std and
+# pandas divide by one less than the number of values, so theirs is slightly larger.)
 #
 # Mean and std are learned from data, like weights.  So they come from the training part
-# alone.  Whoever takes them from the whole series has looked at the test years: trap 1.
+# alone.  If they come from the whole series, the test years have been seen: trap 1.
 
 
 class Scaled(NamedTuple):
@@ -366,18 +374,17 @@ class Scaled(NamedTuple):
     std: float  # of train
 
 
-def scale_by_train(values):
-    """The series (n,), scaled by its training part."""
-    n1, _ = utils.split_by_time(len(values))
+def scale_by_train(values, n1):
+    """The series (n,), scaled by its training part, the values before place n1."""
     mean = float(values[:n1].mean())
-    std = float(values[:n1].std()) or 1.0  # 0.0 counts as false; then divide by 1
+    std = float(values[:n1].std())
     return Scaled((values - mean) / std, mean, std)
 
 
 def show_scaling():
     """Scale the numbers 1 to 10 by hand."""
     squares = [(value - 4) ** 2 for value in (1, 2, 3, 4, 5, 6, 7)]
-    scaled, mean, std = scale_by_train(np.arange(1.0, 11.0))
+    scaled, mean, std = scale_by_train(np.arange(1.0, 11.0), n1=7)
     print("\nScaling by hand: the numbers 1 to 10, by their training part 1 to 7")
     print(f"  mean of 1 to 7          {mean:g}")
     print(f"  squared distances       {as_row(squares)}")
@@ -390,40 +397,15 @@ def show_scaling():
     )
 
 
-# What can be done about a climb?  Learn the changes instead of the values.  A series is
-# called stationary if its mean, its spread and the way neighbours hang together stay
-# the same all along.  A climbing series is not, but its changes often are.  The sunspots are not quite stationary: the late
-# cycles are higher.  But they come back to 0 each time, so this lesson keeps their
-# values.  A price need not come back; lesson 06 offers to learn its changes.
-
-
-def show_differences():
-    """A climbing series as changes from step to step, and the way back."""
-    climb = np.array([2.0, 3.0, 5.0, 6.0, 8.0, 9.0, 11.0, 12.0])  # (8,)
-    changes = np.diff(climb)  # (7,): each value minus the one before
-    print("\nA climb by hand: take the changes")
-    print(f"  values    {as_row(climb)}   the late ones are not like the early ones")
-    print(f"  changes     {as_row(changes)}     late ones and early ones are alike")
-    print("  back      a model that says 1.5, about the mean change, has forecast")
-    print(f"            {climb[-1]:g} + 1.5 = {climb[-1] + 1.5:g} for the next value")
+# What helps against a climb?  To learn the changes from value to value: late ones are
+# often like early ones.  Lesson 06 does so for prices.  The sunspots come back to 0.
 
 
 # --- windows ------------------------------------------------------------------------
 #
-# A window of T values is laid on the series; the value h steps after its last one is
-# the target.  Then the window moves on by one place: the next example.  With T = 3 and
-# h = 2 on the numbers 1 to 10 (a dot is a value in between, not used):
-#
-#       1  2  3  4  5  6  7  8  9 10
-#      [1  2  3] .  5                    input 1 2 3, target 5
-#         [2  3  4] .  6
-#            and so on, until the targets have run out
-#
-# How many?  A window and its target cover T + h values, and there are n - (T + h) + 1
-# places where so many can be laid down: 10 - 5 + 1 = 6.
-#
-# On the real series T is 36, three years of months, and h is 1.  Section 4 tries other
-# lengths, on validation (of those tried none does better), and other distances.
+# How many are there?  A window and its target cover T + h values, and there are
+# n - (T + h) + 1 places where so many can be laid down: 10 - 5 + 1 = 6.
+# On the real series T is 36, three years of months, and h is 1; section 4 tries others.
 
 
 def windows_by_loop(values, length, horizon):
@@ -437,9 +419,9 @@ def windows_by_loop(values, length, horizon):
     return inputs, targets
 
 
-# The fast way copies nothing.  `unfold(0, T, 1)` describes windows along axis 0 (the
-# only one here), of length T, each 1 place further on, over the numbers that lie in
-# memory already; such a description is called a view.  For the values 1 2 3 4 5, T = 3, h = 1:
+# The fast way: `values.unfold(0, T, 1)` gives, along axis 0, windows of T values, each
+# 1 place after the one before.  It copies nothing.  It is a view, another way to look
+# at the same memory.  For the values 1 2 3 4 5, T = 3, h = 1:
 #
 #     without the last h values, which can be no input      1 2 3 4
 #     unfold(0, 3, 1)                                       1 2 3  |  2 3 4
@@ -473,25 +455,26 @@ def show_windows():
     values = torch.tensor(numbers)  # (10,)
     inputs, targets = make_windows(values, 3, 2)  # (6, 3, 1), (6,)
     equal = inputs[:, :, 0].tolist() == loop_inputs and targets.tolist() == loop_targets
-    utils.say(
-        f"""The fast way finds {"the same" if equal else "something else"}: inputs
-        {tuple(inputs.shape)}, 6 windows of 3 steps with 1 number each, and targets
-        {tuple(targets.shape)}."""
-    )
+    same = "the same" if equal else "something else"
+    print(f"The fast way finds {same}: inputs {tuple(inputs.shape)}, 6 windows of 3")
+    print(f"steps with 1 number each, and targets {tuple(targets.shape)}.")
 
-    # A second column is cut in the same way, and laid beside the first.
-    second, _ = make_windows(10 * values, 3, 2)  # (6, 3, 1)
+    # A second column is cut in the same way, and laid beside the first.  (Each column
+    # is scaled by the mean and std of its own training part.)
+    warmth = torch.tensor([20.0, 18, 21, 19, 22, 20, 23, 21, 24, 22])  # (10,)
+    second, _ = make_windows(warmth, 3, 2)  # (6, 3, 1)
     both = torch.cat([inputs, second], dim=2)  # (6, 3, 2)
-    window = [[int(number) for number in step] for step in both[0]]
     utils.say(
-        f"""With a second column, say 10 20 30 ..., inputs are {tuple(both.shape)}: 2
-        numbers each step.  Window 0 is then {window}, and its target is still 5."""
+        f"""With a second column, say a temperature 20 18 21 ..., inputs are
+        {tuple(both.shape)}: 2 numbers each step.  Window 0 is then
+        {both[0].int().tolist()}, and its target still 5: only the column that is to be
+        forecast gives targets."""
     )
 
 
-# What may a second column tell?  What is known at the origin.  Whoever forecasts
-# Tuesday's sales on Monday may read Monday's temperature, but not Tuesday's; that
-# Tuesday is a holiday he may read, since calendars are known.
+# What may a second column tell?  What is known at the origin.  A forecast of Tuesday's
+# sales, made on Monday, may read Monday's temperature, but not Tuesday's.  It may read
+# that Tuesday is a holiday, since calendars are known.
 #
 # Several steps ahead there are three ways.  This lesson has one model for each h, with
 # windows of its own.  One may also feed each forecast back as if it were a known value:
@@ -504,35 +487,53 @@ def show_windows():
 # Windows do not care about the two borders.  To which part does one belong that lies
 # across one?  Two rules settle it:
 #
-#   1. The target decides.  A window belongs to the part in which its target lies.  So
-#      every value of val and of test is asked for exactly once, and no target stands
-#      in two parts.
-#   2. Inputs may reach back over a border.  When that forecast is made they are past,
-#      and everyone knows them.  They never reach forward: they end before the target.
+#   1. Inputs may reach back over a border.  When the forecast is made they are past.
+#   2. Everything that is forecast must lie in one part: all h values from the one after
+#      the origin to the target.  A window for which it does not belongs to no part.
+#
+# Why rule 2?  A model that is asked about val has learned from targets up to the last
+# value of train.  So it can be asked from the day of that value on; before that day
+# there was no such model.  With h = 1 nothing is lost.  With a larger h, h - 1 windows
+# at each border are left out.  (scikit-learn calls this a gap.)
 
 
-def part_of(place, n1, n2):
-    """The part in which a target lies, by its place."""
-    if place < n1:
+def part_of(origin, target, n1, n2):
+    """The part of a window, by the places of its origin and target; None for neither.
+
+    What is forecast lies at the places origin + 1 ... target.
+    """
+    if target < n1:
         return "train"
-    if place < n2:
+    if origin + 1 >= n1 and target < n2:
         return "val"
-    return "test"
+    if origin + 1 >= n2:
+        return "test"
+    return None
 
 
 def split_windows(n, length, horizon):
-    """Part -> slice of the windows whose target lies in that part.
+    """Part -> slice of the windows that belong to it.
 
-    Window 0 has its target at place T + h - 1, and each next one a place further on.
-    So the window whose target is at place n1 has the number n1 - (T + h - 1).
+    Window i starts at place i, has its origin at i + T - 1, and its target h later.  So
+    the window whose origin is n1 - 1, the last place of train, has the number n1 - T.
     """
     n1, n2 = utils.split_by_time(n)
-    offset = length + horizon - 1
+    offset = length + horizon - 1  # from a window's number to the place of its target
     return {
         "train": slice(0, n1 - offset),
-        "val": slice(n1 - offset, n2 - offset),
-        "test": slice(n2 - offset, n - offset),
+        "val": slice(n1 - length, n2 - offset),
+        "test": slice(n2 - length, n - offset),
     }
+
+
+def targets_by_part(values, length, horizon):
+    """Part -> the true values (M,) that its windows ask for.
+
+    Given the places 0, 1, 2, ... for values, it says at which places they lie.
+    """
+    targets = values[length + horizon - 1 :]  # (N,), as in make_windows
+    parts = split_windows(len(values), length, horizon)
+    return {part: targets[windows] for part, windows in parts.items()}
 
 
 def show_parts():
@@ -541,59 +542,50 @@ def show_parts():
     print("\nEach window to its part: train is 1 to 7, val 8, test 9 and 10")
     inputs, targets = windows_by_loop(list(range(1, 11)), 3, 2)
     for i in range(len(inputs)):
-        place = i + (3 + 2 - 1)  # of the target: T + h - 1 after the window's start
-        part = part_of(place, n1, n2)
-        reason = "lies in train as a whole"
-        if part != "train":
-            reason = f"{targets[i]} is a value of {part}; {inputs[i]} is past by then"
-        print(f"  window {i}  {inputs[i]} -> {targets[i]:>2}   {part:<5}   {reason}")
-    slices = split_windows(10, 3, 2).items()
-    by_slice = [f"{part} {piece.start}:{piece.stop}" for part, piece in slices]
+        origin = i + 3 - 1
+        part = part_of(origin, origin + 2, n1, n2) or "none"
+        forecast = f"{targets[i] - 1} and {targets[i]}"
+        print(f"  window {i}  {inputs[i]} -> {targets[i]:>2}   {part:<5}", end="   ")
+        print(f"{forecast} are forecast" if part != "none" else f"{forecast} lie apart")
+    for horizon in (2, 1):
+        slices = split_windows(10, 3, horizon).items()
+        by_slice = [f"{part} {piece.start}:{piece.stop}" for part, piece in slices]
+        print(f"split_windows, h = {horizon}, as slices: {', '.join(by_slice)}")
     utils.say(
-        f"""split_windows says it by slices of windows: {", ".join(by_slice)}.  Training
-        on [4, 5, 6] -> 8 would show the 8, which validation asks for.  So this window
-        belongs to val, although its inputs lie in train."""
+        """Window 3 goes from 6 to 8, and 7 is the last value of train.  At the 6 the 7
+        is not known yet; but a model that has learned from window 2 knows it.  Window
+        3 belongs to no part; nor does window 4.  Nothing is left for val: a part of one
+        value is too short for two steps (4:4 is empty).  With h = 1, this lesson's
+        default, all 7 windows find a part."""
     )
 
 
 # Why not draw the test windows at random, as one does with photographs?  Neighbours
-# overlap.  Draw the second window as a test window; these, among others, stay in train:
-#
-#     [2  3  4] -> 6    test
-#     [3  4  5] -> 7    train      almost the same question, almost the same answer
-#     [4  5  6] -> 8    train      the answer, 6, stands among its inputs
-#     [6  7  8] -> 10   train      and here
-#
-# When answers of the test reach the training, that is called a leak.  Trap 2 measures
-# this one.
+# overlap.  Draw [2 3 4] -> 6 for test, and [4 5 6] -> 8 stays in train: the answer, 6,
+# stands among its inputs.  When answers of the test reach the training, that is called
+# a leak.  Trap 2 measures this one.
 
 
 def report_windows(series, length, horizon):
     """Print how many windows the series gives, and how many go to each part."""
     n = len(series)
-    # Windows of 0, 1, 2, ... instead of the values: so each number is a place.
-    _, places = make_windows(torch.arange(n), length, horizon)  # (N,)
     print(f"\nWindows of the series, T = {length}, h = {horizon}")
-    print(f"  {n:,} - {length} - {horizon} + 1 = {len(places):,} of them")
-    for part, windows in split_windows(n, length, horizon).items():
-        of_part = places[windows]
-        first = date_at(series, int(of_part[0]))
-        last = date_at(series, int(of_part[-1]))
-        print(f"  {part:<5}  {len(of_part):>6,} windows, targets {first} to {last}")
+    count = n - length - horizon + 1
+    print(f"  {n:,} - {length} - {horizon} + 1 = {count:,} of them")
+    for part, places in targets_by_part(np.arange(n), length, horizon).items():
+        first = date_at(series, places[0])
+        last = date_at(series, places[-1])
+        print(f"  {part:<5}  {len(places):>6,} windows, targets {first} to {last}")
 
 
-def on_its_way(series, place, number):
-    """Date, value and scaled value of one place, as a text."""
-    return f"{date_at(series, place)}   {series.iloc[place]:9.5g}  ->  {number:7.4f}"
-
-
+# --- batches ------------------------------------------------------------------------
+#
 # A network reads several windows at once, a batch.  PyTorch's DataLoader hands them
 # out: a TensorDataset keeps inputs and targets side by side, and shuffle=True mixes
 # their order.  Why mix?  Neighbouring windows are almost the same.  64 neighbours would
 # show one stretch of one cycle, and the network would take a step that suits just that.
-# This is no leak: training windows are mixed only among themselves.  (And because
-# neighbours are so alike, 1,938 overlapping windows teach far less than 1,938 that have
-# nothing in common.)  The later lessons use `utils.Batches`: the same, but faster.
+# This is no leak: training windows are mixed only among themselves.  The later lessons
+# use `utils.Batches`: the same, but faster.
 
 
 def batches_of(inputs, targets, seed, size=64):
@@ -604,28 +596,27 @@ def batches_of(inputs, targets, seed, size=64):
 
 
 def report_example(series, scaled, length, horizon, seed):
-    """Print the first window on its way from dates to a tensor, and the first batch."""
-    print("\nOne example on its way from the file to the network: the first window")
+    """Print the first window on its way from dates to numbers, and the first batch."""
+    print("\nThe first example on its way from the file to the network")
+    target = length + horizon - 1  # its place
+    places = {"first input": 0, "last input": length - 1, "target": target}
+    for name, place in places.items():
+        value = series.iloc[place]
+        working = f"({value:g} - {scaled.mean:.5g}) / {scaled.std:.5g}"
+        result = f"{scaled.values[place]:.4f}"
+        print(f"  {name:<11} {date_at(series, place)}   {working} = {result}")
+
     numbers = torch.tensor(scaled.values, dtype=torch.float32)  # (n,)
     inputs, targets = make_windows(numbers, length, horizon)  # (N, T, 1), (N,)
-    for step in sorted({0, min(1, length - 1), length - 1}):  # two steps and the last
-        if step > 2:
-            print("  ...")
-        number = inputs[0, step, 0].item()
-        print(f"  input, step {step:>4}   {on_its_way(series, step, number)}")
-    number = targets[0].item()
-    print(f"  target             {on_its_way(series, length + horizon - 1, number)}")
-    first = series.iloc[0]
-    working = f"({first:g} - {scaled.mean:.5g}) / {scaled.std:.5g}"
-    print(f"Worked, by train: {working} = {(first - scaled.mean) / scaled.std:.4f}")
-
     train = split_windows(len(numbers), length, horizon)["train"]
     loader = batches_of(inputs[train], targets[train], seed)
     batch, answers = next(iter(loader))
-    print(f"The first batch: inputs {tuple(batch.shape)}, that is (B, T, 1);")
-    print(f"targets {tuple(answers.shape)}, that is (B,).")
-    print(f"One pass through the {len(targets[train]):,} training windows, an epoch,")
-    print(f"takes {len(loader)} batches.")
+    utils.say(
+        f"""The first batch: inputs {tuple(batch.shape)}, that is (B, T, 1); targets
+        {tuple(answers.shape)}, that is (B,).  One pass through the
+        {len(targets[train]):,} training windows, an epoch, takes {len(loader)}
+        batches."""
+    )
 
 
 # ====================================================================================
@@ -682,8 +673,6 @@ def show_line():
 # of its derivatives, by weight and by bias, are zero: two equations, and this solves
 # them.)  With more values to read the computer solves for all weights at once.
 
-# The working that is printed below is typed for these nine numbers.  Change them, and
-# only the results follow.
 TOY = [1.0, 2.0, 5.0, 4.0, 5.0, 6.0, 3.0, 6.0, 9.0]
 
 
@@ -750,7 +739,7 @@ def train_by_batches(inputs, targets, epochs, learning_rate, seed):
     """Search for the line's weights: inputs (N, T, 1), targets (N,) -> nn.Linear."""
     loader = batches_of(inputs, targets, seed)
     layer = nn.Linear(inputs.shape[1], 1, device=inputs.device)
-    nn.init.zeros_(layer.weight)  # a line may start anywhere
+    nn.init.zeros_(layer.weight)  # start at 0: then step 1 can be followed by hand
     nn.init.zeros_(layer.bias)
     for _ in range(epochs):
         for batch, answers in loader:  # (B, T, 1), (B,)
@@ -768,29 +757,30 @@ def train_by_batches(inputs, targets, epochs, learning_rate, seed):
 def show_search():
     """Search for the line of the toy: it comes to the weight 0.5."""
     mean = 4.0  # of the inputs
-    std = 2.0  # a round number near theirs
+    std = 2.0  # a round number near theirs, so that the scaled ones stay short
     values = (torch.tensor(TOY) - mean) / std  # (9,)
     inputs, targets = make_windows(values, 1, 1)  # (8, 1, 1), (8,)
     print(f"\nThe line of {as_row(TOY)} again, searched for step by step,")
-    print(
-        "learning rate 0.2, in scaled numbers (value - 4) / 2.  All 8 examples fit in"
-    )
-    print("one batch, so an epoch is one step.")
-    print("  steps   weight   after the 9, back in the toy's units")
+    print("learning rate 0.2, in scaled numbers (value - 4) / 2.  All 8 examples fit")
+    print("in one batch, so an epoch is one step.")
+    print("  steps   weight     bias   after the 9, back in the toy's units")
     asked = torch.tensor([[(TOY[-1] - mean) / std]])  # (1, 1)
     for steps in (0, 1, 5, 20, 200):
         layer = train_by_batches(inputs, targets, steps, 0.2, seed=0)
         after = layer(asked).item() * std + mean
-        print(f"  {steps:>5}   {layer.weight.item():6.3f}   {after:6.3f}")
+        print(f"  {steps:>5}   {layer.weight.item():6.3f}", end="")
+        print(f"   {layer.bias.item():6.3f}   {after:6.3f}")
     products = (inputs[:, 0, 0] * targets).sum().item()
     slope = 2 * products / len(targets)
     utils.say(
-        f"""Reading it: at 0 steps weight and bias are 0, so the answer is a scaled 0,
-        which is 4 in the toy's units.  There the mean of (weight * x + bias - y)^2
-        falls by the mean of 2 * x * y for each unit of weight.  The 8 scaled x * y add
-        up to {products:g}, and 2 * {products:g} / 8 = {slope:g}.  So step 1 moves the
-        weight by 0.2 * {slope:g} = {0.2 * slope:g}.  The search ends where the formula
-        stands at once: 0.5 and 7.5."""
+        f"""Reading it: the loss is the mean of (weight * x + bias - y)^2.  Its
+        derivative by the weight is the mean of 2 * (forecast - y) * x.  At 0 steps
+        every forecast is 0, so that is the mean of -2 * x * y.  The 8 scaled x * y add
+        up to {products:g}, and -2 * {products:g} / 8 = {-slope:g}.  Step 1 goes against
+        it: the weight moves by 0.2 * {slope:g} = {0.2 * slope:g}.  By the bias the
+        derivative is -2 * mean y = -2 * 0.5 = -1, so the bias moves by 0.2.  The 9 is
+        2.5 when scaled: 0.15 * 2.5 + 0.2 = 0.575, and 0.575 * 2 + 4 = 5.15.  The search
+        ends where the formula stands at once: 0.5 and 7.5."""
     )
 
 
@@ -809,22 +799,28 @@ def rmse(errors):
     return float(np.sqrt(np.mean(errors**2)))
 
 
-def line_on_series(values, length, horizon):
-    """Fit the line on train: weights (T,), part -> forecasts in the series' units.
+def line_on_series(values, length, horizon, border):
+    """Fit the line to values[:border]: weights (T,), a forecast for each window (N,).
 
-    values: an array (n,), in 64-bit numbers, as the formula needs many digits.
+    values: an array (n,), in 64-bit numbers, as the formula needs many digits.  It is
+    scaled by what lies before the border; the forecasts are in the series' units.
     """
-    scaled = scale_by_train(values)
+    scaled = scale_by_train(values, border)
     numbers = torch.from_numpy(scaled.values)  # (n,)
     inputs, targets = make_windows(numbers, length, horizon)  # (N, T, 1), (N,)
     inputs = inputs[:, :, 0]  # (N, T)
+    train = slice(0, border - (length + horizon - 1))  # as in split_windows
+    weights, bias = fit_line(inputs[train], targets[train])
+    answers = inputs @ weights + bias  # (N,), scaled
+    return weights, answers.numpy() * scaled.std + scaled.mean  # (N,), back in units
+
+
+def line_by_part(values, length, horizon):
+    """The line fitted on train: part -> its forecasts (M,)."""
+    n1, _ = utils.split_by_time(len(values))
+    _, made = line_on_series(values, length, horizon, n1)
     parts = split_windows(len(values), length, horizon)
-    weights, bias = fit_line(inputs[parts["train"]], targets[parts["train"]])
-    made = {}
-    for part, windows in parts.items():
-        answers = inputs[windows] @ weights + bias  # (M,), scaled
-        made[part] = answers.numpy() * scaled.std + scaled.mean  # (M,), back in units
-    return weights, made
+    return {part: made[windows] for part, windows in parts.items()}
 
 
 def search_on_series(scaled, length, horizon, epochs, args):
@@ -834,72 +830,56 @@ def search_on_series(scaled, length, horizon, epochs, args):
     parts = split_windows(len(numbers), length, horizon)
     train = parts["train"]
     # The more values are added up, the farther a step moves the sum: so smaller steps.
-    learning_rate = 0.36 / length  # 0.01 for T = 36
-    layer = train_by_batches(
-        inputs[train], targets[train], epochs, learning_rate, args.seed
-    )
-    made = {}
-    for part, windows in parts.items():
-        with torch.no_grad():
-            answers = layer(inputs[windows][:, :, 0])[:, 0]  # (M,), scaled
-        # Back to NumPy, in 64-bit numbers, and back in units.
-        made[part] = answers.cpu().numpy().astype(float) * scaled.std + scaled.mean
-    return made
+    # 0.36 is tried out, at T = 36: a tenth of it is too slow, ten times it overshoots.
+    rate = 0.36 / length
+    layer = train_by_batches(inputs[train], targets[train], epochs, rate, args.seed)
+    with torch.no_grad():
+        answers = layer(inputs[:, :, 0])[:, 0].cpu().double()  # (N,), scaled
+    made = answers.numpy() * scaled.std + scaled.mean  # (N,), back in units
+    return {part: made[windows] for part, windows in parts.items()}
 
 
 def report_line(series, length, horizon):
     """Print the line's weights, and some forecasts beside the truth."""
     values = series.to_numpy()
-    n1, n2 = utils.split_by_time(len(values))
-    weights, made = line_on_series(values, length, horizon)
+    n1, _ = utils.split_by_time(len(values))
+    weights, _ = line_on_series(values, length, horizon, n1)
     newest = weights.flip(0)[:5]  # the weight of the last value comes first
     print("\nThe line fitted to the windows of the series")
     print(f"Its weights, that of the last value first: {as_row(newest, '.2f')} ...")
-    total = weights.sum().item()
-    text = f"""All {length} add up to {total:.2f}: if all values of a window rose by
-    100, the forecast would rise by {100 * total:.0f}."""
-    if 0 < total < 1:
-        text += "  So from a high window it sinks a little, back towards the mean."
-    utils.say(text)
-    truth = values[n1:n2]  # (M,)
-    known = values[n1 - horizon : n2 - horizon]  # (M,): the last value that is known
+    made = line_by_part(values, length, horizon)["val"]  # (M,)
+    places = targets_by_part(np.arange(len(values)), length, horizon)["val"]  # (M,)
     print("Four of its forecasts on validation, beside the last known value:")
-    print(
-        "  date         last known      truth   forecast     off by   last value off by"
-    )
-    for row in np.linspace(0, len(truth) - 1, 4).astype(int):  # evenly spread
-        forecast = made["val"][row]
-        off = abs(forecast - truth[row])
-        last_off = abs(known[row] - truth[row])
-        print(
-            f"  {date_at(series, n1 + row)}   {known[row]:10.4g} {truth[row]:10.4g} "
-            f"{forecast:10.4g} {off:10.3g} {last_off:19.3g}"
-        )
+    print("  date         last known    truth   forecast   off by   last value off by")
+    for row in np.linspace(0, len(places) - 1, 4).astype(int):  # evenly spread
+        truth = values[places[row]]
+        known = values[places[row] - horizon]
+        print(f"  {date_at(series, places[row])}   {known:10.4g} {truth:8.4g}", end="")
+        print(f" {made[row]:10.4g} {abs(made[row] - truth):8.3g}", end="")
+        print(f" {abs(known - truth):19.3g}")
     print("Four rows prove nothing; section 4 compares all of them.")
 
 
 def report_search(values, length, horizon, args):
-    """Print the errors of the line by batches beside least squares'.
-
-    Returns the validation RMSE of the longest training.
-    """
-    n1, n2 = utils.split_by_time(len(values))
-    truth = values[length + horizon - 1 : n1]  # of train
-    most = max(2, min(30, 60_000 // len(truth)))  # fewer epochs for a long series
+    """Print errors by batches and by least squares; return those on val by batches."""
+    n1, _ = utils.split_by_time(len(values))
+    truth = targets_by_part(values, length, horizon)
+    count = len(truth["train"])
+    most = max(2, min(30, 60_000 // count))  # fewer epochs for a long series
     last = f"{most} epochs"
-    scaled = scale_by_train(values)
+    scaled = scale_by_train(values, n1)
     unscaled = Scaled(values, mean=0.0, std=1.0)  # which changes nothing
     found = {
         "1 epoch": search_on_series(scaled, length, horizon, 1, args),
         last: search_on_series(scaled, length, horizon, most, args),
         f"{last}, not scaled": search_on_series(unscaled, length, horizon, most, args),
-        "least squares": line_on_series(values, length, horizon)[1],
+        "least squares": line_by_part(values, length, horizon),
     }
     rows = {}
     for name, made in found.items():
         rows[name] = {
-            "train RMSE": rmse(made["train"] - truth),
-            "val RMSE": rmse(made["val"] - values[n1:n2]),
+            "train RMSE": rmse(made["train"] - truth["train"]),
+            "val RMSE": rmse(made["val"] - truth["val"]),
         }
     utils.print_table("The line of the series, batch by batch", rows, corner="after")
     more = rows[last]["train RMSE"] - rows["least squares"]["train RMSE"]
@@ -916,9 +896,8 @@ def report_search(values, length, horizon, args):
             own.  That is why one scales."""
         )
     utils.say(
-        f"""That answers the first half of the title: of {len(values):,} values came
-        {len(truth):,} training examples, and of these {length + 1} numbers, weights and
-        bias.  Is the error small?  And may one believe it?"""
+        f"""So of {len(values):,} values came {count:,} training examples, and of these
+        {length + 1} numbers, weights and bias.  Is the error small, and honest?"""
     )
     return rows[last]["val RMSE"]
 
@@ -938,8 +917,8 @@ def report_search(values, length, horizon, args):
 #         weighs more than several small ones.
 #   MAE   mean absolute error: drop the signs, take the mean.
 #   MASE  mean absolute scaled error: MAE divided by how much the training values change
-#         from one to the next, on average.  That change is the error of whoever says
-#         the last value again.  1 is as good as that was in train, below 1 is better.
+#         from one to the next, on average.  That change is the error of saying the
+#         last value again.  1 is as good as that was in train, below 1 is better.
 #
 # Which one?  RMSE, if an error twice as large does more than twice the harm (least
 # squares aims at it); MAE, if just twice; MASE, which has no units, to compare series.
@@ -968,23 +947,22 @@ def scores_by_hand(errors, train):
 
 def show_scores():
     """RMSE, MAE and MASE of three errors."""
-    # One large error among small ones.  In the squares the 6 makes 36 of 41, in the
-    # sizes only 6 of 9: so RMSE tells of it more loudly than MAE.
     errors = [1.0, -2.0, 6.0]
     found = scores_by_hand(errors, train=[10.0, 13.0, 9.0, 14.0])
     print("Three measures by hand: the errors 1, -2 and 6; train is 10 13 9 14")
     print(f"  RMSE   root of (1 + 4 + 36) / 3    = {found['RMSE']:.2f}")
     print(f"  MAE    (1 + 2 + 6) / 3             = {found['MAE']:.2f}")
     print(f"  MASE   3 / mean of changes 3 4 5   = {found['MASE']:.2f}")
-    print("RMSE is above MAE, because one large error stands out.")
+    print(
+        "The 6 makes 36 of 41 in RMSE, and only 6 of 9 in MAE: large errors stand out."
+    )
 
 
 # --- simple rules: baselines --------------------------------------------------------
 #
 # Now somebody to beat: rules that learn nothing, or a single number.  Such a rival is
-# called a baseline.  Whoever builds a network has to do better, or the network is not
-# worth its while.  All answer the same question: standing at the origin, what is the
-# value h steps later?
+# called a baseline.  A network has to do better, or it is not worth its while.  All
+# answer the same question: standing at the origin, what is the value h steps later?
 #
 # The toy of section 3 has nine known values, something like a season of 3 (every third
 # is high).  The origin is place 8; the target is place 9.
@@ -1027,9 +1005,12 @@ def show_baselines():
     average = moving_average_by_hand(TOY, 8, width=3)
     print(f"  moving average   (3 + 6 + 9) / 3     {average:g}")
     farther = seasonal_naive_by_hand(TOY, 8, 5, season=3)
+    # The shared one answers for many origins (M,) and steps at once: (M, steps).
+    shared = utils.seasonal_naive(np.array(TOY), np.array([8]), [1, 5], 3)  # (1, 2)
     utils.say(
         f"""Five steps ahead is place 13; one season before it, place 10, is not known
-        yet.  So seasonal naive goes back one season more, to place 7: {farther:g}."""
+        yet.  So seasonal naive goes back one season more, to place 7: {farther:g}.  The
+        shared utils.seasonal_naive says {as_row(shared[0])} for 1 and 5 steps."""
     )
 
 
@@ -1061,25 +1042,9 @@ def autocorrelation_by_hand(values, lag):
 
 
 # The season is the lag of the highest peak after r_k first fell below 0, where high met
-# low.  In pure noise the highest of hundreds of r_k may come to 3 / sqrt(n) or so; a
-# peak has to rise above 4 / sqrt(n).  And a season has to fit three times into train,
-# or one slow rise and fall would pass for it.
-
-
-def season_by_hand(r, n):
-    """The season of n values, or None.  r: r_0, r_1, ... up to a third of n."""
-    first_below = 0
-    while first_below < len(r) and r[first_below] >= 0:
-        first_below += 1
-    if first_below == len(r):
-        return None  # no high ever met a low
-    peak = first_below
-    for lag in range(first_below, len(r)):
-        if r[lag] > r[peak]:
-            peak = lag
-    if peak in (first_below, len(r) - 1):
-        return None  # the highest at an end is no peak: it may go on rising there
-    return peak if r[peak] > 4 / n**0.5 else None
+# low.  In pure noise r_k strays around 0 by about 1 / sqrt(n), and the highest of
+# hundreds of them by 3 times that or so.  A peak has to rise above 4 / sqrt(n).  And a
+# season has to fit three times into train, or one slow rise and fall would pass for it.
 
 
 def show_autocorrelation():
@@ -1096,9 +1061,10 @@ def show_autocorrelation():
     print("  by hand, lags 0 to 5 ", as_row(r[:6], "8.4f"))
     print("  utils.autocorrelation", as_row(shared, "8.4f"))
     utils.say(
-        f"""r_k first falls below 0 at lag 2.  The highest after that is at lag
-        {season_by_hand(r, len(wave))}, above 4 / root of 32 = {4 / 32**0.5:.2f}: the
-        season.  utils.find_season says {utils.find_season(np.array(wave))}."""
+        f"""r_k first falls below 0 at lag 2.  The highest after that, up to a third of
+        the values, is {max(r[2:]):g} at lag {r.index(max(r[2:]))}, above 4 / root of 32
+        = {4 / 32**0.5:.2f}: the season.  utils.find_season says
+        {utils.find_season(np.array(wave))}."""
     )
 
 
@@ -1106,16 +1072,12 @@ class Fitted(NamedTuple):
     """What the baselines and MASE learn from train."""
 
     season: int | None  # steps of one season, None if no season shows
-    width: int  # how many last values the moving average takes
+    width: int  # of the moving average: of 2, 3, ... T the best on train
     naive_mae: float  # mean |value - value before|, the unit of MASE
 
 
 def fit_on(train, length, horizon):
-    """Season, width and the unit of MASE, from the training values (n1,) alone.
-
-    utils.best_width tries 2, 3, ... T values, and keeps the width with the smallest
-    RMSE h steps ahead on train.  (Width 1 would be persistence.)
-    """
+    """Season, width and the unit of MASE, from the training values (n1,) alone."""
     return Fitted(
         season=utils.find_season(train),
         width=utils.best_width(train, length, horizon),
@@ -1135,49 +1097,45 @@ def report_autocorrelation(train, season, source):
     r = utils.autocorrelation(train, most)  # (most + 1,)
     print("\nAutocorrelation of the training values, at some lags (not evenly spaced)")
     for lag in lags:
-        bar = "#" * round(20 * abs(r[lag]))
-        left = bar if r[lag] < 0 else ""
-        right = bar if r[lag] > 0 else ""
-        shown = round(r[lag], 2) + 0.0  # + 0.0 makes a plain zero of -0.00
-        line = f"  lag {lag:>4}   {shown:6.2f}   {left:>20}|{right:<20}"
+        sign = "#" if r[lag] > 0 else "-"
+        bar = sign * round(40 * abs(r[lag]))
+        line = f"  lag {lag:>4}   {r[lag]:6.2f}   {bar:<40}"
         print(f"{line}  {names.get(lag, '')}".rstrip())
     utils.say(
-        """Reading it: r_1 near 1 is memory: the next value is like this one.  As long
-        as r_k stays high, older values may help, so T may be as long; the table of
-        lengths below tries it.  If r_k sinks below 0 and rises to a second peak, the series has
-        a season.  If it sinks slowly and no second peak comes, the series climbs, or
-        wanders like a price."""
+        """Reading it (- is below 0): r_1 near 1 is memory: the next value is like this
+        one.  A high r_k alone does not say that the value k back adds anything: if each
+        value were like the one before and no other, r_2 would be r_1 * r_1, and so on.
+        So a length for the windows is tried out, below.  If r_k sinks below 0 and rises
+        to a second peak, the series has a season.  If it sinks slowly and no second
+        peak comes, the series climbs, or wanders like a price."""
     )
-    if season is None:
-        print("Found: no season.")
-        return
-    limit = 4 / len(train) ** 0.5
-    print(
-        f"Found: a season of {season} steps.  (Its peak had to be above {limit:.2f}.)"
-    )
-    if source.name == "sunspots":
-        print(
-            f"{season} months are {season / 12:.1f} years: about one cycle of the sun."
-        )
+    limit = 4 / len(train) ** 0.5  # what its peak has to be above
+    found = f"a season of {season} steps" if season else "no season"
+    print(f"Found: {found}.  (A peak has to rise above {limit:.2f}.)")
+    if source.name == "sunspots" and season:
+        print(f"{season} months are {season / 12:.1f} years, about a cycle of the sun.")
 
 
 # --- the comparison -----------------------------------------------------------------
+#
+# Now the three rules and the line are asked for each value of val and test.  (The
+# shared rules answer for several steps; here there is one, h, so column 0 is it.)
 
 
 def all_forecasts(values, length, horizon, fitted):
     """The rules and the line, on val and test: targets (M,), name -> (M,)."""
-    n1, _ = utils.split_by_time(len(values))
-    targets = np.arange(n1, len(values))  # (M,) places: all of val, all of test
+    places = targets_by_part(np.arange(len(values)), length, horizon)
+    targets = np.concatenate([places["val"], places["test"]])  # (M,) places
     origins = targets - horizon  # (M,)
-    steps = [horizon]  # the shared functions answer for several steps; we want one
+    steps = [horizon]
     made = {}
     made["persistence"] = utils.persistence(values, origins, steps)[:, 0]
-    average = utils.moving_average(values, origins, steps, fitted.width)  # (M, 1)
+    average = utils.moving_average(values, origins, steps, fitted.width)
     made["moving average"] = average[:, 0]
     if fitted.season:
-        seasonal = utils.seasonal_naive(values, origins, steps, fitted.season)  # (M, 1)
+        seasonal = utils.seasonal_naive(values, origins, steps, fitted.season)
         made["seasonal naive"] = seasonal[:, 0]
-    _, line = line_on_series(values, length, horizon)
+    line = line_by_part(values, length, horizon)
     made["fitted line"] = np.concatenate([line["val"], line["test"]])
     return targets, made
 
@@ -1191,20 +1149,14 @@ def score_all(values, targets, made, fitted):
         errors = forecast - values[targets]  # (M,)
         val = utils.forecast_scores(errors[~in_test], fitted.naive_mae)
         test = utils.forecast_scores(errors[in_test], fitted.naive_mae)
-        rows[name] = {
-            "val RMSE": val["RMSE"],
-            "test RMSE": test["RMSE"],
-            "test MAE": test["MAE"],
-            "test MASE": test["MASE"],
-        }
+        rows[name] = {"val RMSE": val["RMSE"]}
+        for measure in ("RMSE", "MAE", "MASE"):
+            rows[name][f"test {measure}"] = test[measure]
     return rows
 
 
 def best_and_rival(rows):
-    """The best one, and the one to measure it by: persistence, or the next best.
-
-    By validation: a choice made on test would flatter the test score.
-    """
+    """The best one on validation, and its rival: persistence, or the next best."""
     ranked = sorted(rows, key=lambda name: rows[name]["val RMSE"])
     best = ranked[0]
     rival = "persistence" if best != "persistence" else ranked[1]
@@ -1221,46 +1173,27 @@ def report_comparison(values, length, horizon, fitted, source):
     targets, made = all_forecasts(values, length, horizon, fitted)
     rows = score_all(values, targets, made, fitted)
     utils.print_table(f"All rivals on {source.label}, {ahead(horizon)}", rows)
-    print("Reading it:")
-    print(f"- Width of the moving average, the best on train: {fitted.width}.")
-    n1, n2 = utils.split_by_time(len(values))
-    season = fitted.season
-    if season and season >= horizon:
-        r = utils.autocorrelation(values[:n1], season)  # r_0, r_1, ...
-        by_r = values[:n1].std() * (2 * (1 - r)) ** 0.5  # (season + 1,)
-        utils.say(
-            f"""- Whoever says the value k steps back again should have an RMSE of about
-            std * root of 2 * (1 - r_k), by train.  Persistence, k = {horizon}:
-            {by_r[horizon]:.3g}.  Seasonal naive, k = {season}: {by_r[season]:.3g}."""
-        )
-        if source.name == "sunspots":
-            utils.say(
-                f"""r_{season} is only {r[season]:.2f}, as the hills are of unequal
-                length.  See what --dataset sine, where it is fixed, makes of this
-                rule."""
-            )
-    truth = values[n2:]
-    by_line = np.abs(made["fitted line"][-len(truth) :] - truth)  # the end is test
-    by_last = np.abs(made["persistence"][-len(truth) :] - truth)
     utils.say(
-        f"""- The line is nearer than persistence in {(by_line < by_last).mean():.0%} of
-        the test.  That counts how often; the scores count how much, too."""
-    )
-    utils.say(
-        f"""- The unit of MASE: in train a value differs from the one before by
+        f"""Reading it: the moving average takes {fitted.width} values, the best width
+        on train.  The unit of MASE: in train a value differs from the one before by
         {fitted.naive_mae:.4g} on average.  Above 1 need not be bad, since test may be
         rougher than train was, or h larger than 1.  So compare within the column."""
     )
+    if source.name == "sine":  # what nobody can foresee
+        _, n2 = utils.split_by_time(len(values))
+        noise = utils.sine_series()[1].to_numpy()[targets[targets >= n2]]
+        print(f"The noise of test alone has RMSE {rmse(noise):.4f}; without a leak and")
+        print("without luck nobody errs less.")
     return targets, made, rows
 
 
 # --- luck ---------------------------------------------------------------------------
 #
-# Who has won?  A smaller RMSE on hundreds of forecasts may still be luck, as a fair
-# coin shows heads 12 times of 20 now and then.  For each target take the difference of
-# the two squared errors, ours minus theirs.  If both forecasts are equally good, these
-# lie around 0.  So look how far their mean is from 0, in units of how far it would
-# stray by chance: their spread (std) over the root of their number.
+# Who has won?  A smaller RMSE may still be luck, as a fair coin shows heads 12 times of
+# 20 now and then.  For each target take the difference of the two squared errors, ours
+# minus theirs.  If both forecasts are equally good, these lie around 0.  So look how
+# far their mean is from 0, in units of how far it would stray by chance: their spread
+# (std) over the root of their number.
 #
 #     t = mean / (std / sqrt(M))
 #
@@ -1295,6 +1228,11 @@ def luck(errors, others, horizon):
     return float(t), float(p)
 
 
+def quotient(error, other):
+    """error / other; 1 if other is 0, as for a series that repeats itself exactly."""
+    return error / other if other else 1.0
+
+
 def as_text_p(p):
     """p as a text; what is smaller than a thousandth says just that."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
@@ -1323,7 +1261,7 @@ def report_luck(rows, made, targets, values, horizon):
     errors = made[best][in_test] - truth  # (M,)
     others = made[rival][in_test] - truth  # (M,)
     t, p = luck(errors, others, horizon)
-    change = rows[best]["test RMSE"] / (rows[rival]["test RMSE"] or 1.0) - 1
+    change = quotient(rows[best]["test RMSE"], rows[rival]["test RMSE"]) - 1
     side = "above" if change > 0 else "below"
     verdict = "more than luck" if p < 0.05 else "it may be luck"
     utils.say(
@@ -1332,9 +1270,53 @@ def report_luck(rows, made, targets, values, horizon):
         {verdict}."""
     )
     if horizon == 1:
-        r = utils.autocorrelation(errors**2 - others**2, 1)  # r_0, r_1
-        print(f"r_1 of the differences: {r[1]:.2f}.  (If far above 0, p is too small.)")
+        _, r1 = utils.autocorrelation(errors**2 - others**2, 1)
+        so = "so p is not too small" if r1 < 0 else "if far above 0, p is too small"
+        print(f"r_1 of the differences: {r1:.2f}; {so}.")
     return p
+
+
+# --- other years --------------------------------------------------------------------
+#
+# p speaks of these test years alone; other years may be unlike them.  So the line is
+# learned anew at five places of the second half.  Each time it knows all that lies
+# before, and is asked from there up to the next place:
+#
+#     |--- learned from ---|- asked -|
+#     |------- learned from ---------|- asked -|          and so on
+#
+# This is called walk-forward, and it is how a model is used in life, where one fits
+# anew as time goes by.  The borders of train, val and test play no part in it.
+
+
+def report_walk_forward(series, length, horizon, source):
+    """Print the RMSE of persistence and of the line in five stretches of time."""
+    values = series.to_numpy()
+    n = len(values)
+    targets = values[length + horizon - 1 :]  # (N,), as in make_windows
+    last_known = values[length - 1 : n - horizon]  # (N,): at the origin of each window
+    rows = {}
+    shares = []
+    borders = np.linspace(n // 2, n - horizon + 1, 6).round().astype(int)
+    for border, following in pairwise(borders):
+        _, made = line_on_series(values, length, horizon, border)
+        # Window i has its origin at i + T - 1.  The first one that is asked has its
+        # origin at border - 1, the newest value that the line has learned from.
+        asked = slice(border - length, following - length)
+        lazy = rmse(last_known[asked] - targets[asked])
+        line = rmse(made[asked] - targets[asked])
+        shares.append(quotient(line, lazy))
+        row = {"persistence": lazy, "fitted line": line, "quotient": shares[-1]}
+        rows[date_at(series, border)] = row
+    title = f"Learned anew at five places, {source.label}: RMSE"
+    utils.print_table(title, rows, corner="asked from")
+    utils.say(
+        f"""Reading it: where the quotient is below 1, the line errs less than
+        persistence.  It does so in {sum(share < 1 for share in shares)} of 5 stretches;
+        the quotient lies between {min(shares):.2f} and {max(shares):.2f}.  A lead that
+        comes again in other years is more to go by than one p.  (Not all is new here:
+        validation, by which one chooses T, is among these years.)"""
+    )
 
 
 # --- how long, how far --------------------------------------------------------------
@@ -1342,49 +1324,44 @@ def report_luck(rows, made, targets, values, horizon):
 # How long should a window be?  Longer ones show more, but each value more is one weight
 # more to learn from the same examples, and a line with many weights begins to fit the
 # noise: the error on train goes on falling, and the error on validation rises again.
-# This is called overfitting.  So T is chosen on validation.  (The width of the moving
-# average is chosen on train: a rule with a single number can hardly fit noise.)
+# This is called overfitting.  So T is chosen on validation.
 #
-# How far ahead is not chosen but asked for.  Whoever asks for more should expect less.
+# How far ahead is not chosen but asked for.  The farther, the larger the error.
 
 
-def enough_windows(n1, length, horizon):
-    """Whether n1 training values hold windows enough to settle `length` weights."""
-    return n1 - length - horizon + 1 >= 4 * length
+def can_be_judged(n, length, horizon):
+    """Are there more windows to learn from than weights, and some in each part?"""
+    parts = split_windows(n, length, horizon)
+    counts = {part: piece.stop - piece.start for part, piece in parts.items()}
+    return counts["train"] > length + 1 and min(counts.values()) > 0
 
 
 def report_lengths(values, longest, horizon):
     """Print RMSE of lines that read 1, 3, 9 ... and up to 4 T values."""
-    n1, n2 = utils.split_by_time(len(values))
     rows = {}
     for length in sorted({1, 3, 9, 27, longest, 2 * longest, 4 * longest}):
-        if enough_windows(n1, length, horizon):
-            _, made = line_on_series(values, length, horizon)
-            truth = values[length + horizon - 1 : n1]  # of train
+        if can_be_judged(len(values), length, horizon):
+            made = line_by_part(values, length, horizon)
+            truth = targets_by_part(values, length, horizon)
             rows[length] = {
-                "train RMSE": rmse(made["train"] - truth),
-                "val RMSE": rmse(made["val"] - values[n1:n2]),
+                "train RMSE": rmse(made["train"] - truth["train"]),
+                "val RMSE": rmse(made["val"] - truth["val"]),
             }
-    if rows:
-        utils.print_table("How long should a window be?", rows, corner="values read")
-        errors = {length: row["val RMSE"] for length, row in rows.items()}
-        least = min(errors.values())
-        near = [str(T) for T, error in errors.items() if error <= 1.01 * least]
-        near = ", ".join(near)
-        utils.say(
-            f"""Reading it: the smallest on validation is {least:.4f}.  Within 1 % of it
-            are windows of {near} values.  Where the error on train goes on falling, and that on
-            validation rises again, the line begins to learn noise.  (A long window has
-            fewer targets in train: the first values can only be read.)"""
-        )
+    utils.print_table("How long should a window be?", rows, corner="values read")
+    least = min(row["val RMSE"] for row in rows.values())
+    near = [str(T) for T, row in rows.items() if row["val RMSE"] <= 1.01 * least]
+    utils.say(
+        f"""Reading it: within 1 % of the smallest on validation are windows of
+        {", ".join(near)} values.  Where the error on train goes on falling, and that on
+        validation rises again, the line begins to learn noise."""
+    )
 
 
 def report_distances(values, length, fitted, source):
     """Print RMSE on validation of three forecasters, several steps ahead."""
-    n1, n2 = utils.split_by_time(len(values))
     rows = {}
-    for horizon in (1, 3, 12, 60):
-        if enough_windows(n1, length, horizon):  # short series end before 60
+    for horizon in (1, 3, 6, 12):
+        if can_be_judged(len(values), length, horizon):
             targets, made = all_forecasts(values, length, horizon, fitted)
             scores = score_all(values, targets, made, fitted)
             rows[horizon] = {
@@ -1392,18 +1369,15 @@ def report_distances(values, length, fitted, source):
                 for name in ("persistence", "seasonal naive", "fitted line")
                 if name in scores
             }
-    if not rows:
-        return
     title = f"How far ahead?  {source.label}, RMSE on validation"
     utils.print_table(title, rows, corner="h")
-    text = "Reading it: each row has a line of its own, fitted on windows with that h."
     far = max(rows)
-    text += f"  {far} steps ahead the best is {min(rows[far], key=rows[far].get)}."
-    season = fitted.season
-    if season and season >= far:
-        text += f"""  Seasonal naive is the same in each row: it always takes the value
-        {season} steps before the target.  Validation is {(n2 - n1) / season:.1f}
-        seasons long, so take the ranking for a hint."""
+    text = f"""Reading it: each row has a line of its own, fitted on windows with that
+    h.  {far} steps ahead the best is {min(rows[far], key=rows[far].get)}."""
+    if fitted.season and fitted.season >= far:
+        text += f"""  Seasonal naive takes the value {fitted.season} steps before the
+        target, whatever h is.  Its rows differ only because the first h - 1 values of
+        validation are not asked for."""
     utils.say(text)
 
 
@@ -1415,20 +1389,15 @@ def report_distances(values, length, fitted, source):
 # Many programs scale the whole series first and split afterwards.  Then mean and std
 # have seen the test years.  The std is a ruler: an error in scaled units is the error
 # divided by it.  If the test years spread wider than train, the std of everything is
-# larger, a longer ruler, and the same error reads as less.  No forecast gets better;
-# only the number does, and misleads whoever compares two reports.  (The line is the
-# same too: least squares finds the same one in any units.  A network is not: how it
-# trains depends on the size of its inputs, and so it has learned from test years.)
+# larger, a longer ruler, and the same error reads as less.  (If train spreads wider
+# than test, it reads as more.)
 
 
 def report_scaling(values, horizon, source):
-    """Print persistence's error, scaled by train and by everything.
-
-    Returns by what share the second way changes it, and the two quotients RMSE / std.
-    """
-    n1, n2 = utils.split_by_time(len(values))
-    last_known = values[n2 - horizon : len(values) - horizon]  # (M,)
-    error = rmse(last_known - values[n2:])
+    """Print an error by two rulers; return the change and both quotients RMSE / std."""
+    n1, _ = utils.split_by_time(len(values))
+    places = targets_by_part(np.arange(len(values)), 1, horizon)["test"]  # (M,)
+    error = rmse(values[places - horizon] - values[places])
     rows = {}
     for name, part in (("train alone", values[:n1]), ("everything", values)):
         std = float(part.std())
@@ -1437,11 +1406,14 @@ def report_scaling(values, horizon, source):
     utils.print_table(title, rows, corner="scaled by")
     by_everything = rows["everything"]["RMSE / std"]
     by_train = rows["train alone"]["RMSE / std"]
-    lie = by_everything / by_train - 1 if error else 0.0  # no error, none to change
+    lie = quotient(by_everything, by_train) - 1
     utils.say(
         f"""Reading it: the forecasts are the same, and so is their error in the series'
-        own units.  In scaled units it seems to change by {lie:+.1%}.  (Where train
-        spreads wider than test, the mistake makes it look larger.)"""
+        own units.  In scaled units it seems to change by {lie:+.1%}.  If you report
+        in the series' units, this mistake costs persistence and the line nothing: least
+        squares finds the same line in any units.  But how a network learns depends on
+        the size of its inputs.  So it has learned from the test years, and how much
+        that flatters it nobody can say."""
     )
     return lie, by_everything, by_train
 
@@ -1449,13 +1421,25 @@ def report_scaling(values, horizon, source):
 # --- trap 2: shuffled windows -------------------------------------------------------
 #
 # Test windows drawn at random have neighbours in train.  How much can one cheat with
-# that?  Take a series in which nothing can be learned: a price whose daily changes are
-# drawn by lot (`utils.simulated_prices`).  So nobody can do much better than to say
-# today's price again.  Whoever seems to, has seen the answers.
+# that?  Take a series in which nothing can be learned, a price whose daily changes are
+# drawn by lot.
+
+
+def random_price():
+    """A price of 2,500 days, from no market: today's says all there is to know."""
+    rng = np.random.default_rng(20240102)
+    # About 1 % a day, up or down, and 0.02 % up on average; exp(0.01) is about 1.01.
+    changes = 0.0002 + 0.01 * rng.standard_normal(2500)
+    return 100 * np.exp(np.cumsum(changes))  # (2500,); adding up there multiplies here
+
+
+# Nobody can do much better than to say today's price again.  A forecast that seems to
+# has seen the answers.
 #
 # Three forecasters are asked for the price 12 days ahead: persistence, the fitted line,
-# and one who learns by heart.  That one looks up the training window that is most like
-# the asked one, and repeats its target.  In shuffled windows it finds a neighbour:
+# and a look-up, which learns by heart.  It takes the training window that is most like
+# the asked one, and repeats its target.  (Statisticians say nearest neighbour.)  In
+# shuffled windows it finds one that lies a day beside the asked one:
 #
 #     asked    [day 100 ... day 135] . . . . . . . . . . . day 147
 #     found      [day 101 ... day 136] . . . . . . . . . . . day 148   its target is
@@ -1464,8 +1448,7 @@ def report_scaling(values, horizon, source):
 # So it has to guess one day's change where everybody else has to guess twelve.  Of
 # twelve changes drawn by lot some go up and some go down.  Together they are typically
 # as large as one change times the root of 12, which is 3.5.  So expect it to err 3.5
-# times less.  (One day ahead everybody has one change to guess, and this look-up gains
-# nothing.)
+# times less.  (One day ahead everybody has one change to guess, and it gains nothing.)
 
 
 def most_similar(asked, inputs):
@@ -1492,10 +1475,23 @@ def three_forecasters(inputs, targets, train, test):
     }
 
 
+def leaking(places, targets, train, test):
+    """How many asked windows forecast what was known in training, or is in the window.
+
+    places (N, T), targets (N,): windows cut from 0, 1, 2, ... in place of the values,
+    so that each number says where it stands.  train, test: numbers of windows.
+    """
+    newest = targets[train].max()  # the newest value that training has seen
+    origins = places[test].max(dim=1).values  # (M,)
+    leaks = (origins < newest) | (origins >= targets[test])  # (M,); | is "or"
+    return int(leaks.sum())
+
+
 def report_shuffled(values, length, horizon):
     """Split the windows of values (n,) by time, and at random: split -> its row."""
     inputs, targets = make_windows(torch.tensor(values), length, horizon)
     inputs = inputs[:, :, 0]  # (N, T)
+    places, at = make_windows(torch.arange(len(values)), length, horizon)
     parts = split_windows(len(values), length, horizon)
     order = torch.arange(len(targets))  # the numbers of all windows
     draw = torch.Generator().manual_seed(0)
@@ -1506,31 +1502,49 @@ def report_shuffled(values, length, horizon):
         train = numbers[parts["train"]]
         test = numbers[parts["test"]]
         rows[name] = three_forecasters(inputs, targets, train, test)
-    title = f"A random price, {ahead(horizon)}: RMSE on test windows"
+        rows[name]["leaking"] = leaking(places[:, :, 0], at, train, test)
+        rows[name]["asked"] = len(test)
+    title = f"A random price, {ahead(horizon)}: RMSE on test windows, and leaks"
     utils.print_table(title, rows, corner="windows split")
     return rows
 
 
 def report_leak():
     """Measure trap 2, where nothing can be learned.  Returns the table's rows."""
-    rows = report_shuffled(utils.simulated_prices().to_numpy(), 36, 12)
-    ratio = rows["at random"]["persistence"] / rows["at random"]["look-up"]
+    rows = report_shuffled(random_price(), 36, 12)
+    shuffled = rows["at random"]
+    ratio = shuffled["persistence"] / shuffled["look-up"]
     # The series and the draw are fixed, so the following holds in every run.
+    print("Reading it (compare within a row: each asks about windows of its own):")
     utils.say(
-        f"""Reading it: the two rows ask about different windows, so compare within a
-        row.  By time, the line is about as good as persistence, and nobody can be much
-        better.  The look-up is worse: the old price that it starts from is not ours,
-        and it adds the luck of the old twelve days to that of ours.  At random, the
-        error of persistence is {ratio:.1f} times that of the look-up: a little below
-        3.5, since now and then both nearest neighbours went to val or test.  It
-        forecasts what nobody can forecast.  That is the leak.  Nothing of it will be
-        left tomorrow, when the neighbours of the asked window are not known yet.  The
-        line gains nothing: with 37 numbers it cannot learn so many windows by heart.  A
-        large network can."""
+        """- By time: the line is about as good as persistence.  The look-up is worse.
+        It finds a window from another year, and what followed then has nothing to do
+        with now."""
     )
     utils.say(
-        """So test a program of your own: give it such a random price.  If it clearly
-        beats persistence, it has a leak."""
+        f"""- At random: persistence errs {ratio:.1f} times as much as the look-up.  (A
+        little less than 3.5 times: now and then both neighbours went to val or test.)
+        It forecasts what nobody can forecast.  That is the leak.  Tomorrow, when the
+        neighbours of the asked window are not known yet, nothing of it is left."""
+    )
+    utils.say(
+        """- The line gains nothing by it: with 37 numbers it cannot learn so many
+        windows by heart.  A large network can."""
+    )
+    print("So there are two tests for a program of your own.")
+    utils.say(
+        """- Give it `random_price()`, some 12 steps ahead.  If it clearly beats
+        persistence, it leaks.  If it does not, that proves little: the line passed,
+        too, with shuffled windows, and one step ahead the look-up would.  Traps 1 and 4
+        never show in this test."""
+    )
+    utils.say(
+        f"""- Count, as `leaking` does: give it 0, 1, 2, ... for a series, so that each
+        number in a window is a place.  No asked window may have its origin before the
+        newest target of training, nor at its own target or later.  Leaking by time:
+        {rows["by time"]["leaking"]} of {rows["by time"]["asked"]}; at random:
+        {shuffled["leaking"]} of {shuffled["asked"]}.  This finds shuffled windows with
+        any model and any h, but nothing wrong with the values (traps 1 and 3)."""
     )
     return rows
 
@@ -1538,8 +1552,8 @@ def report_leak():
 # --- trap 3: smoothed series --------------------------------------------------------
 #
 # Many series are published smoothed: each value is replaced by the mean of itself and
-# its neighbours on both sides, a centred mean (for sunspots it spans 13 months).  Then
-# somebody forecasts the smoothed series, and the forecast is brilliant.  But:
+# its neighbours on both sides, a centred mean (for sunspots it spans 13 months).  A
+# forecast of the smoothed series is then brilliant.  But:
 #
 #     raw       y1  y2  y3  y4  y5
 #     smoothed      s2  s3  s4            s3 = (y2 + y3 + y4) / 3
@@ -1566,8 +1580,8 @@ def show_smoothing():
     print("Smoothing by hand: a centred mean of 3")
     print(f"  raw       {as_row(raw, '3g')}")
     print(f"  smoothed      {as_row(smooth, '3.0f')}")
-    print("Today is the 6.  Its smoothed value is (7 + 6 + 11) / 3 = 8, and whoever is")
-    print(f"told that 8 can compute tomorrow: 3 * 8 - 7 - 6 = {tomorrow:.0f}.")
+    print("Today is the 6.  Its smoothed value is (7 + 6 + 11) / 3 = 8.  From that 8")
+    print(f"one can compute tomorrow: 3 * 8 - 7 - 6 = {tomorrow:.0f}.")
 
 
 def report_smoothing(series, source, length, horizon):
@@ -1584,27 +1598,24 @@ def report_smoothing(series, source, length, horizon):
         ("smoothed", smooth, horizon),
         ("smoothed, honest", smooth, horizon + half),
     ):
-        _, n2 = utils.split_by_time(len(numbers))
-        truth = numbers[n2:]  # (M,)
-        last_known = numbers[n2 - step : len(numbers) - step]  # (M,)
-        _, made = line_on_series(numbers, length, step)
+        places = targets_by_part(np.arange(len(numbers)), length, step)["test"]  # (M,)
+        truth = numbers[places]
+        line = line_by_part(numbers, length, step)["test"]
         rows[name] = {
-            "persistence RMSE": rmse(last_known - truth),
-            "line RMSE": rmse(made["test"] - truth),
+            "persistence RMSE": rmse(numbers[places - step] - truth),
+            "line RMSE": rmse(line - truth),
         }
     title = f"{source.label}, raw, and smoothed by a centred mean of {2 * half + 1}"
     utils.print_table(f"{title}: test", rows, corner="series")
-    past = max(0, half + 1 - horizon)  # values of the target's mean known at the origin
-    text = f"""Reading it: the second row is what a careless report would say.  Two
-    neighbouring means share {2 * half} of {2 * half + 1} values, so even persistence
-    seems good there.  The third row forecasts the same values from smoothed ones that
-    were known: {half} steps older."""
-    if rows["smoothed, honest"]["line RMSE"] < rows["raw"]["line RMSE"]:
-        text += "  Its line errs less than that of the first, which is no trick: "
-        if past:
-            text += f"of the {2 * half + 1} values in its target {past} are past, and "
-        text += "a mean is easier to hit than one value."
-    utils.say(text)
+    text = "Reading it: the second row is what a careless report would say.  "
+    if horizon == 1:
+        text += f"""Two neighbouring means share {2 * half} of {2 * half + 1} values, so
+        even persistence finds it easy.  """
+    utils.say(
+        f"""{text}The third row forecasts such means from those that were known, {half}
+        steps older.  (Compared with the first row, a mean is easier to hit than one
+        value.)"""
+    )
     return rows
 
 
@@ -1627,9 +1638,7 @@ def report_smoothing(series, source, length, horizon):
 def r_squared(truth, forecast):
     """R2 = 1 - sum of (truth - forecast)^2 / sum of (truth - mean)^2."""
     distances = ((truth - truth.mean()) ** 2).sum()
-    if distances == 0:
-        return 0.0  # nothing changes, so there is nothing to explain
-    return float(1 - ((truth - forecast) ** 2).sum() / distances)
+    return float(1 - quotient(((truth - forecast) ** 2).sum(), distances))
 
 
 def show_r_squared():
@@ -1642,28 +1651,23 @@ def show_r_squared():
 
 
 def report_prices(prices, label):
-    """Print how good forecasts of a price look as prices, and how good as returns.
-
-    One day ahead, T = 36.  prices (n,).  Returns the table's rows.
-    """
+    """Print how good forecasts of prices (n,) look as prices, and as returns."""
     _, n2 = utils.split_by_time(len(prices))
     before = prices[n2 - 1 : -1]  # (M,)
     truth = prices[n2:]  # (M,)
-    _, made = line_on_series(prices, 36, 1)
+    line = line_by_part(prices, 36, 1)["test"]  # (M,)
     print(f"\nFour days of the test part of {label}")
     print("  day before   price   return   line: price   line: return")
     for row in range(4):
         # Rounded first, so that the returns are those of the prices as printed.
         old = round(before[row], 2)
         new = round(truth[row], 2)
-        said = round(made["test"][row], 2)
-        print(
-            f"  {old:10.2f} {new:7.2f} {new / old - 1:8.2%} "
-            f"{said:13.2f} {said / old - 1:14.2%}"
-        )
+        said = round(line[row], 2)
+        print(f"  {old:10.2f} {new:7.2f} {new / old - 1:8.2%}", end="")
+        print(f" {said:13.2f} {said / old - 1:14.2%}")
     print("The line's prices look good.  But compare the two returns.")
     rows = {}
-    for name, forecast in (("persistence", before), ("fitted line", made["test"])):
+    for name, forecast in (("persistence", before), ("fitted line", line)):
         rows[name] = {
             "R2 of price": r_squared(truth, forecast),
             "R2 of return": r_squared(truth / before - 1, forecast / before - 1),
@@ -1682,18 +1686,14 @@ def report_prices(prices, label):
 
 def plot_forecasts(args, source, series, targets, made, best):
     """The last 60 values of test: truth, persistence, and the best forecast."""
-    # Why not all of test?  Then one step is about as thin as the pen, and a copy that
-    # comes late looks like the truth.
+    # In a drawing of all of test a copy that comes late would look like the truth.
     recent = targets[-60:]  # (60,), or all of a shorter series
     lines = {"truth": series.to_numpy()[recent]}
     for name in ("persistence", best):  # if these are the same, it is drawn once
         lines[name] = made[name][-60:]
     title = f"{source.label}: the end of the test part, {ahead(args.horizon)}"
-    dates = series.index[recent]
-    dashed = ["persistence"]
-    utils.plot_lines(
-        args, "forecasts", title, lines, "date", "value", x=dates, dashed=dashed
-    )
+    dates = {"x": series.index[recent], "dashed": ["persistence"]}
+    utils.plot_lines(args, "forecasts", title, lines, "date", "value", **dates)
     if not args.no_plots:
         late = ahead(args.horizon).removesuffix(" ahead")
         print(f"  Reading it: persistence is the truth once more, {late} too late.")
@@ -1702,11 +1702,8 @@ def plot_forecasts(args, source, series, targets, made, best):
 # --- the answer ---------------------------------------------------------------------
 
 
-def report_answer(windows, rows, p, scaled, leak, smoothed, priced, args):
-    """Print the answer to the lesson's title, with the figures of this run.
-
-    windows: of train.  scaled: RMSE / std by everything, and by train alone.
-    """
+def report_answer(windows, rows, p, by_scaling, leak, smoothed, priced, args):
+    """Print the answer to the lesson's title, with the figures of this run."""
     best, rival = best_and_rival(rows)
     score = rows[best]
     utils.heading("Training examples, and which score may one believe?")
@@ -1721,23 +1718,27 @@ def report_answer(windows, rows, p, scaled, leak, smoothed, priced, args):
         {score["test MASE"]:.2f}), that of {rival} {rows[rival]["test RMSE"]:.4g};
         {as_text_p(p)}.  Believe it, second, if it is free of these four mistakes:"""
     )
-    # Each mistake: what the same forecast scored with it, and what without.
-    splits = ("at random", "by time")
-    look_up = [leak[name]["look-up"] / leak[name]["persistence"] for name in splits]
-    kinds = ("smoothed", "smoothed, honest")
-    smooth = [smoothed[name]["line RMSE"] for name in kinds]
+    # Each mistake: the figure that a careless report prints, and an honest one.
+    look_up = [
+        leak[split]["look-up"] / leak[split]["persistence"]
+        for split in ("at random", "by time")
+    ]
+    smooth = [smoothed[kind]["line RMSE"] for kind in ("smoothed", "smoothed, honest")]
+    r2 = [priced["R2 of price"], priced["R2 of return"]]
     table = [
-        ("scaled by everything", scaled, "RMSE / std of persistence"),
+        ("scaled by everything", by_scaling, "RMSE / std of persistence"),
         ("shuffled windows", look_up, "RMSE of look-up / persistence"),
         ("a smoothed series", smooth, "RMSE of the line"),
-        ("prices, not returns", priced.values(), "R2 of persistence"),
+        ("prices, not returns", r2, "R2 of persistence (larger is better)"),
     ]
-    print("                         with the mistake   without")
-    for name, (flattered, honest), measure in table:
-        print(f"  {name:<22} {flattered:16.4f} {honest:9.4f}   {measure}")
-    print("Of R2 the larger looks better, of the others the smaller.")
-    print("Your own program: does it clearly beat persistence on a random price?")
-    print("Then it leaks.")
+    print("                         careless    honest")
+    for name, (careless, honest), measure in table:
+        print(f"  {name:<22} {careless:8.4f} {honest:9.4f}   {measure}")
+    utils.say(
+        """Your own program: does it clearly beat persistence on a random price, some 12
+        steps ahead?  Then it leaks.  If it does not, it may leak still: count the
+        origins, as in trap 2, and look for the other three by reading."""
+    )
 
 
 def metrics_of(rows, p, val_by_batches, lie, leak, smoothed):  # [machinery]
@@ -1751,12 +1752,11 @@ def metrics_of(rows, p, val_by_batches, lie, leak, smoothed):  # [machinery]
         "scaling_lie": lie,
         "look_up_rmse": leak["by time"]["look-up"],
         "look_up_shuffled_rmse": leak["at random"]["look-up"],
+        "smoothed_line_rmse": smoothed["smoothed"]["line RMSE"],
+        "smoothed_honest_line_rmse": smoothed["smoothed, honest"]["line RMSE"],
     }
     if np.isfinite(val_by_batches):
         metrics["line_by_batches_val_rmse"] = val_by_batches
-    for name, row in smoothed.items():
-        key = name.replace(", ", "_")  # raw, smoothed, smoothed_honest
-        metrics[f"{key}_line_rmse"] = row["line RMSE"]
     return metrics
 
 
@@ -1765,7 +1765,7 @@ def metrics_of(rows, p, val_by_batches, lie, leak, smoothed):  # [machinery]
 # ====================================================================================
 
 
-def make_flags():
+def make_flags():  # [machinery]
     """The parser of this lesson's flags."""
     parser = utils.make_parser(__doc__)
     utils.add_common_flags(parser)
@@ -1803,8 +1803,7 @@ def main(argv=None):
     show_split()
     report_split(series, source)
     show_scaling()
-    scaled = scale_by_train(values)
-    show_differences()
+    scaled = scale_by_train(values, n1)
     utils.heading("1. Data: windows, each to its part")
     show_windows()
     show_parts()
@@ -1830,13 +1829,10 @@ def main(argv=None):
     fitted = fit_on(values[:n1], length, horizon)
     report_autocorrelation(values[:n1], fitted.season, source)
     targets, made, rows = report_comparison(values, length, horizon, fitted, source)
-    if source.name == "sine":  # what nobody can foresee
-        noise = utils.sine_series()[1].to_numpy()[n2 : len(values)]
-        print(f"The noise of test alone has RMSE {rmse(noise):.4f}; without a leak and")
-        print("without luck nobody errs less.")
     show_luck()
     p = report_luck(rows, made, targets, values, horizon)
     plot_forecasts(args, source, series, targets, made, best_and_rival(rows)[0])
+    report_walk_forward(series, length, horizon, source)
     report_lengths(values, length, horizon)
     report_distances(values, length, fitted, source)
 
@@ -1853,15 +1849,16 @@ def main(argv=None):
     prices = values
     label = source.label
     if source.name != "stock" or series.name == "volume":  # this part needs prices
-        prices = utils.simulated_prices().to_numpy()
+        prices = random_price()
         label = "the random price of trap 2 [sample: made here]"
     priced = report_prices(prices, label)["persistence"]
 
     # The answer.
-    windows = n1 - (length + horizon - 1)  # of train: see split_windows
+    windows = split_windows(len(values), length, horizon)["train"].stop
     report_answer(windows, rows, p, scaled_errors, leak, smoothed, priced, args)
     metrics = metrics_of(rows, p, val_by_batches, lie, leak, smoothed)
     if source.name == "sine":
+        noise = utils.sine_series()[1].to_numpy()[targets[targets >= n2]]
         metrics["test_noise_variance"] = rmse(noise) ** 2
     baselines = {name: row["test RMSE"] for name, row in rows.items()}
     utils.write_metrics(args, source, metrics, baselines)

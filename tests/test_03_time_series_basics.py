@@ -108,18 +108,26 @@ def test_windows_are_views_of_the_series():
     ("n", "length", "horizon"), [(10, 3, 2), (100, 7, 1), (211, 1, 5), (333, 40, 3)]
 )
 def test_split_keeps_the_future_out(n, length, horizon):
-    """Each value of val and test is a target once; training ends before validation."""
+    """All that a window forecasts lies in its part; h - 1 windows at a border in none."""
     n1, n2 = utils.split_by_time(n)
     parts = lesson.split_windows(n, length, horizon)
     inputs, targets = lesson.make_windows(torch.arange(n), length, horizon)  # places
-    assert targets[parts["train"]].tolist() == list(range(length + horizon - 1, n1))
-    assert targets[parts["val"]].tolist() == list(range(n1, n2))
-    assert targets[parts["test"]].tolist() == list(range(n2, n))
-    assert inputs[parts["train"]].max() < n1
+    spans = {"train": (0, n1), "val": (n1, n2), "test": (n2, n)}
+    by_target = {}
+    for part, (start, end) in spans.items():
+        first = start + (length + horizon - 1 if part == "train" else horizon - 1)
+        by_target |= {place: part for place in range(first, end)}
+        assert targets[parts[part]].tolist() == list(range(first, end))
+        assert (inputs[parts[part]][:, -1] + 1 >= start).all()
     assert torch.equal(inputs[:, -1, 0] + horizon, targets)  # nothing after the origin
-    for part, windows in parts.items():
-        places = targets[windows].tolist()
-        assert {lesson.part_of(place, n1, n2) for place in places} == {part}
+    assert parts["val"].start - parts["train"].stop == horizon - 1
+    assert parts["test"].start - parts["val"].stop == horizon - 1
+    for target in targets.tolist():
+        part = lesson.part_of(target - horizon, target, n1, n2)
+        assert part == by_target.get(target)
+    places = lesson.targets_by_part(np.arange(n), length, horizon)
+    for part, of_part in places.items():
+        assert of_part.tolist() == targets[parts[part]].tolist()
 
 
 def test_the_toy_windows_by_rule_and_by_slices(capsys):
@@ -127,8 +135,9 @@ def test_the_toy_windows_by_rule_and_by_slices(capsys):
     lesson.show_parts()
     said = capsys.readouterr().out
     parts = [line.split()[7] for line in said.splitlines() if line.startswith("  win")]
-    assert parts == ["train"] * 3 + ["val"] + ["test"] * 2
-    assert "train 0:3, val 3:4, test 4:6" in said
+    assert parts == ["train"] * 3 + ["none"] * 2 + ["test"]
+    assert "h = 2, as slices: train 0:3, val 4:4, test 5:6" in said
+    assert "h = 1, as slices: train 0:4, val 4:5, test 5:7" in said
 
 
 def test_the_drawing_of_a_series(capsys):
@@ -245,19 +254,21 @@ def test_shared_autoregression_equals_lstsq_at_every_order():
 def test_the_line_on_windows_equals_linear_regression(length, horizon):
     """Fitted on the windows of train alone, in scaled numbers; answers in units."""
     values = walk(200)
-    n1, n2 = utils.split_by_time(200)
-    _, made = lesson.line_on_series(values, length, horizon)
+    n1, _ = utils.split_by_time(200)
+    _, made = lesson.line_on_series(values, length, horizon, n1)
     whole = np.lib.stride_tricks.sliding_window_view(values, length + horizon)
     inputs, targets = whole[:, :length], whole[:, -1]
     last = n1 - length - horizon + 1
     line = LinearRegression().fit(inputs[:last], targets[:last])
-    found = np.concatenate([made[part] for part in ("train", "val", "test")])
-    np.testing.assert_allclose(found, line.predict(inputs))
-    assert len(made["val"]) == n2 - n1
+    np.testing.assert_allclose(made, line.predict(inputs))
+    by_part = lesson.line_by_part(values, length, horizon)
+    for part, truth in lesson.targets_by_part(values, length, horizon).items():
+        windows = np.isin(targets, truth)  # no value comes twice
+        np.testing.assert_allclose(by_part[part], line.predict(inputs[windows]))
     changed = values.copy()
     changed[n1:] += 100  # nothing after train may move what is learned from it
-    _, again = lesson.line_on_series(changed, length, horizon)
-    np.testing.assert_allclose(made["train"], again["train"])
+    _, again = lesson.line_on_series(changed, length, horizon, n1)
+    np.testing.assert_allclose(made[:last], again[:last])
 
 
 def test_batches_come_to_least_squares():
@@ -296,20 +307,39 @@ def test_the_table_of_the_search_shows_errors_of_both_ways(capsys, monkeypatch):
     assert "That is why one scales." in " ".join(capsys.readouterr().out.split())
 
 
-def test_how_often_the_line_is_nearer(capsys):
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_walking_forward_learns_from_what_is_known(monkeypatch, horizon):
+    """Each stretch: a line of the targets before it, asked at each origin of it."""
+    shown = {}
+    monkeypatch.setattr(
+        utils, "print_table", lambda title, rows, corner: shown.update(rows)
+    )
     values = walk(400)
-    n1, n2 = utils.split_by_time(400)
-    fitted = lesson.fit_on(values[:n1], 5, 2)
-    source = utils.Source("stock", None, real=False)
-    lesson.report_comparison(values, 5, 2, fitted, source)
-    _, made = lesson.line_on_series(values, 5, 2)
-    nearer = abs(made["test"] - values[n2:]) < abs(values[n2 - 2 : -2] - values[n2:])
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"nearer than persistence in {nearer.mean():.0%} of the test" in said
+    dates = pd.date_range("2020-01-01", periods=400)
+    lesson.report_walk_forward(pd.Series(values, dates), 5, horizon, SINE)
+    borders = [dates.get_loc(date) for date in shown]
+    assert borders[0] == 200
+    asked = 0
+    for border, end, row in zip(
+        borders, [*borders[1:], 401 - horizon], shown.values(), strict=True
+    ):
+        known = [t for t in range(5 + horizon - 1, border)]
+        reads = np.array([values[t - horizon - 4 : t - horizon + 1] for t in known])
+        line = LinearRegression().fit(reads, values[known])
+        origins = np.arange(border - 1, end - 1)
+        forecast = line.predict(np.array([values[o - 4 : o + 1] for o in origins]))
+        truth = values[origins + horizon]
+        expected = root_mean_squared_error(truth, forecast)
+        lazy = root_mean_squared_error(truth, values[origins])
+        assert row["fitted line"] == pytest.approx(expected)
+        assert row["persistence"] == pytest.approx(lazy)
+        assert row["quotient"] == pytest.approx(expected / lazy)
+        asked += len(origins)
+    assert asked == 201 - horizon  # each origin of the second half once
 
 
 def test_the_printed_weights_and_forecasts_are_the_lines(capsys):
-    """The first forecast of validation, and what 100 more in each value would change."""
+    """The weights, that of the last value first, and the first forecast of validation."""
     values = walk(400)
     n1, _ = utils.split_by_time(400)
     dates = pd.date_range("2020-01-01", periods=400)
@@ -317,10 +347,10 @@ def test_the_printed_weights_and_forecasts_are_the_lines(capsys):
     said = " ".join(capsys.readouterr().out.split())
     whole = np.lib.stride_tricks.sliding_window_view(values[:n1], 7)
     line = LinearRegression().fit(whole[:, :5], whole[:, 6])
-    known = values[n1 - 6 : n1 - 1]
+    known = values[n1 - 5 : n1]  # two steps ahead: the first origin is n1 - 1
     forecast = line.predict(known[None])[0]
-    assert f"would rise by {100 * line.coef_.sum():.0f}." in said
-    assert f"{known[-1]:.4g} {values[n1]:.4g} {forecast:.4g}" in said
+    assert " ".join(f"{weight:.2f}" for weight in line.coef_[::-1]) in said
+    assert f"{known[-1]:.4g} {values[n1 + 1]:.4g} {forecast:.4g}" in said
 
 
 def test_an_epoch_shows_each_window_once_in_another_order_each_time():
@@ -341,10 +371,11 @@ def test_an_epoch_shows_each_window_once_in_another_order_each_time():
 @pytest.mark.parametrize("horizon", [1, 3, 14])
 def test_no_forecast_of_test_sees_past_its_origin(horizon):
     values = walk()
-    n1, _ = utils.split_by_time(len(values))
+    n1, n2 = utils.split_by_time(len(values))
     fitted = lesson.fit_on(values[:n1], 24, horizon)._replace(season=12)
     targets, before = lesson.all_forecasts(values, 24, horizon, fitted)
-    assert targets.tolist() == list(range(n1, len(values)))
+    val = range(n1 + horizon - 1, n2)
+    assert targets.tolist() == [*val, *range(n2 + horizon - 1, len(values))]
     for row in (-1, -20):
         changed = values.copy()
         changed[targets[row] - horizon + 1 :] += 100
@@ -365,7 +396,9 @@ def test_forecasts_stand_at_their_targets(horizon):
         np.testing.assert_allclose(made[name], values[targets], atol=1e-6)
     np.testing.assert_array_equal(made["persistence"], values[targets - horizon])
     rows = lesson.score_all(values, targets, made, fitted)
-    expected = root_mean_squared_error(values[255:], values[255 - horizon : -horizon])
+    expected = root_mean_squared_error(
+        values[255 + horizon - 1 :], values[254:-horizon]
+    )
     assert rows["persistence"]["test RMSE"] == pytest.approx(expected)
 
 
@@ -392,16 +425,6 @@ def test_autocorrelation_by_hand_equals_the_shared_one_and_numpy():
     found = [lesson.autocorrelation_by_hand(values.tolist(), k) for k in range(20)]
     np.testing.assert_allclose(found, full[:20] / full[0])
     np.testing.assert_allclose(found, utils.autocorrelation(values, 19))
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_season_by_hand_equals_the_shared_one(seed):
-    wave = np.sin(2 * np.pi * np.arange(240) / (4 + 5 * seed))
-    walk_alone = np.cumsum(noise(240, seed))
-    for values in (wave, wave + noise(240, seed), walk_alone, noise(240, seed)):
-        r = utils.autocorrelation(values, 80)
-        assert lesson.season_by_hand(r, 240) == utils.find_season(values)
-    assert lesson.season_by_hand([1.0, 0.5, 0.2], 9) is None  # never below 0
 
 
 def test_a_season_is_found_in_a_sine_and_not_in_walks_or_noise():
@@ -493,6 +516,32 @@ def test_shuffled_windows_forecast_what_nobody_can(seed):
     # The line learns nothing by heart: it stays where it was.
     line = rows["at random"]["fitted line"] / rows["at random"]["persistence"]
     assert line == pytest.approx(1, abs=0.1)
+
+
+def test_the_random_price_is_the_shared_one():
+    np.testing.assert_allclose(
+        lesson.random_price(), utils.simulated_prices().to_numpy()
+    )
+
+
+def test_leaking_finds_windows_that_know_their_answer():
+    places, targets = lesson.make_windows(torch.arange(100), 5, 4)
+    places = places[:, :, 0]
+    train = torch.arange(50)  # the newest target is 49 + 8 = 57
+    later = torch.arange(53, 92)  # the first origin is 53 + 4 = 57
+    assert lesson.leaking(places, targets, train, later) == 0
+    earlier = torch.arange(50, 92)  # as if the target alone decided: h - 1 leak
+    assert lesson.leaking(places, targets, train, earlier) == 3
+    # A program that puts the target into the window.
+    within = torch.cat([places, targets[:, None]], dim=1)
+    assert lesson.leaking(within, targets, train, later) == len(later)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_leaks_are_counted_in_the_table_of_both_splits(seed):
+    rows = lesson.report_shuffled(np.cumsum(noise(700, seed)), 12, 5)
+    assert rows["by time"]["leaking"] == 0
+    assert rows["at random"]["leaking"] > 0.9 * rows["at random"]["asked"]
 
 
 @pytest.mark.parametrize("half", [1, 6])
@@ -600,8 +649,8 @@ def test_figures_of_the_docstring(real_data, tmp_path):
     expected = {"test_rmse": 17.985, "test_mase": 1.160, "p_of_lead": 0.001}
     expected |= {"line_test_rmse": 17.9855}
     expected |= {"scaling_lie": -0.128, "smoothed_line_rmse": 1.615}
-    expected |= {"smoothed_honest_line_rmse": 9.970}
-    expected |= {"look_up_rmse": 7.7456, "look_up_shuffled_rmse": 1.3334}
+    expected |= {"smoothed_honest_line_rmse": 9.968}
+    expected |= {"look_up_rmse": 7.5302, "look_up_shuffled_rmse": 1.3316}
     expected |= {"line_by_batches_val_rmse": 15.8049}
     for name, value in expected.items():
         assert spots["metrics"][name] == pytest.approx(value, abs=6e-4, rel=5e-4), name
