@@ -4,8 +4,9 @@
 thinks of the film, and the order of the words helps you: "dull, but good" is not "good,
 but dull".  Here a network reads film reviews word by word and says whether the writer
 liked the film.  A review has hundreds of words, and a plain RNN, the cell of lesson 04,
-hardly learns from what stands so far back.  So this lesson opens another cell, the LSTM
-(long short-term memory).  It has a memory, and gates that decide what is kept in it.
+learns with difficulty from what stands so far back (section 2 shows when it does).  So
+this lesson opens another cell, the LSTM (long short-term memory).  It has a memory, and
+gates that decide what is kept in it.
 (Does it use the order of the words in real reviews?  Less than you may think.)
 
 What you will learn
@@ -41,19 +42,8 @@ You should see  (imdb [real], seed 0, about ten minutes on one processor core)
     words, pairs of words, runs of one to three words (section 4).
     With seeds 1 and 2 the network has 0.8942 and 0.8820; the mean of the three is
     0.8896.  So it loses to pairs, and one of three trainings loses to single words.
-    With the words of each review shuffled, its accuracy on validation falls from 0.9052
-    to 0.8916 only.  On the sample it falls from 0.9920 (by chance that of the test
-    below) to 0.5102.
-
-    What is the LSTM's cell worth, then?  It depends on who has to remember (seed 0):
-                                            attention pooling     last state alone
-                                              lstm       rnn       lstm       rnn
-      sample [sample], test                 0.9920    0.9477     1.0000    0.5716
-      6,000 of imdb [real], validation      0.8377    0.8465          not tried
-    (rnn: the plain one; on the sample with as many hidden numbers as the lstm, on imdb
-    with as many weights.)  Attention sees every state, so none has to hold much.
-    The first of 50 letters is recalled by LSTM and GRU with accuracy 1.000 each, by the
-    plain RNN with 0.23 to 0.58 (three seeds; chance is 0.125).
+    The digits hang on the machine too: seed 0 on two threads instead of one had 0.8874,
+    which cannot be told apart from single words (p = 0.32, McNemar's test).
 
 Try this  (guess first, then run; what came out here stands at the end of the file)
     --dataset sample                here the order of words decides: who wins now?
@@ -112,7 +102,8 @@ import rnn_utils as utils
 #   kept      of a long review only --max-length words, half of them from its beginning
 #             and half from its end.  Why not all?  The cell works through a batch word
 #             by word, so its longest review sets the time that all take.  Why not the
-#             first 400?  Reviewers tell the story first and their verdict last
+#             first 400?  Reviewers tell the story first and their verdict last.  (The
+#             last words alone do about as well: see the end of this file)
 #   padded    shorter reviews of the batch are filled up with 0
 #   mask      which places hold real words: padding must not count (lesson 01)
 
@@ -193,9 +184,9 @@ def show_one_review(data, max_length):
 # Why not the cell of lesson 04?  To remember takes two things, and they are not the
 # same:
 #
-#   to hold         forwards: a number of the state stays what it is, word after word
-#   to learn what   backwards: the gradient must come from the answer to the word that
-#   to hold         is worth holding, however far back it stands
+#   to hold    forwards: a number of the state stays what it is, word after word
+#   to learn   backwards: the gradient must come from the answer to the word that is
+#              worth holding, however far back it stands
 #
 # A plain RNN can do the first.  It pushes a number of its state towards -1 or 1, and
 # lets W_hh push it there again at every word.  But that spoils the second.  On its way
@@ -207,9 +198,7 @@ def show_one_review(data, max_length):
 #
 # (W_hh is a matrix, so these are matrices; with one hidden number they are numbers.)
 # tanh', the slope of tanh, is 1 at 0 only; near -1 and 1, where things are held, it is
-# close to 0.  Even if each word takes only a tenth of the gradient away, 0.9 to the
-# power of 200 words is 0.0000000007: nothing can be learned from the beginning of a
-# review.
+# close to 0.  What many such factors leave of a gradient is printed below.
 #
 # The LSTM (Hochreiter and Schmidhuber, 1997) keeps what it knows in a second set of
 # numbers, the memory c, and changes c in one way only: it keeps a part of it, and adds
@@ -217,13 +206,13 @@ def show_one_review(data, max_length):
 #
 #     c_t = f_t * c_(t-1) + i_t * g_t                     (* number by number)
 #
-# f, i and a third one, o, are gates.  A gate is a number between 0 and 1 that is
+# i, f and a third one, o, are gates.  A gate is a number between 0 and 1 that is
 # multiplied with something: 0 lets nothing through, 1 all, 0.5 half.  It is computed
 # anew for every word, from that word and from the state: so the network can learn when
 # to open it.
 #
-#   f  forget gate    how much of the memory is kept.  In spite of its name 1 keeps all
 #   i  input gate     how much of the new is written
+#   f  forget gate    how much of the memory is kept.  In spite of its name 1 keeps all
 #   g  no gate        the new: a proposal between -1 and 1, made of word and state
 #                     (elsewhere: candidate, or cell gate)
 #   o  output gate    how much of the memory is shown.  So the cell can know something
@@ -504,7 +493,9 @@ def show_memory_path():
     print(f"  f_1 * f_2 * f_3 * f_4 = {factors} = {product:.4f}")
     print(f"  autograd, dc_4/dc_0 with f, i, g held: {held:.4f}", end=", ")
     print(f"{abs(held - product):.0e} apart")
-    print(f"  if they move along, through h:     {memory_path(False):.4f}")
+    moving = memory_path(hold_gates=False)
+    print(f"  if they move along, through h:     {moving:.4f}", end=", ")
+    print(f"of which {moving - held:.4f} came by the second path")
     # What is left of a change if every word has the same factor: its power.
     print("\nWhat is left of a change of size 1 after so many words, if every word")
     print("multiplies it by the same factor:")
@@ -517,13 +508,13 @@ def show_memory_path():
         left = "".join(f"{factor**words:>9.2g}" for words in (1, 10, 50, 200))
         print(f"  {name:<37}{left}")
     utils.say(
-        """Reading it: sum is what stands inside the sigmoid.  Along this path alone
-        the LSTM at its start reaches less far than this plain RNN (whose 0.9 is only
+        """Reading it: sum is what stands inside the sigmoid.  At its start the LSTM
+        reaches less far along this path than this plain RNN (whose 0.9 is only
         assumed).  What differs is what training can do.  Words near the end
         teach the gates first; a gate that opens makes the path longer; then words
-        further back teach as well, and so on.  Nothing guarantees it: the gates must
-        learn to stay open.  But the plain RNN has no gate that could: the same W_hh
-        and tanh must hold the old, read the new and let the gradient through."""
+        further back teach as well, and so on.  Nothing guarantees it.  But the plain RNN
+        has no gate: the same W_hh and tanh must hold the old, read the new and let the
+        gradient through."""
     )
 
 
@@ -538,7 +529,8 @@ def show_memory_path():
 # numbers, and a linear layer on the state after the last letter.  Each of three cells
 # (the GRU is lesson 06) learns from 1,000 batches of sequences of 1 to 50 letters,
 # every length as likely as any other.  Then it is asked about new ones of up to 100.
-# No letter but the first gives the answer away: chance is 1 in 8.
+# No letter but the first gives the answer away: chance is 1 in 8.  (All this takes about
+# a minute.  In a hurry?  Reviews go on at "Back to reviews".)
 #
 # The plain RNN has a smaller learning rate than the others.  At theirs, 0.01, it did
 # not even learn to name a single letter (N = 1: 0.484, seed 0).  Other rates than these
@@ -546,27 +538,8 @@ def show_memory_path():
 #
 # A fourth row, "rnn, more short", asks what the plain RNN lacks.  It is the same cell,
 # and it gets as many batches.  But short sequences are more common in them: half of its
-# batches have up to 7 letters, the longest 50 as before.
-#
-# What came out with seed 0.  Accuracy after N letters:
-#
-#     N                     1       3       5      10      20      50     100
-#     rnn               0.742   0.306   0.254   0.214   0.236   0.232   0.202
-#     lstm, gru         1.000   1.000   1.000   1.000   1.000   1.000   1.000
-#     rnn, more short   1.000   1.000   1.000   1.000   1.000   1.000   1.000
-#
-# And of the gradient, 1 at the last letter, this arrives
-#
-#     letters before the last            1        10        49
-#     rnn, before training            0.88      0.26    0.0025
-#     rnn, trained                   0.099   8.6e-10         0
-#     lstm, before training           0.38       0.1     0.004
-#     lstm, trained                   0.13     0.034      0.03
-#
-# In the plain RNN not a billionth arrives ten letters back.  In the LSTM 0.03 arrives
-# 49 back: its gates did learn to stay open.  In the number of c that is printed below,
-# a product of f of 0.86 to 0.99 is left over 49 letters, for five first letters of the
-# eight.  As training began it was 0.0000002.
+# batches have up to 7 letters, the longest 50 as before.  Guess before you run: which of
+# the four can name the first of 50 letters, and of 100?
 
 RECALL_LETTERS = "abcdefgh"
 RECALL_LONGEST = 50  # letters of the longest sequence in training
@@ -632,9 +605,12 @@ def recall_data(args):
 def recall_flags(cell, args):
     """The lesson's flags by default: the reader's own must not change the trial."""
     flags = make_flags().parse_args([])
-    rate = RECALL_RATES[cell]
-    own = {"seed": args.seed, "device": args.device, "out_dir": args.out_dir}
-    return Namespace(**{**vars(flags), "epochs": 1, "lr": rate, **own})
+    flags.epochs = 1
+    flags.lr = RECALL_RATES[cell]
+    flags.seed = args.seed
+    flags.device = args.device
+    flags.out_dir = args.out_dir
+    return flags
 
 
 def recall_reach(model, batch):
@@ -663,16 +639,16 @@ def show_recall(args):
     rows = {}
     reach = {}
     models = {}
-    for name in (*CELLS, MORE_SHORT):
+    for name in ("rnn", "lstm", "gru", MORE_SHORT):
         cell = "rnn" if name == MORE_SHORT else name
         train = trainings["short" if name == MORE_SHORT else "even"]
         utils.set_seed(args.seed)
         model = LetterNetwork(cell).to(args.device)
-        if name in ("rnn", "lstm"):  # the two that are explained below
+        if name in ("rnn", "lstm"):  # both RNNs start alike
             reach[f"{name}, before training"] = recall_reach(model, val[0])
         flags = recall_flags(cell, args)
         utils.fit(model, measure_letters, train, val, flags)  # the loop of lesson 04
-        if name in ("rnn", "lstm"):
+        if name != "gru":
             reach[f"{name}, trained"] = recall_reach(model, val[0])
         models[name] = model
         rows[name] = {}
@@ -683,7 +659,7 @@ def show_recall(args):
     utils.print_table(title, rows, corner="cell")
     explain_recall(rows)
     if not args.quick:
-        show_recall_gradient(reach, models["rnn"], val[0])
+        show_recall_gradient(reach, rows, models["rnn"], val[0])
     if rows["lstm"][f"N={RECALL_LONGEST}"] > 0.95:
         show_recalled_memory(models["lstm"], val[0])
     draw_recall(rows, reach, args)
@@ -698,31 +674,31 @@ def explain_recall(rows):
         print(f"Right for more than 0.95 at every N, even at 100: {'; '.join(able)}.")
     if "lstm" in able and MORE_SHORT in able and "rnn" not in able:
         utils.say(
-            """So a plain RNN can hold a letter, for 100 steps even.  Where short
-            sequences are more common it learns to.  In as many batches in which every
-            length is equally common, most answers come from far back, and its
-            learning fails.  The LSTM learns from these very batches."""
+            """So the plain RNN, too, can hold a letter for 100 steps.  Where short
+            sequences are more common it learns to; where all lengths are equally common,
+            it fails in as many batches.  The LSTM learns from these very batches."""
         )
+        if rows["rnn"]["N=1"] < 0.95:
+            print("(It is not even sure of a single letter; why, was not looked into.)")
 
 
-def show_recall_gradient(reach, plain, batch):
-    """Print how much of the gradient arrives how far back, and how to read it.
-
-    plain, batch: the trained plain RNN, and letters for it.
-    """
+def show_recall_gradient(reach, rows, plain, batch):
+    """Print how much gradient arrives how far back; plain, batch: the RNN, letters."""
     print("\nHow much of the gradient arrives, of 1 at the last letter:")
     print("  letters before the last           1       10       49")
     for name, curve in reach.items():
         shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 10, 49))
         print(f"  {name:<26}{shown}")
+    print("(0: less than 32 bits can hold.  Above 1: it can also grow, lesson 04.)")
     trained = reach["lstm, trained"]
     if trained[1] < 0.5 and trained[49] > 0.3 * trained[10]:
-        utils.say(
-            f"""In the trained LSTM most is lost in the first step, out of h = o * tanh(c)
-            into c: tanh is flat where c is large.  But what has got into c goes far.
-            {trained[10]:.2g} arrives 10 letters back, {trained[49]:.2g} arrives 49 back.
-            So long sequences teach as well."""
-        )
+        said = f"""In the trained LSTM most is lost in the first step, out of
+            h = o * tanh(c) into c: tanh is flat where c is large.  But what has got into
+            c goes far.  {trained[10]:.2g} arrives 10 letters back, {trained[49]:.2g}
+            arrives 49 back.  So long sequences teach as well."""
+        if trained[49] > trained[10]:
+            said += "  (More from further away?  The second path adds to the first.)"
+        utils.say(said)
     with torch.no_grad():
         states, _ = plain.rnn(plain.embed(batch["letters"]))  # (B, T, H)
     flat = (states.abs() > 0.95).float().mean().item()
@@ -734,6 +710,14 @@ def show_recall_gradient(reach, plain, batch):
             letter.  The more firmly it holds the little that it has, the less it can
             learn to hold more (Bengio et al., 1994)."""
         )
+    short = reach[f"{MORE_SHORT}, trained"]
+    if short[49] < 0.01 and rows[MORE_SHORT]["N=100"] > 0.95:
+        utils.say(
+            f"""And "{MORE_SHORT}"?  From 49 letters back next to nothing arrives here
+            either ({short[49]:.1g}), and yet it is right after 100.  It learns from the
+            short sequences to hold a letter, and what holds for a few steps holds for
+            many.  So a plain RNN can hold.  What it lacks is a way to learn from afar."""
+        )
 
 
 def by_first_letter(values, first):
@@ -743,42 +727,59 @@ def by_first_letter(values, first):
 
 def show_recalled_memory(model, batch):
     """Print one number of the trained LSTM's memory along the letters: what stays."""
-    with torch.no_grad():
-        x = model.embed(batch["letters"])  # (B, T, E)
-        zero = x.new_zeros(len(x), model.rnn.hidden_size)  # (B, H)
-        steps = lstm_by_hand(x, zero, zero, *model.rnn.parameters())
-    memory = torch.stack([step.c for step in steps], dim=1).cpu()  # (B, T, H)
-    forget = torch.stack([step.f for step in steps], dim=1).cpu()  # (B, T, H)
+    x = model.embed(batch["letters"])  # (B, T, E)
+    zero = x.new_zeros(len(x), model.rnn.hidden_size)  # (B, H)
+    steps = lstm_by_hand(x, zero, zero, *model.rnn.parameters())
+    loss = F.cross_entropy(model.output(steps[-1].h), batch["label"])
+    # Shown is the number whose c after the first letter has the largest gradient.
+    gradient = torch.autograd.grad(loss, steps[0].c)[0].abs()  # (B, H)
+    number = int(gradient.mean(0).argmax())
+    share = (gradient[:, number].sum() / gradient.sum()).item()
+    memory = torch.stack([step.c[:, number] for step in steps], dim=1)  # (B, T)
+    forget = torch.stack([step.f[:, number] for step in steps], dim=1)  # (B, T)
+    kept = forget[:, 1:].prod(1)  # (B,): f_2 * f_3 * ... * f_N
+    slope = 1 - memory[:, -1].tanh() ** 2  # (B,): of tanh, at c_N
     # Sequences that begin alike differ in their noise alone: their mean is what the
-    # first letter left.  Shown is the number that differs most between first letters.
-    first = batch["label"].cpu()  # (B,)
-    means = by_first_letter(memory, first)  # (8, T, H)
-    number = int(means[:, -1].std(0).argmax())
-    products = by_first_letter(forget[:, 1:, number].prod(1), first)  # (8,)
-    print("\nWhat the trained LSTM keeps: of its 32 numbers c the one that differs")
-    print("most between first letters, a mean for each first letter, after N letters")
-    print("  first letter  " + "".join(f"{letter:>7}" for letter in RECALL_LETTERS))
+    # first letter left.
+    first = batch["label"]  # (B,)
+    means = by_first_letter(memory, first)  # (8, T)
+    arriving = by_first_letter(gradient[:, number], first)  # (8,)
+    rows = {
+        "product of f": by_first_letter(kept, first),
+        "slope of tanh": by_first_letter(slope, first),
+        "both multiplied": by_first_letter(kept * slope, first),
+        "gradient": arriving / arriving.max(),
+    }
+    print("\nWhat the trained LSTM keeps: of its 32 numbers c the one that carries")
+    print(
+        f"most gradient back to the first letter ({share:.0%} of all), after N letters:"
+    )
+    print("  first letter   " + "".join(f"{letter:>7}" for letter in RECALL_LETTERS))
     for length in (1, 5, 20, RECALL_LONGEST):
-        values = means[:, length - 1, number].tolist()
-        print(f"  N = {length:<10}" + "".join(f"{value:>7.1f}" for value in values))
-    print("  product of f  " + "".join(f"{left:>7.2f}" for left in products.tolist()))
+        values = means[:, length - 1].tolist()
+        print(f"  N = {length:<11}" + "".join(f"{value:>7.1f}" for value in values))
+    for name, values in rows.items():
+        print(f"  {name:<15}" + "".join(f"{value:>7.2f}" for value in values.tolist()))
     later = len(steps) - 1
-    said = f"""product of f: what is left of a change of c, along the first path, over the
-        {later} letters after the first.  As training began it was
-        {sigmoid(1) ** later:.0e}."""
-    wide_open = int((products > 0.3).sum())
-    if wide_open:
-        said += f"""  Now more than 0.3 is left for {wide_open} of the 8 letters: there
-            the gate has learned to stay open."""
-    utils.say(said)
-    last = means[:, -1, number].abs().max()
-    if last > 2 * means[:, 4, number].abs().max():
-        utils.say(
-            f"""And c grows.  h shows its sign, so i * g adds the same sign at every
-            letter, up to {last / len(steps):.1f} a letter.  That makes it safe from the
-            noise, and does no harm to the gradient: the first path asks for f alone.
-            (Other numbers of the 32 tell the letters apart that this one does not.)"""
-        )
+    said = f"""product of f: what is left of a change of c along the first path, over the
+        {later} letters after the first; as training began it was
+        {sigmoid(1) ** later:.0e}.  slope of tanh: 1 - tanh(c)^2 at the last letter, where
+        the gradient passes from h = o * tanh(c) into c.  gradient: what autograd finds at
+        c after the first letter, the largest as 1.  (It hangs also on how wrong the
+        answers still are.)"""
+    through = rows["both multiplied"]
+    most = int(arriving.argmax())
+    if through[most] > 0.02:
+        said += f"""  It is largest for "{RECALL_LETTERS[most]}".  There the gate has
+            learned to stay open, the slope is not 0, and both let {through[most]:.2f}
+            through."""
+    flat = int(((rows["product of f"] > 0.3) & (rows["slope of tanh"] < 0.01)).sum())
+    if flat:
+        said += f"""  For {flat} of the 8 letters f is open too, but c has grown to where
+            tanh is flat: the letter is safe from the noise, and this number gets hardly
+            any more gradient for it.  So an LSTM's gradient has to pass tanh too; but
+            once, on its way into c, and not at every letter."""
+    utils.say(said + "  (Other numbers of the 32 hold other letters.)")
 
 
 def draw_recall(rows, reach, args):
@@ -787,8 +788,10 @@ def draw_recall(rows, reach, args):
     lines["chance"] = [1 / len(RECALL_LETTERS)] * len(RECALL_ASKED)
     title = "The first of N random letters [sample: generated]"
     dashed = ["gru", MORE_SHORT]
-    axes = ("N", "accuracy")
-    utils.plot_lines(args, "memory", title, lines, *axes, RECALL_ASKED, dashed=dashed)
+    asked = RECALL_ASKED
+    utils.plot_lines(
+        args, "memory", title, lines, "N", "accuracy", asked, dashed=dashed
+    )
     dashed = [name for name in reach if "before" in name]
     axes = ("letters before the last", "gradient, last letter = 1")
     utils.plot_lines(args, "gradient", title, reach, *axes, log=True, dashed=dashed)
@@ -802,8 +805,9 @@ def draw_recall(rows, reach, args):
 #   max         of each of the H numbers the largest that it had at any word: it can
 #               learn to shoot up at one kind of remark, and wherever in the review that
 #               was, it is seen at the end
-#   attention   a weighted mean; a small layer gives every state a score, and softmax
-#               (lesson 04) makes weights of the scores (lesson 09 has more of this)
+#   attention   a weighted mean.  A layer with one vector v gives every state h the score
+#               v . h (multiplied number by number and summed), and softmax (lesson 04)
+#               makes weights of the scores (lesson 09 has more of this)
 #
 # Each must leave the padding out.  Reading forwards, padding comes after the words and
 # cannot change their states: so no packing (lesson 01) is needed here, and padding
@@ -877,10 +881,8 @@ def show_poolings():
     )
 
 
-# The default is attention.  In an older run on 6,000 reviews of IMDB (three epochs, seed
-# 0) it had 0.8657 on validation, mean 0.8581, last 0.8237, max 0.7353.  That tells which
-# learns fastest, not which is best: none had finished.  (max had 0.8321 in the best of
-# eight epochs.)  And its weights show how much each state counts, though not why.
+# The default is attention (what the others had stands at the end of this file).  Its
+# weights also show how much each state counts, though not why.
 #
 # The whole network, with V = 15,000, E = 100, H = 128 and C = 2 here:
 #
@@ -896,16 +898,7 @@ class ReviewClassifier(nn.Module):
     """Embedding, recurrent layers, pooling over time, a linear layer."""
 
     def __init__(
-        self,
-        words,
-        classes,
-        embedding,
-        cell,
-        hidden,
-        layers=1,
-        pooling="attention",
-        norm=False,
-        dropout=0.0,
+        self, words, classes, embedding, cell, hidden, layers, pooling, norm, dropout
     ):
         super().__init__()
         # Number 0 is padding: padding_idx means that nothing is learned for it.
@@ -938,13 +931,11 @@ class ReviewClassifier(nn.Module):
         return self.output(self.dropout(pooled))  # (B, C)
 
 
-BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}  # how many W_hh; an LSTM has i, f, g, o
-
-
 def show_weights(config, data):
     """Print how many numbers each part of the network has to learn."""
     model = ReviewClassifier(**config)  # made to be counted, and thrown away
     hidden = config["hidden"]
+    blocks = {"rnn": 1, "lstm": 4, "gru": 3}[config["cell"]]  # an LSTM has i, f, g, o
     print("\nHow many numbers does the network learn?")
     for name, part in model.named_children():
         count = utils.count_parameters(part)
@@ -954,12 +945,10 @@ def show_weights(config, data):
     print(f"  in all   {total:>10,}")
     reviews = len(data.parts[0])
     utils.say(
-        f"""embed: {config["words"]:,} words times {config["embedding"]}.  The cell, in its
-        first layer: {BLOCKS[config["cell"]]} times W_ih ({hidden}, {config["embedding"]}),
-        W_hh ({hidden}, {hidden}) and two biases ({hidden}).  attend (of attention
-        pooling): the {hidden} numbers of v.  output: for each class {hidden} weights and
-        a bias.  In all {total / reviews:,.0f} numbers for each of the {reviews:,} training
-        reviews."""
+        f"""embed: {config["words"]:,} words times {config["embedding"]}.  The cell, in
+        its first layer: {blocks} times W_ih ({hidden}, {config["embedding"]}),
+        W_hh ({hidden}, {hidden}) and two biases ({hidden}).  attend: v.  In all
+        {total / reviews:,.0f} numbers for each of the {reviews:,} training reviews."""
     )
 
 
@@ -969,23 +958,20 @@ def show_weights(config, data):
 #
 # The training loop is that of lesson 04, `utils.fit`.  Its optimiser is AdamW, with
 # batches of 64 reviews, for at most six epochs.  The learning rate rises in the first
-# quarter of all planned steps up to 0.004 (--lr) and then falls to nothing.  The
-# gradient is clipped to a length of 1 (--clip).  Whenever an epoch ends with the lowest
-# loss on validation so far, fit copies all weights (`model.state_dict()`, each tensor
-# cloned), and at the very end it loads the last such copy.
+# quarter of all planned steps up to 0.004 (--lr) and then falls to nothing.  (Early
+# stopping, below, may end the training before it has fallen far.)  The gradient is
+# clipped to a length of 1 (--clip).  Whenever an epoch ends with the lowest loss on
+# validation so far, fit copies all weights, and at the very end loads the last such copy.
 #
 # For a yes or no one score would do.  We give each class its own, with softmax and
 # cross-entropy, so that the same code does for three labels or more.
 #
 # What is new is a danger.  The network has 72 numbers to learn for each training review
 # of IMDB, most of them in the vectors of rare words.  So it can learn those reviews by
-# heart: "the one with the misspelt director is neg".  That lowers the loss on training,
-# and helps with no other review.  It is called overfitting.  It is seen by two curves:
-# the training loss falls on, while the loss on validation, which nothing is learned
-# from, turns and rises.  On IMDB (seed 0), over four epochs:
-#
-#     loss       0.5345   0.2538   0.1512   0.0850
-#     val_loss   0.3258   0.2345   0.2535   0.3232      the second epoch was kept
+# heart: "the one with the submarine and the nun is neg".  That lowers the loss on
+# training, and helps with no other review.  It is called overfitting.  It is seen by two
+# curves (the run prints both): the training loss falls on, while the loss on validation,
+# which nothing is learned from, turns and rises.
 #
 # There are brakes.  Three are flags of this lesson:
 #
@@ -1001,13 +987,10 @@ def show_weights(config, data):
 #                     of the best one
 #
 # Clipping (lesson 04) is no such brake: it keeps a step from being too long, whether
-# what it learns is a rule or a review by heart.  Nor is --layer-norm, which is only
-# compared with them: it keeps the states at one scale.
+# what it learns is a rule or a review by heart.  Nor is --layer-norm.
 #
-# None of them is sure to help: it must be tried.  On 6,000 reviews of the sample
-# (seed 0) dropout did not: accuracy on validation was 0.9943 without it, 0.9898 with
-# it.  Then why is it on?  All recorded runs on IMDB have it, 0.8926 on test among them.
-# Whether they would do better without was not measured; `--dropout 0` tells.
+# None of them is sure to help: it must be tried.  (What came of it stands at the end of
+# this file.)
 
 
 def as_line(numbers):
@@ -1056,7 +1039,8 @@ def early_stopping_by_hand(val_losses, patience):
 
 def measure(model, batch):
     """Loss and accuracy of every review of the batch: (B,) each."""
-    scores = model(batch["text"], batch["text_length"]).float()  # (B, C)
+    scores = model(batch["text"], batch["text_length"])  # (B, C)
+    scores = scores.float()  # under --precision bf16 they have 16 bits: now 32
     return {
         "loss": F.cross_entropy(scores, batch["label"], reduction="none"),  # (B,)
         "accuracy": scores.argmax(1) == batch["label"],  # (B,)
@@ -1088,9 +1072,7 @@ def show_overfitting(records, config, data, args):
             f"  {record['epoch']:>5}   {record['loss']:.3f} {bar:<24}   "
             f"{record['val_loss']:.3f} {val_bar:<24}{note}"
         )
-    print(
-        "(That on training is taken while weights change, and under dropout, if any.)"
-    )
+    print("(That on training: while weights change, and under dropout, if any.)")
     last = records[-1]
     kept = records[best - 1]  # epoch 1 is at place 0
     # Overfitting takes both: since the kept epoch the loss on training fell, and that
@@ -1149,15 +1131,11 @@ def running_verdict(model, ids):
         # The same review T times, but of row t only the first t words count.  Simple,
         # not fast: each row is read anew.
         scores = model(ids.expand(len(lengths), -1), lengths)  # (T, C)
-    return scores.float().softmax(1).cpu()
+    return scores.softmax(1).cpu()
 
 
 def gates_along(model, ids):
-    """How far i, f, o are open at each word of one text (1, T): (T,) each.
-
-    Of the H numbers of a gate the mean is taken; of several layers the first, which
-    reads the words.
-    """
+    """How far i, f, o of the first layer are open: means at each word, (T,) each."""
     weights = list(model.rnn.parameters())[:4]  # W_ih, W_hh, b_ih, b_hh of the first
     with torch.no_grad():
         x = model.embed(ids)  # (1, T, E)
@@ -1175,7 +1153,7 @@ def weights_along(model, ids):
     with torch.no_grad():
         states, _ = model.rnn(model.embed(ids))  # (1, T, H)
         weights = attention_weights(model.norm(states), real, model.attend)  # (1, T, 1)
-    return weights[0, :, 0].float().cpu()
+    return weights[0, :, 0].cpu()
 
 
 def shown_label(data):
@@ -1184,15 +1162,13 @@ def shown_label(data):
 
 
 def show_running_verdict(model, config, data, args):
-    """Print and draw what the network would say after each word, and why.
-
-    The text is the first of --predict, or VERDICT.
-    """
+    """Print, draw the verdict after each word of the first --predict, or of VERDICT."""
     text = args.predict[0] if args.predict else VERDICT
     words = utils.split_words(text)[:60]
     ids = torch.tensor([data.vocabulary.encode(words)], device=args.device)  # (1, T)
     label = shown_label(data)
-    chances = running_verdict(model, ids)[:, label]  # (T,)
+    everything = running_verdict(model, ids)  # (T, C)
+    chances = everything[:, label]  # (T,)
     # Beside the verdict, what can be seen of this cell and this pooling.
     columns = {}
     if config["cell"] == "lstm":
@@ -1206,7 +1182,20 @@ def show_running_verdict(model, config, data, args):
         bar = "#" * round(20 * chances[t].item())
         rest = "".join(f"{column[t]:>7.2f}" for column in columns.values())
         print(f"  {word[:12]:<12} {chances[t]:.2f} {bar:<20} {rest}")
-    print("Reading it.  It learned from whole reviews: in the first rows p is a guess.")
+    answer = data.labels[int(everything[-1].argmax())]
+    print(f"Reading it.  At the end {name} is {chances[-1]:.2f}: it says {answer}.")
+    if text == VERDICT and set(data.labels) == {"neg", "pos"}:
+        same = "neg, too" if answer == "neg" else "neg: it misjudges this sentence"
+        print(f"You would say {same}.")
+        # What does it say after "We saw it last week.", which holds no opinion?
+        early = chances[words.index(".")].item()
+        shortest = int(data.train.lengths["text_length"].min())
+        if abs(early - 0.5) > 0.25 and shortest > words.index(".") + 1:
+            utils.say(
+                f"""After its first sentence p is {early:.2f}, though no opinion has been
+                read.  It was never trained on a text so short (the shortest has
+                {shortest} words): that is habit, no verdict."""
+            )
     if "f" in columns:
         widest = words[columns["i"].argmax()]
         least = words[columns["f"].argmin()]
@@ -1216,8 +1205,8 @@ def show_running_verdict(model, config, data, args):
             kept at "{least}".  As training began every f was near 0.73; the mean of this
             column is {mean:.2f}."""
         if mean < 0.73:
-            said += """  So here the gates did not learn to stay open; what follows
-                from that, the next table shows."""
+            said += """  So in the mean the gates did not learn to stay open (some of
+                them may); what follows from that, the next table shows."""
         utils.say(said)
     if "weight" in columns:
         heaviest = words[columns["weight"].argmax()]
@@ -1284,8 +1273,7 @@ def show_how_long_it_holds(model, data, cut=10):
 
 # Does it lose by forgetting?  With attention it need not lose much: each state has to
 # know only its own stretch of the review.  With --pooling last the last state must know
-# all, and on the sample it does: 30 words later the difference is 0.16, with attention
-# 0.03.
+# all.
 #
 # Now the opening example: does it hear the order of the words, and a negation?
 
@@ -1296,32 +1284,27 @@ def show_pairs(model, data, args):
     print(f"\nTwo sentences that should be judged unlike: p({data.labels[label]})")
     for pair in PAIRS:
         chances = []
+        answers = []
         for text in pair:
             words = utils.split_words(text)
             ids = torch.tensor([data.vocabulary.encode(words)], device=args.device)
             with torch.no_grad():
                 scores = model(ids, torch.tensor([len(words)]))  # (1, C)
-            chances.append(scores[0].float().softmax(0)[label].item())
+            chances.append(scores[0].softmax(0)[label].item())
+            answers.append(int(scores[0].argmax()))
             print(f"  {chances[-1]:.2f}  {text}")
-        # Unlike: on two sides of 0.5, where the answer turns if there are two labels.
-        if min(chances) < 0.5 < max(chances):
-            print("        It judges them unlike.")
-        else:
-            print("        It judges them alike.")
+        turns = "stays" if answers[0] == answers[1] else "turns"
+        moved = round(chances[1], 2) - round(chances[0], 2)  # as printed
+        print(f"        p moves by {moved:+.2f}, the answer {turns}.")
+    if set(data.labels) == {"neg", "pos"}:
+        print("If it read as you do, p would move up, down and up, by nearly 1.")
+        print("Where the answer stays, single words outweigh what stands beside them.")
 
 
-# On IMDB (seed 0) the opening pair gets 0.01 and 0.00: the order is not heard.  "good"
-# and "not good" get 0.97 and 0.48, "dull" and "not dull" both 0.00.  So here single
-# words outweigh what stands beside them.  The network of the sample tells all three
-# pairs apart: 0.00 and 1.00, 1.00 and 0.00, 0.00 and 0.96.  Along the sentence above
-# its p falls from 1.00 to 0.08 at "but".  The cell is the same.  It learns to hear the
-# order if the reviews cannot be judged without.
-#
 # These are single sentences.  How much does it use the order in whole reviews?
 # Shuffle the words of each one, and ask again: a model that counts single words would
-# not notice.  (These are the reviews of validation.  Those of the test are looked at
-# once, at the end.  And this network was trained on words in order.  Fairer would be a
-# second one, trained on shuffled words: an exercise for you.)
+# not notice.  (These are the reviews of validation.  And this network was trained on
+# words in order.  Fairer would be a second one, trained on shuffled words: an exercise.)
 
 
 def shuffle_words(batches, args):
@@ -1338,13 +1321,27 @@ def shuffle_words(batches, args):
 
 
 def show_shuffled(model, data, args):
-    """Print the accuracy on validation, words real and shuffled; return both scores."""
-    real = utils.evaluate(model, measure, data.val, args)
-    mixed = utils.evaluate(model, measure, shuffle_words(data.val, args), args)
+    """Validation, words real and shuffled: print, test; return what the report needs."""
+    truth = data.val.data["label"].cpu()  # (N,)
+    scores = utils.collect(model, forward, data.val, args)  # (N, C)
+    mixed = utils.collect(model, forward, shuffle_words(data.val, args), args)  # (N, C)
+    real_right = scores.argmax(1) == truth  # (N,)
+    mixed_right = mixed.argmax(1) == truth  # (N,)
+    real = real_right.float().mean().item()
+    shuffled = mixed_right.float().mean().item()
+    only_real, only_mixed, p = utils.mcnemar(real_right, mixed_right)
     print(f"\n{data.source.label}: validation, {data.val.n:,} reviews")
-    print(f"  words as they were written   accuracy {real['accuracy']:.4f}")
-    print(f"  words of each shuffled       accuracy {mixed['accuracy']:.4f}")
-    return real, mixed
+    print(f"  words as they were written   accuracy {real:.4f}, only so {only_real}")
+    print(
+        f"  words of each shuffled       accuracy {shuffled:.4f}, only so {only_mixed}"
+    )
+    print(
+        f"  only so: right in this order alone.  p = {p:.1g} (McNemar's test, lesson 04)"
+    )
+    if p >= 0.05:
+        print("  Chance alone could make such a gap: order may be worth nothing to it.")
+    loss = F.cross_entropy(scores, truth).item()
+    return {"val_accuracy": real, "val_accuracy_shuffled": shuffled, "val_loss": loss}
 
 
 def print_answer(place, chances, data):
@@ -1377,10 +1374,8 @@ def show_answers(scores, data, count=2, most=4):
         print_answer(place, chances, data)
 
 
-# On IMDB (seed 0) the four worst tell more about the labels than about the network.
-# One review ends in "I give it 9.5/10" and is labelled neg.  One complains from
-# beginning to end and is labelled pos, and so is a third, half praise and half regret.
-# The fourth is a joke: "Badly acted and directed, poorly scripted.  Who cares?"
+# Look at your four.  On IMDB some labels seem wrong (all praise, 9.5/10, labelled neg);
+# and some reviews are jokes: they praise in words and mean the opposite.
 #
 # The table on test has four rivals, and none of them is a network.  "majority" gives
 # all reviews the answer that is commonest in training.  The other three count words,
@@ -1391,11 +1386,13 @@ def show_answers(scores, data, count=2, most=4):
 #
 #   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency)
 #   tfidf_bigram    words and pairs of neighbours: "not good" is a thing of its own
-#   ratio_trigram   words, pairs and triples that stand in two reviews or more, each
-#                   multiplied by its log-count ratio (Wang and Manning, 2012)
+#   ratio_trigram   words, pairs and triples, each multiplied by its log-count ratio
+#                   (Wang and Manning, 2012)
 #
-# They see the whole review and every run that stands in two or three training reviews.
-# The network gets 400 words of a review (--max-length) and knows 15,000 (--max-vocab).
+# They see the whole review.  ratio_trigram knows what stands in at least two training
+# reviews, the other two what stands in at least three (of 2,000 reviews or fewer, as in
+# the toy below, in at least one).  The network gets 400 words of a review (--max-length)
+# and knows 15,000 (--max-vocab).
 #
 # TF-IDF makes three steps.  A word that stands n times in the review begins with
 # 1 + log(n).  This is multiplied by 1 + log((1 + reviews) / (1 + reviews that hold it)),
@@ -1499,7 +1496,7 @@ def show_log_count_ratio():
 
 def report(model, config, records, recalled, data, args):
     """The table on test beside its baselines, the answer to the title, metrics.json."""
-    real, mixed = show_shuffled(model, data, args)
+    metrics = show_shuffled(model, data, args)
     # The test reviews are looked at here, once, after all choices were made.
     ours = f"{config['cell']} (this lesson)"
     truth = data.test.data["label"].cpu()  # (N,)
@@ -1511,15 +1508,10 @@ def report(model, config, records, recalled, data, args):
     rows = score_all(answers, truth)
     utils.print_table(f"{data.source.label}: test, {len(truth):,} reviews", rows)
     verdicts = compare_with_rivals(answers, ours, truth)
-    order = (real["accuracy"], mixed["accuracy"])
+    order = (metrics["val_accuracy"], metrics["val_accuracy_shuffled"])
     answer_the_title(rows, ours, verdicts, order, data)
-    # [machinery] the same for metrics.json
-    metrics = {f"test_{name}": value for name, value in rows[ours].items()}
-    metrics["val_accuracy"] = real["accuracy"]
-    metrics["val_loss"] = real["loss"]
-    metrics["val_accuracy_shuffled"] = mixed["accuracy"]
-    for cell, accuracy in recalled.items():
-        metrics[f"memory_{cell}"] = accuracy
+    metrics |= {f"test_{name}": value for name, value in rows[ours].items()}
+    metrics |= {f"memory_{cell}": accuracy for cell, accuracy in recalled.items()}
     known = {name: row["accuracy"] for name, row in rows.items() if name != ours}
     words = int(data.train.lengths["text_length"].sum())
     size = utils.count_parameters(model)
@@ -1586,9 +1578,9 @@ def answer_the_title(rows, ours, verdicts, order, data):
             training as short as that of --quick is for trying only."""
         )
         return
-    found = "Yes, well enough to judge it" if accuracy[ours] > 0.75 else "A little"
+    judged = "yes" if accuracy[ours] > 0.75 else "a little"
     utils.say(
-        f"""{found}.  Of reviews that it never saw it is right about
+        f"""Judge it: {judged}.  Of reviews that it never saw it is right about
         {accuracy[ours]:.2%}; the same answer for all is right about
         {accuracy["majority"]:.2%}.  And it {verdicts["ratio_trigram"]} a model that only
         counts runs of one to three words, which has {accuracy["ratio_trigram"]:.2%}."""
@@ -1596,18 +1588,19 @@ def answer_the_title(rows, ours, verdicts, order, data):
     if verdicts["tfidf_unigram"] == "beats" and verdicts["tfidf_bigram"] == "loses to":
         print("In this run it beats counts of single words and loses to pairs.")
     real, mixed = order
+    points = 100 * (real - mixed)
+    read = "hardly" if points < 5 else "in part" if points < 20 else "yes"
     utils.say(
-        f"""How much does it use their order?  With the words of each review shuffled it
-        is right for {mixed:.2%} on validation, unshuffled for {real:.2%}.  So to this
-        network order is worth {100 * (real - mixed):.2f} points."""
+        f"""Read it, if that means to use the order of its words: {read}.  With the words
+        of each review shuffled it is right for {mixed:.2%} on validation, unshuffled for
+        {real:.2%}.  So to this network order is worth {points:.2f} points."""
     )
-    # The counts have their own measure of order: what pairs add to single words.
     pairs = accuracy["tfidf_bigram"] - accuracy["tfidf_unigram"]
     if pairs > real - mixed:
         utils.say(
             f"""But that is what this network makes of order, not all that order is
-            worth: on test the counts gain {100 * pairs:.2f} points when pairs stand
-            beside the single words."""
+            worth: on test, other reviews, the counts gain {100 * pairs:.2f} points when
+            pairs stand beside the single words."""
         )
     if verdicts["ratio_trigram"] == "loses to" and data.source.name == "imdb":
         utils.say(
@@ -1618,18 +1611,8 @@ def answer_the_title(rows, ours, verdicts, order, data):
         utils.say(
             """Why does it win?  What decides here stands further away than three words
             reach, and a count of runs cannot join it.  A network that reads in order
-            can.  Does it take the LSTM's memory?  With --pooling last it does: there an
-            LSTM had 1.0000 and a plain RNN 0.5716 (test, seed 0).  With attention, which
-            sees every state, a plain RNN had 0.9477."""
-        )
-    if data.source.name == "imdb":
-        utils.say(
-            """And what is the LSTM's cell worth on these reviews?  In a recorded run on
-            6,000 of them (--compare cell, equal numbers of weights, seed 0) the LSTM had
-            0.8377 on validation, the plain RNN 0.8465, the GRU of lesson 06 0.8749.  So
-            the plain RNN is not behind: where attention sees every state, no state has
-            to hold much.  The memory counts where one state must hold all: on the
-            sample with --pooling last the LSTM has 1.0000, the plain RNN 0.5716."""
+            can.  Does it take the LSTM's memory?  --pooling last, with and without
+            --cell rnn, tells (and the end of the lesson's file)."""
         )
 
 
@@ -1647,9 +1630,8 @@ def encode_part(part, reviews, feeds):
         raise utils.UserError(f"the model was not trained on label '{min(unknown)}'")
     tokens = feeds["vocabulary"]
     room = (feeds["max_length"], feeds["keep"])
-    # utils.load_reviews has numbered the words already (half a minute for IMDB, so it
-    # is kept on disk).  A saved model may have learned from another file, in which the
-    # same numbers mean other words.  Then every word has to be looked up.
+    # utils.load_reviews has numbered the words already.  But a saved model may have
+    # learned from another file; then every word has to be looked up.
     if tokens == utils.review_vocabulary(reviews, len(tokens)).tokens:
         return utils.encode_reviews(part, len(tokens), *room)
     return utils.encode_texts(part.texts, utils.Vocabulary(tokens), *room)
@@ -1719,7 +1701,7 @@ def print_predictions(model, feeds, data, args):
         ids = batch["text"].to(args.device)  # (1, T)
         with torch.no_grad():
             scores = model(ids, batch["text_length"])  # (1, C)
-        chances = scores[0].float().softmax(0)  # (C,)
+        chances = scores[0].softmax(0)  # (C,)
         best = chances.argsort(descending=True)[:3].tolist()
         said = ", ".join(f"{data.labels[k]} {chances[k]:.1%}" for k in best)
         print(f"{textwrap.shorten(text, 60)}: {said}")
@@ -1731,7 +1713,8 @@ def make_flags():
     utils.add_common_flags(parser)
     help_text = "a CSV file: text,label"
     utils.add_data_flags(parser, ["imdb", "sample"], help_text, ("text", "label"))
-    # How many epochs there are matters little: patience ends the training.
+    # Another number of --epochs is another training: the learning rate rises and falls
+    # over all that are planned, even if patience ends it sooner.
     defaults = {"epochs": 6, "lr": 0.004, "batch_size": 64, "hidden_size": 128}
     utils.add_training_flags(parser, **defaults, dropout=0.5, patience=2)
     add = parser.add_argument_group("this lesson").add_argument
@@ -1798,16 +1781,13 @@ def main(argv=None):
         return compare(config, data, args)
     show_one_review(data, feeds["max_length"])
 
-    # 2. The model: one cell with numbers, nn.LSTM, the path of its memory; how far back
-    #    three cells remember; pooling, and the size of the whole.
+    # 2. The model: one cell, its memory, how far back cells remember, pooling, sizes.
     show_one_cell()
     show_lstm_is_nn_lstm()
     show_memory_path()
     recalled = {}
     if args.eval_only:
-        print(
-            "\n(How far back a cell recalls is left out: --eval-only trains nothing.)"
-        )
+        print("\n(How far back a cell recalls is left out: it would have to train.)")
     else:
         recalled = show_recall(args)
     show_poolings()
@@ -1821,8 +1801,7 @@ def main(argv=None):
         model, records = train_model(config, data, args, feeds)
         show_overfitting(records, config, data, args)
 
-    # 4. Evaluation: what does it think word by word, what is order worth to it, what
-    #    does it say of new reviews, how good is that, and who is better?
+    # 4. Evaluation: word by word; what is order worth; new reviews; who is better?
     show_running_verdict(model, config, data, args)
     show_how_long_it_holds(model, data)
     show_pairs(model, data, args)
@@ -1833,13 +1812,34 @@ def main(argv=None):
 
 # What came out here, for "Try this" (seed 0; on another machine the digits differ)
 #
-#   --dataset sample            ratio_trigram 0.8409 on test.  LSTM and plain RNN with
-#                               both poolings: see the table in "You should see"
+#   --dataset sample [sample], two minutes each.  Accuracy on test:
+#
+#                              attention    last state alone
+#       LSTM                      0.9920              1.0000
+#       plain RNN                 0.9477              0.5716     as many hidden numbers
+#       ratio_trigram             0.8409
+#
+#     What is the LSTM's cell worth, then?  It depends on who has to remember.  Attention
+#     sees every state, so none has to hold much: 30 words later the states of the LSTM
+#     differ by 0.03, but by 0.16 if the last one must know all.  And here order is heard:
+#     with the words shuffled the LSTM (attention) falls from 0.9920 on validation to
+#     0.5102, it tells all three pairs of sentences apart, and along the sentence of
+#     section 4 its p falls from 1.00 to 0.08 at "but".
+#
 #     --compare regularization  validation: weight decay 1.0000, none 0.9943, dropout
 #                               0.9898, layer norm 0.9864.  The default run there shows
 #                               no overfitting: there is nothing to brake
-#   --compare cell              the same table; GRU 0.8749; tfidf_bigram, which counts
-#                               pairs in the same 6,000 reviews, 0.8908
+#
+#   The first of 50 letters (every default run; seeds 0, 1, 2): LSTM and GRU 1.000 each,
+#   the plain RNN 0.23 to 0.58; chance is 0.125.
+#
+#   --compare cell, 6,000 of imdb [real], about 20 minutes.  Validation, equal weights:
+#
+#                               LSTM   plain RNN       GRU   tfidf_bigram
+#       attention             0.8377      0.8465    0.8749         0.8908
+#
+#     One seed cannot tell the cells apart.
+#
 #   --max-length 64             an older run (max pooling, three epochs), validation:
 #                               --keep start 0.7989, --keep end 0.8329, both 0.8361
 

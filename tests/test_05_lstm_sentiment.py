@@ -28,6 +28,7 @@ def short_recall(monkeypatch):
 
 def shape(**changes):
     found = {"words": 11, "classes": 3, "embedding": 5, "cell": "lstm", "hidden": 7}
+    found |= {"layers": 1, "pooling": "attention", "norm": False, "dropout": 0.0}
     return {**found, **changes}
 
 
@@ -416,6 +417,27 @@ def test_short_sequences_are_more_common(tmp_path):
     assert 23 <= np.median(even) <= 28 and 6 <= np.median(short) <= 8
 
 
+def test_the_number_shown_carries_gradient(capsys):
+    """Number 3 alone reaches the answer: it is shown, with what f and tanh let through."""
+    torch.manual_seed(7)
+    model = lesson.LetterNetwork("lstm")
+    model.output.weight.data[:, :3] = 0
+    model.output.weight.data[:, 4:] = 0
+    model.rnn.weight_hh_l0.data.zero_()  # no second path: autograd must be the product
+    batch = lesson.recall_batch(64, lesson.RECALL_LONGEST, "cpu")
+    lesson.show_recalled_memory(model, batch)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("(100% of all)" in line for line in lines)
+    rows = {line[2:17].strip(): line[17:].split() for line in lines if line[:2] == "  "}
+    steps = lesson.lstm_by_hand(
+        model.embed(batch["letters"]), *torch.zeros(2, 64, 32), *model.rnn.parameters()
+    )
+    last = torch.stack([step.c for step in steps], 1)[:, -1, 3]
+    slopes = lesson.by_first_letter(1 - last.tanh() ** 2, batch["label"])
+    assert rows["slope of tanh"] == [f"{slope:.2f}" for slope in slopes.tolist()]
+    assert rows["gradient"].count("1.00") >= 1
+
+
 def test_means_by_first_letter():
     """What show_recalled_memory prints for each letter, whatever the shape behind it."""
     torch.manual_seed(6)
@@ -536,7 +558,7 @@ def test_running_verdict_is_the_model_on_each_beginning(pooling):
     for t in range(1, 10):
         with torch.no_grad():
             alone = model(text[:, :t], torch.tensor([t])).softmax(1)[0]
-        torch.testing.assert_close(found[t - 1], alone.float())
+        torch.testing.assert_close(found[t - 1], alone)
 
 
 def test_the_weights_of_attention_make_the_answer():
@@ -548,7 +570,7 @@ def test_the_weights_of_attention_make_the_answer():
         states = model.norm(model.rnn(model.embed(ids))[0])
         pooled = lesson.pool(states, torch.tensor([6]), "attention", model.attend)[0]
     assert weights.sum().item() == pytest.approx(1)
-    torch.testing.assert_close(weights @ states[0].float(), pooled.float())
+    torch.testing.assert_close(weights @ states[0], pooled)
 
 
 def fake_data(pairs):
@@ -585,11 +607,35 @@ def test_pairs_are_judged(capsys):
     vocabulary = utils.Vocabulary([utils.PAD, utils.UNK, "dull"])
     data = Namespace(labels=["neg", "pos"], vocabulary=vocabulary)
     lesson.show_pairs(network, data, Namespace(device="cpu"))
-    lines = capsys.readouterr().out.splitlines()[2:]
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()[2:]
     shown = [line[2:6] for line in lines if line[2] == "0"]
     assert shown == ["0.02", "0.98", "0.98", "0.98", "0.02", "0.02"]
-    said = [line.strip() for line in lines if line[2] != "0"]
-    assert said == ["It judges them unlike."] + 2 * ["It judges them alike."]
+    moves = [line.strip() for line in lines if "moves by" in line]
+    still = "p moves by +0.00, the answer stays."
+    assert moves == ["p moves by +0.96, the answer turns.", still, still]
+    assert "up, down and up" in printed
+
+
+def test_order_is_tested_on_the_same_reviews(monkeypatch, capsys):
+    """Of ten reviews six are right only as written, one only shuffled: p by binomial."""
+    truth = torch.ones(10, dtype=torch.long)
+    right = {"real": [1] * 9 + [0], "mixed": [1] * 3 + [0] * 6 + [1]}
+    monkeypatch.setattr(lesson, "shuffle_words", lambda batches, args: "mixed")
+
+    def collect(model, forward, batches, args):
+        ones = right["mixed" if batches == "mixed" else "real"]
+        return nn.functional.one_hot(torch.tensor(ones), 2).float()
+
+    monkeypatch.setattr(utils, "collect", collect)
+    data = fake_data([])
+    data.val = Namespace(data={"label": truth}, n=10)
+    found = lesson.show_shuffled(None, data, None)
+    assert found["val_accuracy"] == pytest.approx(0.9)
+    assert found["val_accuracy_shuffled"] == pytest.approx(0.4)
+    printed = capsys.readouterr().out
+    assert "0.9000, only so 6" in printed and "0.4000, only so 1" in printed
+    assert "p = 0.1 " in printed and "Chance alone" in printed  # 16 of 128
 
 
 def test_shuffled_words(tmp_path):
