@@ -33,17 +33,18 @@ Run it
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
     python 02_text_preprocessing.py --max-length 20 --quick  400 short texts, in seconds
 
-You should see  (shakespeare [real], about 10 seconds of one core)
+You should see  (shakespeare [real], which means published data; 10 seconds of one core)
                         V  weights  tokens/document  unknown  texts hit  exactly back
       basic_english 6,213  621,300             25.4    6.44%      63.6%          0.0%
       word          7,245  724,500             26.6    7.07%      70.8%          0.0%
       bpe             760   76,000             52.1    0.00%       0.0%        100.0%
       char             68    6,800            112.1    0.00%       0.0%        100.0%
-    Each line is one way to cut text: two into words, one into frequent parts of words
-    (bpe, byte-pair encoding), one into characters.  V is the size of the vocabulary,
-    learnt from 6,500 speeches of plays; weights is the size of the embedding, at 100
-    numbers a token.  The other columns are counted on 722 speeches that were held out,
-    for text that nobody has seen:
+    Each line is one way to cut text: two into words, one into parts of words, one into
+    characters.  (bpe, byte-pair encoding, begins with single bytes and makes 500 merges:
+    each joins two pieces into a longer one.)  V is the size of the vocabulary, learnt
+    from 6,500 speeches of plays (a word must occur twice there); weights is the size of
+    the embedding, at 100 numbers a token.  The other columns are counted on 722 speeches
+    that were held out, for text that nobody has seen:
         tokens/document   how many tokens a speech has on average
         unknown           the share of tokens that are not in the vocabulary
         texts hit         the share of speeches with at least one such token
@@ -51,33 +52,25 @@ You should see  (shakespeare [real], about 10 seconds of one core)
                           text -> ids -> text, whole, with nothing cut off.  A network
                           can write only what comes back
 
-    Here bpe has far fewer rows than the words.  At equal V the two stand like this: cut
-    down to 760 rows, basic_english leaves 19.30% unknown; given 6,213 rows (--merges
-    5953, a minute more), bpe needs 35.6 tokens a speech, and knows them all.  What the
-    choice did to one task stands in TRIAL, in section 4; the run prints it.
-
-    The 1,000 most frequent of basic_english's tokens make up 85.92% of the training
-    part and 83.08% of the held-out part; 47.0% of the different tokens occur only once.
-    Had the vocabulary been learnt from the held-out part too, only 2.55% would be
-    unknown.  The nearest words, by vectors of 1,000 numbers:
-    to father: brother, his, husband, son; to day: night, time, man.
-    ([real] is a published data set; [sample] the small file that comes with the
-    course.)
+    Then a trial: does a sentence that has lost its last mark end in a full stop or in a
+    question mark?  By plain counts, word is right for 0.7793 of the sentences, bpe for
+    0.7117; guessing gets 0.5.  At the end, which words are alike, by counting.  Nearest
+    to father: brother, his, husband, son.
 
 Try this  (guess first: each run prints the answer.  docs/exercises.md goes through the
           second and the third)
     --dataset sample       film reviews, short and much alike.  Which column of the
-                           table changes most?  (A list of 266 words knows all there.)
+                           table changes most?
     --min-freq 1 --max-vocab 20000
                            every token of the training part now has an id.  Which figure
                            of the first run tells how much is still unknown?
     --tokenizer bpe --merges 3000
                            500 merges took rows from 112.1 tokens to 52.1.  How far do
-                           six times as many take them?
+                           six times as many take them, and does the trial gain by it?
     --max-length 10        how much of the text is lost, and how much padding is left?
 
-Functions named show_ are toys: read them together with what they print.  Of functions
-named print_, read what they print; how they do it may be skipped.
+Functions named show_ are toys: read them together with what they print.  Of section 4,
+read the comments and what is printed; how it is done may be skipped.
 """
 
 # Sizes
@@ -90,10 +83,11 @@ named print_, read what they print; how they do it may be skipped.
 
 import html
 import json
+import random
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import regex  # like Python's own re; below WORD stands why it is taken
@@ -147,9 +141,8 @@ def show_one_sentence():
             ids.append(1)
     ids.append(3)  # <eos>: here it ends
 
-    # 3. Fill the row up.  A batch is one table of numbers, and all rows of a table are
-    #    equally long, whatever the texts are: as long as the longest of them.  Say that
-    #    another text of this batch has 10 tokens.  <pad> has id 0.
+    # 3. Fill the row up.  A batch is one table of numbers, all rows as long as the
+    #    longest.  Say that another text of this batch has 10 tokens.  <pad> has id 0.
     missing = 10 - len(ids)
     row = ids + [0] * missing
 
@@ -207,9 +200,9 @@ def say(text):
 # The documents are split in two before anything is counted.  All that is learnt from
 # text (vocabulary, merges, neighbours) is learnt from the training part alone; the
 # held-out part stands for text that nobody has seen yet.  A vocabulary counted on both
-# would know most held-out words beforehand: this is called leakage.  The held-out part
-# is the last tenth, not every tenth document, for neighbouring speeches share names and
-# topic and would be easier than new text is.  `print_leakage` measures both.
+# would know most held-out words beforehand: this is called leakage; `print_leakage`
+# measures it.  The held-out part is the last tenth, not every tenth document, for
+# neighbouring speeches share names and topic and would be easier than new text is.
 
 
 def load_documents(args):
@@ -227,9 +220,7 @@ def load_documents(args):
         if basic_english(text):
             documents.append(text)
     if len(documents) < 2:
-        raise utils.UserError(
-            f"{source.path} needs two lines of text or more; give a longer text"
-        )
+        raise utils.UserError(f"{source.path} needs two lines of text or more")
     cut = round(0.9 * len(documents))
     cut = min(cut, len(documents) - 1)  # at least one is held out
     return source, documents[:cut], documents[cut:]
@@ -244,32 +235,34 @@ def load_documents(args):
 #
 # --- Step 1: cut text into tokens ----------------------------------------------------
 #
-# First, should the text be cleaned?  Only of what belongs to no sentence.  In a web
-# page these are tags such as <b> and characters written as a code, &amp; for &.
+# First, should the text be cleaned?  Yes, but take out only what belongs to no sentence.
+# In a web page these are tags such as <b> and characters written as a code, &amp; for &.
 # (Python's html.unescape turns the codes back; a parser such as BeautifulSoup takes the
-# tags out.)  An address on the web stands there once, too seldom to learn from, so it
-# is often replaced by one word for all addresses.  And Unicode can write é as one
-# character, or as e and an accent: one word would be two tokens, depending on who
-# typed it.  The form called NFC makes it one.
+# tags out.)  And Unicode can write é as one character, or as e and an accent: one word
+# would be two tokens, depending on who typed it.  The form called NFC makes it one.
 #
 # The words of a sentence stay.  Older programs threw out frequent ones such as the, is,
-# not (they are called stop words) and cut endings off (stemming).  A network that reads
-# words in their order needs both: "not good" without not is "good".
+# not (stop words), and cut endings off (stemming: saying and says become say).  A
+# network that reads words in order needs the first, for not turns good round.  It can
+# use the second, for an ending tells past from present.
+#
+# Two changes are worth a trial.  Numbers (or addresses on the web) are seldom the same
+# twice: where they do not matter, one token, <num>, can stand for all.  Lower case makes
+# one word of The and the, but hides names, and where a sentence begins.  `print_trial`,
+# in section 4, makes one change at a time, and measures.
 #
 # A function that cuts text is called a tokenizer.  Here are four:
 #
-#     basic_english   lower case, punctuation marks apart    good | morrow | , | kate
-#     word            case and apostrophes kept    Good | morrow | , | Kate
-#     char            every character              G|o|o|d| |m|o|r|r|o|w|,| |K|a|t|e
-#     bpe             frequent parts of words      G|ood| m|or|row|,| |K|ate
+#     basic_english   lower case, punctuation marks apart    good|morrow|,|kate
+#     word            case and apostrophes kept              Good|morrow|,|Kate
+#     char            every character         G|o|o|d|_|m|o|r|r|o|w|,|_|K|a|t|e
+#     bpe             frequent parts of words        G|ood|_m|or|row|,|_|K|ate
 #
-# The first three are fixed rules, and quickly told.  The fourth, byte-pair encoding, is
-# learnt from text; its pieces above are those of 500 merges on Shakespeare.  The run
-# prints this line in all four ways (section 4, `print_losses`).
+# (| parts tokens; _ is a space that belongs to one.)  The first three are fixed rules, and quickly told.  The fourth, byte-pair encoding, is
+# learnt from text; its pieces above are those of 500 merges on Shakespeare.
 #
-# basic_english is the name of rules for English in torchtext, which was PyTorch's own
-# library for text until 2024.  The library has ended, but programs of its time cut by
-# these rules, so they make figures comparable.  And str.replace is all they need.
+# basic_english is a set of rules in torchtext, PyTorch's own library for text until 2024.
+# Programs of its time cut by them, and str.replace is all they need.
 
 
 def basic_english(text):
@@ -284,7 +277,7 @@ def basic_english(text):
     return text.split()  # at white space, however much of it
 
 
-# All other marks stay where they are: well-known is one token, and die--to as well.
+# All other marks stay where they are: well-known is one token, and so is die--to.
 # Each such token is one more that may be unknown.  (<br /> is the only tag that goes:
 # film reviews are full of it.)  basic_english breaks don't into three tokens, and for
 # it The is the same as the.  Where that hurts (names, German), `words` keeps both.
@@ -296,7 +289,7 @@ def basic_english(text):
 WORD = regex.compile(
     r"""
     \w+         # one or more "word characters": letters of any language, digits, _
-    (?:         # then a group:
+    (?:         # then a group ("(" alone would make findall return nothing else):
       ['’]\w+   #     an apostrophe, straight or curly, and more letters, as in Don't
     )*          # ... as often as it comes, or never
     |           # or, if no word begins here,
@@ -305,8 +298,7 @@ WORD = regex.compile(
     regex.VERBOSE,
 )
 # Why regex, and not Python's own re?  In Hindi नमस्ते a vowel can be a mark on the
-# letter before it.  The \w of re leaves such marks out and cuts the word into four
-# pieces; the \w of regex takes them along.
+# letter before it.  The \w of re cuts the word there, into four pieces.
 
 
 def words(text):
@@ -354,13 +346,14 @@ def show_cuts():
 # text as bytes, numbers from 0 to 255.  In the form called UTF-8 an English letter is
 # one byte and é is two; every character of every language is a sequence of bytes.  With
 # all 256 in the vocabulary nothing is ever unknown.  b"ing" is how Python writes bytes.
+# One that is no English letter it writes in base 16: \xc3 is 12 x 16 + 3 = 195.
 #
 # Words are looked at one by one, so that no piece reaches from one word into the next.
 # The functions call such a part a chunk; what it is on real text comes after the toy.
 
 
 def single_bytes(text):
-    """The smallest pieces: "né" -> [b"n", b"\\xc3", b"\\xa9"]."""
+    r"""The smallest pieces: "né" -> [b"n", b"\xc3", b"\xa9"]."""
     return [bytes([number]) for number in text.encode("utf-8")]
 
 
@@ -426,7 +419,7 @@ def show_byte_pairs():
     print_pieces(pieces)
     for number in range(1, 5):
         pairs = count_pairs(TOY_WORDS, pieces)
-        best_four = sort_tokens(pairs)[:4]  # as most_frequent would choose them
+        best_four = sort_tokens(pairs)[:4]  # by falling count (the sorting of step 2)
         told = [f"{' '.join(visible(pair))} {pairs[pair]}" for pair in best_four]
         print(f"  pairs    {', '.join(told)}, ...")
         best = most_frequent(pairs)
@@ -458,7 +451,7 @@ def print_pieces(pieces):
 
 CHUNK = regex.compile(
     r"""
-    [ ]?\w+         # at most one space, then one or more word characters: " king"
+    [ ]?\w+         # at most one space (in [ ], or VERBOSE skips it), then letters: " king"
     |               # or
     [ ]?[^\w\s]+    # at most one space, then punctuation marks: " --", "..."
     |               # or
@@ -466,8 +459,9 @@ CHUNK = regex.compile(
     """,
     regex.VERBOSE,
 )
-# " king" is one chunk, so merges may make one piece of it, space and all.  "Before" at
-# the beginning of a line has no space before it; it is another chunk than " before".
+# " king" is one chunk, so merges may make one piece of it, space and all.  At the start
+# of a line, or after two spaces, there is no space left for it: "king" is another chunk.
+# Don't becomes three chunks: Don, ' and t.
 
 
 def count_chunks(texts):
@@ -480,7 +474,9 @@ def count_chunks(texts):
 
 # New text is cut by the merges, in their order.  To try all 500 on every chunk is slow,
 # so `BytePairs` turns it round: of the pairs that stand in the chunk it joins the one
-# that was learnt earliest, and looks again.  GPT-2 cuts in this way too.
+# that was learnt earliest, and looks again.  GPT-2 cuts in this way too.  Why is the
+# result the same?  A merge makes only longer pieces, and a pair with a new piece in it
+# was learnt later.  (Both ways cut all 15,055 different chunks of Shakespeare alike.)
 
 
 class BytePairs:
@@ -489,7 +485,9 @@ class BytePairs:
     def __init__(self, merges):
         self.ranks = {}  # pair -> how early it was learnt
         for rank, pair in enumerate(merges):
-            self.ranks.setdefault(pair, rank)  # if learnt twice, the first rank stays
+            # Twice is rare, but abc can be ab + c and later a + bc, and so can abc + d
+            # be learnt twice.  setdefault keeps the first rank.
+            self.ranks.setdefault(pair, rank)
         self.known = {}  # chunk -> pieces: a chunk is cut the same wherever it stands
 
     def cut_chunk(self, chunk):
@@ -517,15 +515,13 @@ def join_bytes(tokens):
     return b"".join(tokens).decode("utf-8", errors="replace")
 
 
-# The plain form of learning looks at every chunk after every merge, though a merge
-# changes few of them.  `learn_bpe` finds the same merges sooner: 50 merges on 500
-# speeches took it 0.22 seconds, and the plain form 1.48.  It keeps the counts and
-# corrects them, and remembers in `holders` which chunks hold a pair: only these are
-# looked at.  It may be skipped at a first reading.
+# The plain form looks at every chunk after every merge.  `learn_bpe` keeps the counts and
+# corrects them, for the few chunks that hold the pair: 50 merges on 500 speeches took it
+# 0.22 seconds, and the plain form 1.48.  It may be skipped at a first reading.
 
 
 def learn_bpe(chunk_counts, how_many, min_freq=2):
-    """As learn_bpe_plainly, but fast: only chunks that hold the pair are touched."""
+    """As learn_bpe_plainly, but only chunks that hold the pair are touched."""
     pieces = {chunk: single_bytes(chunk) for chunk in chunk_counts}
     pairs = count_pairs(chunk_counts, pieces)  # once; from here on corrected
     holders = defaultdict(set)  # pair -> the chunks that hold it; empty at first
@@ -592,9 +588,8 @@ def make_tokenizers(merges):
 #
 # `min_freq` leaves out what occurs fewer times than that, for two reasons.  A token
 # seen once has too few examples to learn from.  And what is left out is <unk> in the
-# training texts, so <unk> occurs there and its vector is trained.  With min_freq 1, and
-# room for all, <unk> would never occur in training: its vector would stay as random as
-# it began.
+# training texts, so the vector of <unk> is trained.  With min_freq 1, and room for all,
+# it would stay as random as it began.
 
 
 def count_tokens(token_lists):
@@ -628,16 +623,13 @@ def look_up(tokens, ids):
     return [ids.get(token, ids[UNK]) for token in tokens]
 
 
-# (A dict finds a token at once; list.index, as in the first sentence, has to search.)
 # The later lessons on text use the shared class utils.Vocabulary, which does the same:
 #
 #     utils.Vocabulary(tokens)        from a list: the first token has id 0
 #     utils.Vocabulary.build(token_lists, SPECIALS, min_freq, max_size)
-#     vocabulary.tokens               the list: place -> token
-#     vocabulary.ids                  the dict: token -> id
+#     vocabulary.tokens, .ids         the list place -> token, the dict token -> id
 #     vocabulary["cat"]               one id; that of <unk> if the token has none
-#     vocabulary.encode(tokens)       many tokens -> their ids
-#     vocabulary.decode(ids)          many ids -> their tokens
+#     vocabulary.encode, .decode      many tokens -> their ids, and back
 #     "cat" in vocabulary             has it an id?     len(vocabulary): how many have
 
 
@@ -663,8 +655,8 @@ def show_vocabulary():
 
 
 # Byte-pair encoding brings its own vocabulary: all bytes, and what each merge has made.
-# The special four are text (str) and all others are bytes, so that no text, whatever it
-# holds, can be taken for <pad>.
+# It need not be sorted by count, for nothing is cut off; and <unk> never occurs.  The
+# special four are str and all others bytes, so that no text can be taken for <pad>.
 
 
 def bpe_vocabulary(merges):
@@ -687,39 +679,28 @@ def bpe_vocabulary(merges):
 #     <bos>  2   begin of sequence: what a network that writes is given first, when it
 #                has written nothing yet.
 #     <eos>  3   end of sequence: what such a network writes when it has finished.
-#                Without <eos> it could not tell that it has: one would have to cut
-#                it off at some length.
+#                Without it one would have to cut it off at some length.
 #
-# Here every row gets <bos> and <eos>, so that you can see them.  A network that only
-# reads does not need the two: lessons 04, 05 and 07 leave them out.  Lessons 08 and 09,
-# whose networks write sentences, need both.
+# Here every row gets <bos> and <eos>, so that you can see them.  Networks that only read
+# (lessons 04, 05, 07) do not need the two; those that write (08, 09) do.
 
 
 def to_row(tokens, vocabulary, max_length):
     """<bos> tokens <eos> as ids, max_length at most: of a long text the beginning.
 
-    A shortened text gets <eos> too, though it does not end there.  Where that matters
-    (a network would learn to stop too early), take windows instead (lesson 10).
+    A shortened text gets <eos> too.  Where that matters (a network would learn to stop
+    too early), take windows instead (lesson 10).
     """
     kept = tokens[: max_length - 2]  # two places are for <bos> and <eos>
-    framed = [BOS]
-    for token in kept:
-        # A text about HTML may hold the letters <pad>.  They must not become padding,
-        # or a real word would be masked: they count as unknown.
-        if token in SPECIALS:
-            token = UNK
-        framed.append(token)
-    framed.append(EOS)
-    return vocabulary.encode(framed)
+    # A text may hold the letters <pad>.  They must not become padding: they are unknown.
+    kept = [UNK if token in SPECIALS else token for token in kept]
+    return vocabulary.encode([BOS, *kept, EOS])
 
 
 def from_row(ids, vocabulary, join):
     """Ids back to text: what was added goes, <unk> stays, so that the loss is seen."""
-    found = []
-    for token in vocabulary.decode(ids):
-        if token not in (PAD, BOS, EOS):
-            found.append(token)
-    return join(found)
+    added = (PAD, BOS, EOS)
+    return join([token for token in vocabulary.decode(ids) if token not in added])
 
 
 def show_special_tokens():
@@ -752,13 +733,12 @@ def show_special_tokens():
 #                       | w2 |
 #                       | w3 |
 #
-# All products but one are with 0, so the row w2 remains.  Both are the same; but the
-# product takes V multiplications for every number of the result, copying takes none.
-# So programs copy.  That it is a product explains why W can be trained like the weights
-# of any linear layer.
+# All products but one are with 0, so the row w2 remains.  The product takes V
+# multiplications for every number of the result, copying none, so programs copy.  That
+# it is a product explains why W can be trained like the weights of any linear layer.
 #
 # Which numbers stand in W?  Random ones at first, and training changes them.  Or one
-# begins with vectors that were learnt from other text: see the end of section 3.
+# begins with vectors that were learnt from other text (the end of section 3).
 #
 # How large should E be?  More numbers can tell more tokens apart; but V x E weights
 # must be learnt, and few texts cannot teach many.  One tries a small and a large E, and
@@ -801,10 +781,11 @@ def show_embedding_lookup():
 #     loader = DataLoader(rows, batch_size=4, collate_fn=utils.pad)           # fill up
 #     table = nn.Embedding(len(vocabulary), 100, padding_idx=0)
 #     for ids, lengths in loader:
+#         mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
 #         vectors = table(ids)  # (B, T, E)                                   # look up
 #
-# DataLoader hands out one batch after the other; collate_fn says how rows become one
-# table.  padding_idx=0: row 0 is padding (section 3 says what that changes).
+# DataLoader hands out batches; collate_fn says how rows become one table.  (Training,
+# lesson 04, adds shuffle=True.)  padding_idx=0: row 0 is padding (see section 3).
 
 
 # ====================================================================================
@@ -822,13 +803,13 @@ def show_embedding_lookup():
 # with it; a step subtracts a little of it: W - learning rate x gradient.  (Lesson 04
 # writes the whole loop out.)
 #
-# The toy: every looked-up vector v should become [1, 1].  That goal means nothing;
-# watch only which rows move.  In a real task the layer that reads v says where v should
-# go (lesson 04).  Words that call for the same answer are pushed the same way, and so
-# become alike.  In the toy the loss is the sum of (v - 1)² / 2, and its gradient is
-# v - 1: the farther off, the larger.
+# The toy: every looked-up vector v should become [1, 1].  That goal means nothing; in a
+# real task the layer that reads v says where v should go (lesson 04), and words that
+# call for the same answer are pushed the same way.  In the toy the loss is the sum of
+# (v - 1)² / 2, and its gradient is v - 1: the farther off, the larger.
 #
-#     A row that was not looked up is not in the loss: gradient 0, it stays.
+#     A row that was not looked up is not in the loss: gradient 0, it stays.  (By Adam,
+#     the way to step in later lessons, it drifts on a little if looked up before.)
 #     A row that was looked up twice gets both gradients.
 #     Row 0 is padding and must not learn.  padding_idx=0 tells nn.Embedding so: the row
 #     begins as zeros, and its gradient is always 0.  (Its zeros still count in this
@@ -839,9 +820,7 @@ def one_step(table, ids, learning_rate):
     """One step of training an nn.Embedding: every vector of `ids` towards ones."""
     vectors = table(ids)  # one more dimension than ids, of size E
     loss = ((vectors - 1) ** 2).sum() / 2
-    # Writes the gradient of all rows into table.weight.grad, (V, E).  A second step
-    # would have to clear it first.
-    loss.backward()
+    loss.backward()  # writes the gradient of all rows into table.weight.grad, (V, E)
     with torch.no_grad():  # the step itself is nothing to take a gradient of
         table.weight -= learning_rate * table.weight.grad
 
@@ -882,6 +861,7 @@ def show_embedding_step():
     gap = (table.weight - torch.tensor(after).float()).abs().max().item()
     print(f"  rows that changed: {changed}; row 5, looked up twice, by both gradients")
     print(f"  largest difference to nn.Embedding: {gap:.1e}")
+    say("Only rows that were looked up have changed: a rare token is rarely trained.")
 
 
 # --- Neighbours: what counting alone tells about words -------------------------------
@@ -903,9 +883,10 @@ def show_embedding_step():
 #     score(a, b)  = log(count(a, b) / by chance), and 0 if negative       log(1 / 0.71)
 #
 # Chance says: cat has 2 neighbours, and 5 of all 14 neighbours are drinks, so 0.71 of
-# cat's should be drinks.  Counted was 1, which is more: a positive score, 0.34.  (log
-# is the natural logarithm.  Books call the score positive pointwise mutual
-# information, PPMI.)
+# cat's should be drinks.  Counted was 1, which is more: a positive score, 0.34.  Why 0
+# if negative?  In so little text, to be missing proves little; and a count of 0 would
+# give log 0, minus infinity.  (log is the natural logarithm.  Books call the score
+# positive pointwise mutual information, PPMI.)
 
 
 def count_neighbours(id_lists, size, window):
@@ -926,13 +907,8 @@ def count_neighbours(id_lists, size, window):
 
 
 def score(counts, power=1.0):
-    """log(count / what chance would give), 0 where negative: (V, V) -> (V, V).
-
-    power: 1 in the toy; why real text takes 0.75 stands in `neighbour_vectors`.
-    """
-    # All neighbours of each word.  Counts are the same both ways, so columns and rows
-    # have the same sums.
-    of_each = counts.sum(axis=0)  # (V,)
+    """log(count / by chance), 0 if negative: (V, V).  power: see `neighbour_vectors`."""
+    of_each = counts.sum(axis=0)  # all neighbours of each word, (V,)
     raised = of_each**power  # (V,)
     # 1e-9 stands in for 0 where a word has no neighbours: 0 / 0 is no number.
     shares = raised / max(raised.sum(), 1e-9)  # (V,)
@@ -955,35 +931,31 @@ def cosines(vectors):
     return unit @ unit.T  # (V, V)
 
 
-# From counts to an embedding.  A word's row of scores is a vector of V numbers, most of
-# them 0 (89% for the 1,000 words of Shakespeare in section 4).  An embedding has E
-# numbers a word, and uses each.  The singular value decomposition writes the scores as
-# a product:
+# From counts to an embedding.  A word's row of scores is a vector of V numbers, and on
+# real text most of them are 0.  An embedding has E numbers a word, and uses each.  The
+# singular value decomposition (SVD) writes each row of scores as a sum of patterns:
 #
-#     scores (V, V)   =   left (V, V) · diagonal(sizes) · patterns (V, V)
+#     scores of a word  =  amount 1 x pattern 1  +  amount 2 x pattern 2  +  ...
 #
-# Each row of `patterns` is a pattern over all V neighbours.  A word's row of `left`,
-# times the sizes, tells how much of each pattern is in the word: its amounts.  The sizes
-# fall, so the last patterns matter least.  One keeps the first E amounts of each word.
-# The patterns are then no longer needed, for they are the same for all words.  (Had one
-# kept all V amounts, any two words would have their old cosine.)
+# A pattern is a row of V numbers, one for each neighbour.  All words share the patterns;
+# the amounts are the word's own.  Pattern 1 tells most about all rows together, pattern
+# 2 most of what is left, and so on.  So one keeps the first E amounts of each word: no
+# other E patterns would lose less.
 #
-# Something is lost, and something gained: words that never met the same neighbour, but
-# neighbours that are alike, come nearer to each other.  (In section 4 music, seen only
-# 27 times, loses hot and women and gains sound, but she as well.)
+# Why may the patterns then be thrown away?  They have length 1 and stand at right angles
+# to each other, like the axes of a map.  So the amounts are coordinates.  A word's
+# amount of a pattern is its scores times the pattern, number by number, added up.  And
+# lengths and angles follow from the amounts alone: with all V, cosines would not change.
+#
+# Are short vectors worse?  Tried by counting two halves of Shakespeare apart: of the five
+# nearest to each of 1,000 words, both halves agreed on 12.3% by long vectors, and on
+# 15.6% by short ones (by chance 0.5%).  No worse; but half a text tells little of a word.
 
 
 def shorten(vectors, width):
-    """Rows (V, n) -> (V, width): each word's amounts of the largest patterns."""
-    left, sizes, _ = np.linalg.svd(vectors, full_matrices=False)  # (V, n), (n,)
-    return left[:, :width] * sizes[:width]  # (V, width)
-
-
-# `neighbour_vectors` in section 4 copies such vectors into an embedding: pretrained ones.
-# Well known are vectors that others have made from billions of words.  GloVe fits E
-# numbers a word to counts of neighbours.  word2vec learns them by guessing a word from
-# its neighbours, or the neighbours from the word.  They are worth a try where your own
-# texts are few, for then most words are too rare to be learnt well from random numbers.
+    """Rows (V, n) -> (V, width): each word's amounts of the first patterns."""
+    _, _, patterns = np.linalg.svd(vectors, full_matrices=False)  # a pattern a row
+    return vectors @ patterns[:width].T  # (V, width)
 
 
 def show_counted_vectors():
@@ -995,50 +967,92 @@ def show_counted_vectors():
     scores = score(counts)  # (4, 4)
     utils.heading("Vectors by counting neighbours")
     print("Four words and their neighbours in: " + " / ".join(texts))
-    print_square("1. Counts, at most 2 places apart", names, counts, digits=0)
+    print_numbers("1. Counts, at most 2 places apart", names, names, counts, digits=0)
     say(
         "Row cat: drinks once, milk once.  Row dog: drinks twice, milk once.  often is "
         "not in the table, but it keeps its place: dog and drinks are 2 apart there.",
     )
-    print_square("2. Scores", names, scores, digits=2)
+    print_numbers("2. Scores", names, names, scores)
     say(
         "cat has 2 of all 14 neighbours, drinks 5: chance gives 2 x 5 / 14 = 0.71; "
         "counted was 1, so the score is log(1 / 0.71) = 0.34.",
     )
-    print_square("3. Cosines of the rows of scores", names, cosines(scores), digits=2)
+    print_numbers("3. Cosines of the rows of scores", names, names, cosines(scores))
     say(
         "cat and dog: (0.34 x 0.62 + 0.56 x 0.15) / (0.65 x 0.64) = 0.71, 0.65 and "
         "0.64 being the lengths of their rows.  Nearest to cat is dog, though the two "
         "never stand in one text.",
     )
     short = shorten(scores, width=2)  # (4, 2)
-    signs = np.sign(short[0])  # which side of 0 is plus is left open: cat's, here
-    short *= signs
-    _, sizes, patterns = np.linalg.svd(scores, full_matrices=False)  # (4,), (4, 4)
-    patterns = signs.reshape(-1, 1) * patterns[:2]  # (2, 4): those of the two amounts
-    lines = {"sizes": sizes, "pattern 1": patterns[0], "pattern 2": patterns[1]}
-    lines["cat again"] = short[0] @ patterns  # (4,)
-    print("\n4. Two numbers a word instead of four: amounts of two patterns")
-    for name, row in zip(names, short, strict=True):
-        print(f"  {name:<6}  {row[0]:5.2f}  {row[1]:5.2f}")
-    for name, row in lines.items():
-        print(f"  {name:<9}  " + "  ".join(f"{number:5.2f}" for number in row))
+    _, _, patterns = np.linalg.svd(scores)  # (4, 4)
+    # SVD leaves open which side of 0 is plus: turned so that cat has plus in both.
+    signs = np.sign(short[0])  # (2,)
+    short = short * signs
+    patterns = patterns[:2] * signs.reshape(-1, 1)  # (2, 4)
+    rows = ["pattern 1", "pattern 2"]
+    print_numbers("4. Two patterns over the four neighbours", rows, names, patterns)
     say(
-        "cat again = 0.48 x pattern 1 + 0.31 x pattern 2; its scores in table 2 were "
-        "0.00, 0.00, 0.34 and 0.56: the large two are still the large two, but milk's "
-        "is half of what it was.  "
-        "The cosine of cat and dog, 0.71 before, is now "
-        f"{cosines(short)[0, 1]:.2f}: the sizes left out are not small here.  Look at the "
-        "second amounts: positive for those who drink, negative for drinks and "
-        "milk.  Nobody has told it so; that is what the four rows differ in most.",
+        "Pattern 1: all plus, and much alike; it is what the four rows share.  Pattern 2: "
+        "plus at drinks and milk, minus at cat and dog; it is what they differ in most.",
     )
+    columns = ["amount 1", "amount 2"]
+    print_numbers("5. Two numbers a word: its amounts", names, columns, short)
+    say(
+        "Amount 2 of cat: its scores 0.34 for drinks and 0.56 for milk, times pattern 2, "
+        "0.34 x 0.65 + 0.56 x 0.16 = 0.31.  Plus, for cat stands beside drinks and milk.  "
+        "drinks has minus, for it stands beside cat and dog above all.  (That pattern 2 "
+        "itself is minus at cat says something else: what cat is as a neighbour.)",
+    )
+    again = " ".join(f"{value:.2f}" for value in short[0] @ patterns)  # (4,)
+    say(
+        f"What is lost?  0.48 x pattern 1 + 0.31 x pattern 2 gives cat the scores {again}; "
+        "they were 0.00 0.00 0.34 0.56.  The cosine of cat and dog, 0.71 before, is now "
+        f"{cosines(short)[0, 1]:.2f}: both have kept what they share, and have lost what "
+        "parts them.",
+    )
+
+
+WIDTH = 100  # E, from here on
+
+# Real text needs one correction (Levy et al., 2015).  A rare word has a tiny share, so
+# meeting it once by accident makes a huge score.  Raising each neighbour's total, but
+# not the counts, to the power 0.75 makes the shares of rare words larger, and those
+# scores smaller.  (With power 1, the five nearest to father in Shakespeare are his,
+# then, her, my and brother; with 0.75 brother, his, husband, son and daughter.)
+
+
+def neighbour_vectors(token_lists, frequent):
+    """For the words of a vocabulary: scores (n, n) and short vectors (n, E)."""
+    id_lists = []
+    for tokens in token_lists:
+        id_lists.append([frequent.ids.get(token) for token in tokens])  # or None
+    scores = score(count_neighbours(id_lists, len(frequent), window=3), power=0.75)
+    return scores, shorten(scores, WIDTH)
+
+
+# Now they can be copied into the table that a network begins with.  Such vectors are
+# called pretrained.  Well known are those that others have made from billions of words.
+# GloVe fits E numbers a word to counts of neighbours.  word2vec learns them by guessing
+# a word from its neighbours, or the neighbours from the word.  They are worth a try
+# where your own texts are few, for then most words are too rare to be learnt well.
+
+
+def start_embedding(vocabulary, frequent, short):
+    """nn.Embedding (V, E): a counted vector where a token has one, else random."""
+    # Counted vectors of Shakespeare's words are 9.4 long on average.  Random ones by
+    # torch.randn would be as long, 10; times 0.1, an unknown word says little at first.
+    weight = torch.randn(len(vocabulary), short.shape[1]) * 0.1  # (V, E)
+    for token, vector in zip(frequent.tokens, short, strict=True):
+        # NumPy has numbers of 64 bits, a network of 32: copying converts them.
+        weight[vocabulary[token]] = torch.from_numpy(vector)
+    weight[vocabulary[PAD]] = 0
+    # Without freeze=False no step of training would change it, and there is no error.
+    return nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=0)
 
 
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
-#
-# From here on everything is measured on the real text.
 
 
 def padding_share(lengths, batch_size):
@@ -1051,9 +1065,8 @@ def padding_share(lengths, batch_size):
 
 
 def follow_documents(texts, token_lists, vocabulary, args, source):
-    """The first four documents as a batch: returns ids (B, T) and mask (B, T)."""
+    """The first four documents become a batch, ids (B, T)."""
     rows = [to_row(tokens, vocabulary, args.max_length) for tokens in token_lists]
-    # A training loop (lesson 04) takes shuffle=True: another order in each pass.
     loader = DataLoader(rows, batch_size=4, collate_fn=utils.pad)
     ids, lengths = next(iter(loader))  # the first batch: (B, T), (B,)
     mask = utils.length_mask(lengths, ids.shape[1])  # (B, T)
@@ -1063,35 +1076,14 @@ def follow_documents(texts, token_lists, vocabulary, args, source):
     print(f"  tokens   {' '.join(visible(token_lists[0][:15]))}")
     print(f"  ids      {ids[0, :15].tolist()}")
     print(f"  back     {back[:70]!r}")
-    print(
-        f"  batch    (B, T) {tuple(ids.shape)}, lengths {lengths.tolist()}, T the longest"
-    )
+    print(f"  batch    (B, T) {tuple(ids.shape)}, lengths {lengths.tolist()}")
     padding = 1 - mask.float().mean().item()
     sizes = [len(row) for row in rows]
     say(
-        f"Padding in this batch: {padding:.1%} of its places, work for nothing.  In "
-        f"batches of 32 all training rows need {padding_share(sizes, 32):.1%} in the "
-        f"order of the file, and {padding_share(sorted(sizes), 32):.1%} sorted by "
-        "length.  So from lesson 04 on, rows of similar length share a batch; packing "
-        "(lesson 01) skips the padding that is left.",
-    )
-    return ids, mask
-
-
-def train_one_batch(ids, mask, vocabulary, args):
-    """One step of training on the real batch: which rows of the embedding change?"""
-    ids = ids.to(args.device)  # (B, T)
-    mask = mask.to(args.device)  # (B, T)
-    table = nn.Embedding(len(vocabulary), 8, padding_idx=0, device=args.device)
-    before = table.weight.detach().clone()  # (V, E)
-    one_step(table, ids, learning_rate=0.1)  # opened in show_embedding_step
-    differs = (table.weight != before).any(dim=1)  # (V,)
-    changed = differs.nonzero().flatten()  # the places of True
-    occurred = ids[mask].unique()  # ids in the batch, padding left out, each once
-    say(
-        f"One step of training on this batch changes {len(changed):,} of "
-        f"{len(vocabulary):,} rows of the embedding, exactly those of its tokens: "
-        f"{torch.equal(changed, occurred)}.  So a rare token is rarely trained.",
+        f"Padding: {padding:.1%} of the places of this batch; of all training rows in "
+        f"batches of 32, {padding_share(sizes, 32):.1%} in the order of the file, and "
+        f"{padding_share(sorted(sizes), 32):.1%} sorted by length.  So from lesson 04 on, "
+        "rows of similar length share a batch; packing (lesson 01) skips the rest.",
     )
 
 
@@ -1111,10 +1103,9 @@ def print_lengths(token_lists, held_lists, args):
     )
     say(
         f"--max-length {args.max_length} shortens {too_long.sum():,} of {len(lengths):,} "
-        f"documents, and cuts off {lost:.1%} of all training tokens.  A rule for "
-        "choosing it: so that nine of ten documents stay whole.  But a few long ones may "
-        "hold much of the text: look at both figures.  Where the ends matter, take "
-        "windows (lesson 10).  Long rows cost time: a network reads token after token.",
+        f"documents, and cuts off {lost:.1%} of all training tokens.  A rule: nine of ten "
+        "documents should stay whole.  But a few long ones may hold much of the text: "
+        "look at both figures.  Where the ends matter, take windows (lesson 10).",
     )
 
 
@@ -1140,31 +1131,10 @@ def print_merges(learnt, chunk_counts, held_texts, source):
         table[f"{number:,}"] = line
     utils.print_table("More merges, on held-out text (_ is a space)", table, "merges")
     say(
-        "How many merges to take?  Each costs one row of the embedding and shortens the "
-        "texts.  The first ones save most, for they join the most frequent pairs.",
+        "Each merge costs one row of the embedding and shortens the texts.  The first "
+        "ones save most, for they join the most frequent pairs.",
     )
 
-
-# Which tokenizer when?  Prices pull against each other: a large vocabulary costs V x E
-# weights, long rows cost time, and what is unknown is lost.
-#
-# Does it matter for a task?  Tried beforehand, outside this lesson; a run only prints
-# it again.  The task: is a film review good or bad?  4,000 reviews of IMDB to learn
-# from, 4,000 others to be judged; a linear model that sees how often each token occurs
-# (the logarithm of 1 + count), and no order.  Different tokens are those that occur in
-# the reviews: 500 merges make 760 pieces, but many bytes never occur.
-
-TRIAL = """
-                            accuracy   different tokens   tokens/review
-  basic_english                0.860             10,000             268
-  word                         0.854             10,000             284
-  bpe, 3,000 merges            0.841              3,115             378
-  basic_english, cut down      0.831                623             268
-  bpe, 500 merges              0.795                623             532
-  char                         0.655                122           1,310"""
-
-# (About 0.01 more or less is luck.)  A network that reads in order can put pieces
-# together, but must learn it, and that takes data: large language models do so.
 
 USUAL_ADVICE = {
     "basic_english": "to sort English texts into classes; a first try",
@@ -1172,22 +1142,15 @@ USUAL_ADVICE = {
     "bpe": "to write text; any language; typing errors; much data",
     "char": "short texts such as names; little data (few rows, each seen often)",
 }
-WIDTH = 100  # E in the column `weights`
 
 
 def share_known(token_lists, vocabulary):
     """Share of the tokens that have an id of their own."""
-    known = 0
-    total = 0
-    for tokens in token_lists:
-        total += len(tokens)
-        for token in tokens:
-            if token in vocabulary:
-                known += 1
-    return known / total
+    tokens = list(chain.from_iterable(token_lists))  # all lists in one
+    return sum(token in vocabulary for token in tokens) / len(tokens)
 
 
-def compare_tokenizers(vocabularies, held_texts, train_tokens, held_tokens, source):
+def compare_tokenizers(vocabularies, held_texts, held_tokens, source):
     """The table: returns name -> its figures, counted on the held-out part."""
     figures = {}
     table = {}
@@ -1221,45 +1184,136 @@ def compare_tokenizers(vocabularies, held_texts, train_tokens, held_tokens, sour
         }
     utils.heading(f"Which tokenizer when?  Held-out part of {source.label}")
     utils.print_table("Whole documents, nothing cut off", table, corner="tokenizer")
-    print("  (the three last columns are shares, explained at the file's head)")
-    # A fair comparison gives both the same number of rows.
-    room = len(vocabularies["bpe"])
-    if len(vocabularies["basic_english"]) > room:
-        small = utils.Vocabulary.build(
-            train_tokens["basic_english"], SPECIALS, max_size=room
-        )
-        unknown = 1 - share_known(held_tokens["basic_english"], small)
-        say(
-            f"At equal V: cut down to the {room:,} rows of bpe, basic_english would leave "
-            f"{unknown:.2%} of its tokens unknown.",
-        )
-    say(
-        "As a rule, small pieces make long rows and leave little unknown; words make "
-        "short rows, leave more unknown, and lose where the spaces were.",
-    )
+    print("  (the last three columns are shares, explained at the file's head)")
     print("\nUsual advice")
     for name, advice in USUAL_ADVICE.items():
         print(f"  {name:<13}  {advice}")
-    print(f"\nA trial made before this run: is a film review good or bad?{TRIAL}")
-    say(
-        "The model sees how often each token occurs, not the order.  So it cannot put "
-        "pieces together: whole words serve it best, cut down to 623 tokens too.",
-    )
     return figures
+
+
+# Does the choice matter for a task?  A trial that every text with questions allows: a
+# sentence has lost its last mark; was it a full stop or a question mark?  (Programs that
+# write down speech must guess this.)  Half of the sentences are questions, so guessing
+# gets 0.5.  The model sees which tokens a sentence has, not their order:
+#
+#     weight(token) = log(its share of all tokens in questions / in statements)
+#
+# A sentence whose tokens' weights add up to more than 0 is called a question.  (Books
+# call this naive Bayes.)  Weights are counted on the training part, and tried on the
+# held-out part.  (Questions are shorter: by length alone, 0.65 were right.)
+#
+# A sentence ends where white space follows . ! or ?, or after a Chinese mark.  (?<=...)
+# looks back at the mark without taking it away.
+SENTENCE_END = r"(?<=[.!?])\s+|(?<=[。！？])\s*"
+
+
+def questions_and_statements(texts):
+    """Two equally long lists of sentences, their last mark taken off."""
+    questions = []
+    statements = []
+    for text in texts:
+        text = regex.sub(r"^.*:\n", "", text)  # in plays the first line: who speaks
+        for sentence in regex.split(SENTENCE_END, text):
+            if sentence.endswith("?"):
+                questions.append(sentence[:-1])
+            elif sentence.endswith("."):
+                statements.append(sentence[:-1])
+    size = min(len(questions), len(statements))
+    rng = random.Random(0)  # chance draws, but the same sentences in each run
+    return rng.sample(questions, size), rng.sample(statements, size)
+
+
+def judge(cut, vocabulary, train, held):
+    """The trial: weights (V,), and whether each held-out sentence is judged rightly."""
+    # Counts begin at 1, so that no share is 0.  Row 0: questions, row 1: statements.
+    counts = np.ones((2, len(vocabulary)))
+    for row, sentences in enumerate(train):
+        for sentence in sentences:
+            for i in vocabulary.encode(cut(sentence)):
+                counts[row, i] += 1
+    shares = counts / counts.sum(axis=1, keepdims=True)  # (2, V)
+    weights = np.log(shares[0] / shares[1])  # (V,)
+    right = []
+    for sentences, is_question in zip(held, (True, False), strict=True):
+        for sentence in sentences:
+            ids = vocabulary.encode(cut(sentence))
+            right.append((weights[ids].sum() > 0) == is_question)
+    return weights, np.array(right, dtype=float)
+
+
+def lower_case(text):
+    """As `words`, but in lower case."""
+    return words(text.lower())
+
+
+def no_numbers(text):
+    """As `lower_case`, and one token for all numbers."""
+    return ["<num>" if token.isdigit() else token for token in lower_case(text)]
+
+
+def print_trial(tokenizers, vocabularies, train_texts, held_texts, args, source):
+    """The trial for each way to clean and cut, one change at a time."""
+    utils.heading(f"Does it matter?  Full stop or question mark, {source.label}")
+    train = questions_and_statements(train_texts)
+    held = questions_and_statements(held_texts)
+    if len(held[0]) < 20:
+        say("No trial here: this text has too few questions.")
+        return
+    cuts = {
+        "word": words,
+        "word, lower case": lower_case,
+        "the same, and <num>": no_numbers,
+        "word, as few rows as bpe": words,
+        **tokenizers,
+    }
+    weights, by_word = judge(words, vocabularies["word"], train, held)
+    table = {}
+    for name, cut in cuts.items():
+        if name in vocabularies:
+            vocabulary = vocabularies[name]
+        else:
+            room = args.max_vocab
+            if name == "word, as few rows as bpe":
+                room = len(vocabularies["bpe"])
+            lists = [cut(text) for text in train_texts]
+            vocabulary = utils.Vocabulary.build(lists, SPECIALS, args.min_freq, room)
+        unknown = 1 - share_known([cut(text) for text in held_texts], vocabulary)
+        _, right = judge(cut, vocabulary, train, held)
+        # The same sentences, judged twice: 1 where only this one is right, -1 where only
+        # word is, else 0.  Luck may move their mean by two standard errors.
+        gains = right - by_word
+        luck = 2 * gains.std() / np.sqrt(len(gains))
+        table[name] = {
+            "V": len(vocabulary),
+            "unknown": f"{unknown:.2%}",
+            "right": f"{right.mean():.4f}",
+            "against word": f"{gains.mean():+.4f} ± {luck:.4f}",
+        }
+    utils.print_table("One change at a time, held-out part", table, corner="cut by")
+    say(
+        f"right: the share of {len(by_word):,} held-out sentences; guessing gets 0.5.  "
+        "against word: the difference on the same sentences; if it is smaller than the "
+        "number after ±, it may be luck.",
+    )
+    tokens = vocabularies["word"].tokens
+    loud = [f"{tokens[i]} {weights[i]:+.1f}" for i in np.argsort(-weights)]
+    say(
+        f"The largest weights of word: {', '.join(loud[:6])}; the smallest: "
+        f"{', '.join(loud[:-5:-1])}.  Lower case hides what begins a sentence (What, not "
+        "what).  <num> changes little in a text with few numbers.  The model sees no "
+        "order, so it cannot put pieces of words together.  A network that reads in order "
+        "can, but must learn it, and that takes data: large language models do.",
+    )
 
 
 def compare_with_torchtext(texts, token_lists, vocabulary, args):
     """Where torchtext loads (beside no torch after 2.3): (same tokens, same ids)."""
     try:
-        import torchtext
-
-        torchtext.disable_torchtext_deprecation_warning()
         from torchtext.data.utils import get_tokenizer
         from torchtext.vocab import build_vocab_from_iterator
     except Exception:  # noqa: BLE001  (beside a newer torch: almost anything)
         return None
-    cut = get_tokenizer("basic_english")
-    theirs = [cut(text) for text in texts]
+    theirs = [get_tokenizer("basic_english")(text) for text in texts]
     built = build_vocab_from_iterator(
         theirs, args.min_freq, SPECIALS, max_tokens=args.max_vocab
     )
@@ -1277,8 +1331,7 @@ def print_losses(tokenizers, vocabularies):
         unknown = sum(token not in vocabularies[name] for token in tokens)
         told = "|".join(visible(tokens))
         print(f"  {name:>13}: {told}   {len(tokens)} tokens, {unknown} unknown")
-    # An apostrophe, quotation marks, accents, two spaces and a typing error: what
-    # survives the way there and back?
+    # An apostrophe, quotation marks, accents, two spaces and a typing error.
     line = 'Isn\'t "Zoë" at the café?  She shuold be.'
     print(f"\nFrom text to ids and back: {line}")
     for name, cut in tokenizers.items():
@@ -1287,36 +1340,22 @@ def print_losses(tokenizers, vocabularies):
         mark = "✔" if back == line else "✘"
         print(f"  {mark} {name:>13}: {back}")
     say(
-        "Words lose the spacing, and words that training had too seldom: of a typing "
-        "error such as shuold nothing is left.  char loses characters that training "
-        "had too seldom; bytes lose nothing.",
+        "Words lose the spacing, and what training had too seldom: of a typing error such "
+        "as shuold nothing is left.  char loses rare characters; bytes lose nothing.",
     )
 
 
-def print_leakage(train_tokens, held_tokens, vocabulary, args, source):
-    """The share of unknown tokens, measured honestly and in two flattering ways."""
-    both = [*train_tokens, *held_tokens]  # all documents, in their order
-    tenth = both[9::10]  # documents 10, 20, 30, ...
-    others = [tokens for number, tokens in enumerate(both) if number % 10 != 9]
-    splits = {
-        "the last tenth held out, vocabulary from the rest": (
-            train_tokens,
-            held_tokens,
-        ),
-        "the same, vocabulary from both parts (leakage)": (both, held_tokens),
-        "every tenth document held out, vocabulary from the rest": (others, tenth),
-    }
-    print("\nUnknown tokens, basic_english, if the split had been another")
-    for told, (learnt_from, asked) in splits.items():
-        learnt = utils.Vocabulary.build(
-            learnt_from, SPECIALS, args.min_freq, args.max_vocab
-        )
-        if asked:
-            print(f"  {1 - share_known(asked, learnt):>6.2%}  {told}")
+def print_leakage(train_tokens, held_tokens, vocabulary, args):
+    """The share of unknown tokens, with an honest vocabulary and with a leaky one."""
+    both = [*train_tokens, *held_tokens]
+    leaky = utils.Vocabulary.build(both, SPECIALS, args.min_freq, args.max_vocab)
+    print("\nUnknown held-out tokens, basic_english")
+    asked = {"the training part": vocabulary, "both parts (leakage)": leaky}
+    for told, learnt in asked.items():
+        print(f"  {1 - share_known(held_tokens, learnt):>6.2%}  vocabulary from {told}")
     say(
-        "The first is a fair guess for new text.  For the second the vocabulary has been "
-        "counted on the very texts that it is asked about.  In the third each held-out "
-        "document stands between two of training: a fair guess for more of the same only.",
+        "The first is a fair guess for new text of this kind.  For the second the "
+        "vocabulary was counted on the very texts that it is asked about.",
     )
     counts = count_tokens(held_tokens)
     unknown = [token for token in sort_tokens(counts) if token not in vocabulary]
@@ -1328,8 +1367,7 @@ def print_leakage(train_tokens, held_tokens, vocabulary, args, source):
 # Names are one reason why so much is unknown: The Tempest, with Prospero and Miranda,
 # lies wholly in Shakespeare's last tenth.  The other: most different words are rare.
 # Zipf's law: order words by count; the word of rank r occurs about C / r times, C being
-# the count of the first (roughly, that is).  A hundred words or so fill more than half
-# of a text, and the others are so many that every new text brings some that are new.
+# the count of the first.  So many are rare that every new text brings new ones.
 
 
 def counts_by_rank(train_tokens, token_lists):
@@ -1373,20 +1411,14 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
         say(about_unknown(train_tokens, held_tokens, vocabulary, args))
         print_what_remains(ranked, held_tokens, used)
 
-    print(f"\nZipf's law, {args.tokenizer}: is rank x count about the same everywhere?")
     ranks = [rank for rank in (1, 10, 100, 1000, 10_000) if rank <= len(ranked)]
-    counts = [train_counts[rank - 1] for rank in ranks]
-    products = [rank * count for rank, count in zip(ranks, counts, strict=True)]
-    for rank, count, product in zip(ranks, counts, products, strict=True):
-        token = visible([ranked[rank - 1]])[0]
-        told = f"rank {rank:>6,}  {token:>12}  {count:>7,} times"
-        print(f"  {told}  product {product:,}")
+    products = [rank * train_counts[rank - 1] for rank in ranks]
     once = (train_counts == 1).mean()
     say(
-        f"These counts differ up to {max(counts) / min(counts):,.0f}-fold, the products "
-        f"up to {max(products) / min(products):.1f}-fold; by the law alone all products "
-        f"would be equal.  {once:.1%} of all different training tokens occur only once: "
-        "too rarely to learn from.",
+        f"Zipf's law: rank x count is about the same everywhere.  Here, at the ranks 1, 10, "
+        f"100, ..., it lies between {min(products):,} and {max(products):,}, while counts "
+        f"fall from {train_counts[0]:,} to {train_counts[-1]:,}.  {once:.1%} of all different "
+        "training tokens occur only once: too rarely to learn from.",
     )
 
 
@@ -1396,10 +1428,14 @@ def about_unknown(train_tokens, held_tokens, vocabulary, args):
     unknown = 1 - share_known(held_tokens, vocabulary)
     everything = utils.Vocabulary.build(train_tokens, specials=())
     never = 1 - share_known(held_tokens, everything)
+    limit = f"--min-freq {args.min_freq}"
+    if len(vocabulary) == args.max_vocab:
+        limit += f", --max-vocab {args.max_vocab:,}"
     return (
         f"Held out, {unknown:.2%} of the tokens are unknown.  {never:.2%} never "
-        f"occurred in training.  {unknown - never:.2%} did, but have no id (--min-freq "
-        f"{args.min_freq}, --max-vocab {args.max_vocab:,})."
+        f"occurred in training.  {unknown - never:.2%} did, but have no id ({limit}).  "
+        f"In training {1 - share_known(train_tokens, vocabulary):.2%} are <unk>: a "
+        "network practises on that many, and meets the other share in use."
     )
 
 
@@ -1432,8 +1468,6 @@ def draw(train_tokens, held_tokens, args, source):
         left.plot(ranks, coverage(train_tokens[name], held_tokens[name]), label=name)
         right.plot(ranks, counts, label=name)
         if name == args.tokenizer:
-            known = coverage(train_tokens[name], train_tokens[name])
-            left.plot(ranks, known, "k--", lw=1, label=f"{name}, training")
             right.plot(ranks, counts[0] / ranks, "k--", lw=1, label=f"C / r, {name}")
     # On two logarithmic axes C / r is a straight line: log(C / r) = log C - log r.
     left.set(xscale="log", xlabel="most frequent tokens kept", ylabel="share known")
@@ -1445,7 +1479,7 @@ def draw(train_tokens, held_tokens, args, source):
     utils.save_picture(figure, args, "coverage_and_zipf")
     say(
         "Reading it: left, what a vocabulary of each size knows of held-out text; "
-        "small pieces reach 1 soonest.  Right, dashed: Zipf's law; words lie along it.",
+        "small pieces reach 1 soonest.  Right, dashed: Zipf's law; words roughly follow it.",
     )
 
 
@@ -1464,42 +1498,14 @@ def print_nearest(vectors, vocabulary, asked):
         print(f"  {visible([token])[0]:>10}: {', '.join(told)}")
 
 
-# Real text needs one correction (Levy et al., 2015).  A rare word has a tiny share, so
-# meeting it once by accident makes a huge score.  Raising each neighbour's total, but
-# not the counts, to the power 0.75 makes the shares of rare words larger, and those
-# scores smaller.  (With power 1, the five nearest to father in Shakespeare are his,
-# then, her, my and brother; with 0.75 brother, his, husband, son and daughter.)
-
-
-def neighbour_vectors(train_tokens, vocabulary, args):
-    """Section 3 on real text: (frequent tokens, scores, short vectors, embedding)."""
+def print_neighbours(train_tokens, vocabulary, args, source):
+    """The nearest tokens by their counted neighbours, by long vectors and short ones."""
     least = max(args.min_freq, 20)  # a rarer word has met too few neighbours
     most = min(args.max_vocab - len(SPECIALS), 1000)
     frequent = utils.Vocabulary.build(train_tokens, (), least, most)
-    id_lists = []
-    for tokens in train_tokens:
-        id_lists.append([frequent.ids.get(token) for token in tokens])  # or None
-    counts = count_neighbours(id_lists, len(frequent), window=3)  # (n, n)
-    scores = score(counts, power=0.75)  # (n, n)
-    short = shorten(scores, WIDTH)  # (n, E)
-
-    # The table a network would begin with: a row for every id of the vocabulary, random
-    # where no vector was counted.  NumPy counts in 64 bits, torch.randn makes 32, which
-    # is what the layers of a network take; copying a row turns the one into the other.
-    weight = torch.randn(len(vocabulary), short.shape[1]) * 0.1  # (V, E)
-    for token, vector in zip(frequent.tokens, short, strict=True):
-        weight[vocabulary[token]] = torch.from_numpy(vector)
-    weight[vocabulary[PAD]] = 0
-    # Without freeze=False no step of training would change it, and there is no error.
-    table = nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=0)
-    return frequent, scores, short, table
-
-
-def print_neighbours(train_tokens, vocabulary, args, source):
-    """The nearest tokens by their counted neighbours, by long vectors and short ones."""
-    frequent, scores, short, table = neighbour_vectors(train_tokens, vocabulary, args)
-    # Some words of Shakespeare and of film reviews.  Where they are lacking, tokens
-    # from further down the list (from a tenth of it on) fill up to six.
+    scores, short = neighbour_vectors(train_tokens, frequent)
+    table = start_embedding(vocabulary, frequent, short)
+    # Where words of this list are lacking, tokens from further down fill up to six.
     wanted = ["father", "day", "blood", "music", "king", "superb", "monday", "two"]
     wanted = [word for word in wanted if word in frequent]
     further = frequent.tokens[len(frequent) // 10 :]
@@ -1509,11 +1515,12 @@ def print_neighbours(train_tokens, vocabulary, args, source):
     print("(cosines; neighbours: at most 3 places apart; power 0.75)")
     print_nearest(scores, frequent, asked)
     print_nearest(short, frequent, asked)
+    empty = 1 - np.count_nonzero(scores) / max(scores.size, 1)
     say(
-        f"Compare each cosine with the average of its own list.  Which list is better?  "
-        f"Nothing here decides it; the point of the second is its size.  Its vectors are "
-        f"now {len(frequent):,} of the {len(table.weight):,} rows of an nn.Embedding, "
-        "ready to be trained on; <pad> has zeros, the rest random numbers.",
+        f"Compare each cosine with the average of its own list.  {empty:.0%} of the scores "
+        f"are 0.  The short vectors are now {len(frequent):,} of the "
+        f"{len(table.weight):,} rows of an nn.Embedding, ready to be trained on; <pad> has "
+        "zeros, the rest (<unk> too) small random numbers.",
     )
     if source.name == "shakespeare" and args.tokenizer == "basic_english":
         say(
@@ -1529,25 +1536,31 @@ def print_neighbours(train_tokens, vocabulary, args, source):
 
 # --- Kept for later ------------------------------------------------------------------
 #
-# A trained network works only with the vocabulary that it was trained with: in another
-# one, id 5 is another word.  So both are saved (the network's weights: lesson 04).  For
-# words and characters it is the list of tokens: json.dumps(vocabulary.tokens).  For bpe
-# it is the merges, in their order: they cut new text, and the vocabulary can be made
-# from them.  JSON, a common form for files, holds text and numbers but no bytes.  So
+# A trained network works only with the tokenizer and the vocabulary it was trained with:
+# in another one, id 5 is another word, and no error tells.  So all that made the ids is
+# saved with the weights (lesson 04): the tokenizer's name, the form of Unicode, the
+# longest row, and the list of tokens.  For bpe it is the merges instead, in order: the
+# vocabulary can be made from them.  JSON, a common form for files, holds no bytes, so
 # each piece is written as the list of its numbers: b"in" as [105, 110].
+#
+# Today's libraries do the same in fast code: tiktoken and Hugging Face's tokenizers cut
+# by byte-pair encoding.  Two relatives of it: WordPiece (of the network BERT) and
+# SentencePiece.  Whoever takes a pretrained network takes its own tokenizer with it.
 
 
 def show_saving():
-    """The merges of the five words saved as text, loaded, and used on a new text."""
+    """All that the toy's byte-pair encoding needs, as text, loaded and used."""
     merges = [pair for pair, _ in learn_bpe(TOY_WORDS, 4)]
-    saved = json.dumps([[list(left), list(right)] for left, right in merges])
+    kept = {"tokenizer": "bpe", "form": "NFC", "max_length": 100}
+    kept["merges"] = [[list(left), list(right)] for left, right in merges]
+    saved = json.dumps(kept)
     loaded = []
-    for left, right in json.loads(saved):  # as a program that uses the network does
+    for left, right in json.loads(saved)["merges"]:  # as a program that uses it does
         loaded.append((bytes(left), bytes(right)))
     cut = BytePairs(loaded).cut("raining")
     ids = bpe_vocabulary(loaded).encode(cut)
     utils.heading("Kept for later: the four merges of the toy as text")
-    print(f"  saved    {saved[:58]} ...")
+    print(f"  saved    {saved[:73]} ...")
     print(f"  loaded, and used on raining: {' '.join(visible(cut))}, ids {ids}")
     print(f"  the same merges as before: {loaded == merges}")
     say(
@@ -1558,7 +1571,6 @@ def show_saving():
 
 def conclude(figures, source):
     """The title's answer, with this run's figures."""
-    # Two of the four tokenizers tell it: words, and pieces made of bytes.
     by_word = figures["basic_english"]
     by_bytes = figures["bpe"]
     utils.heading(f"How does text become numbers?  {source.label}")
@@ -1568,24 +1580,22 @@ def conclude(figures, source):
         "row, the vector, is what a network computes with, and training changes it.",
     )
     say(
-        f"Which tokens?  Words (basic_english) make short rows, here of "
-        f"{by_word['tokens_per_document']:.1f} tokens, and leave "
-        f"{1 - by_word['held_out_coverage']:.2%} of the held-out tokens unknown.  Byte-pair "
-        f"encoding makes rows of {by_bytes['tokens_per_document']:.1f}, and loses "
-        "nothing (of text in NFC form): that is certain, for every byte has an id.  The "
-        "other figures are counts on this one text.",
+        f"Words (basic_english) make rows of {by_word['tokens_per_document']:.1f} tokens, "
+        f"and leave {1 - by_word['held_out_coverage']:.2%} of the held-out ones unknown.  "
+        f"Byte-pair encoding makes rows of {by_bytes['tokens_per_document']:.1f}, and "
+        "loses nothing of text in NFC form: for certain, as every byte has an id.",
     )
 
 
 # --- Printing ------------------------------------------------------------------------
 
 
-def print_square(title, names, table, digits):
-    """A table (V, V) with the words at both edges."""
+def print_numbers(title, rows, columns, table, digits=2):
+    """A table of numbers with names at both edges."""
     lines = {}
-    for name, numbers in zip(names, table, strict=True):
+    for name, numbers in zip(rows, table, strict=True):
         cells = [f"{number:.{digits}f}" for number in numbers]
-        lines[name] = dict(zip(names, cells, strict=True))
+        lines[name] = dict(zip(columns, cells, strict=True))
     utils.print_table(title, lines, corner="")
 
 
@@ -1603,14 +1613,11 @@ def visible(tokens):
 # 5. Command line
 # ====================================================================================
 
-# What --input takes.  A CSV file has a document in each line of its column
-# `text`.  A plain text is cut at empty lines, into paragraphs; in a play each speech is
-# one.  Of fewer than ten paragraphs each line is a document, of one line each sentence.
+# What --input takes.  A CSV file has a document in each line of its column `text`.  A
+# plain text is cut at empty lines, into paragraphs (in a play, speeches); one of fewer
+# than ten paragraphs at line ends; one of a single line at sentence ends.
 
 EMPTY_LINE = r"\n\s*\n"  # two line ends, at most white space between
-# White space after . ! or ?, or the end of a Chinese sentence.  (?<=...) looks back at
-# the mark without taking it away.
-SENTENCE_END = r"(?<=[.!?])\s+|(?<=[。！？])\s*"
 
 
 def read_documents(path, column=None):
@@ -1668,7 +1675,7 @@ def main(argv=None):
     source, train_texts, held_texts = load_documents(args)
     print(f"\nData: {source.label}")
     print(
-        f"  documents: {len(train_texts):,} for training, {len(held_texts):,} held out"
+        f"  {len(train_texts):,} documents for training, {len(held_texts):,} held out"
     )
 
     # 2. Model: cut, number, fill up, look up, each on a toy.
@@ -1705,21 +1712,15 @@ def main(argv=None):
     # 4. Evaluation and pictures: all of it on the real text, by the chosen tokenizer.
     chosen = args.tokenizer
     vocabulary = vocabularies[chosen]
-    ids, mask = follow_documents(
-        train_texts, train_tokens[chosen], vocabulary, args, source
-    )
-    train_one_batch(ids, mask, vocabulary, args)
+    follow_documents(train_texts, train_tokens[chosen], vocabulary, args, source)
     print_lengths(train_tokens[chosen], held_tokens[chosen], args)
     print_merges(learnt, chunk_counts, held_texts, source)
-    figures = compare_tokenizers(
-        vocabularies, held_texts, train_tokens, held_tokens, source
-    )
+    figures = compare_tokenizers(vocabularies, held_texts, held_tokens, source)
+    print_trial(tokenizers, vocabularies, train_texts, held_texts, args, source)
     word = "basic_english"
     compare_with_torchtext(train_texts, train_tokens[word], vocabularies[word], args)
     print_losses(tokenizers, vocabularies)
-    print_leakage(
-        train_tokens[word], held_tokens[word], vocabularies[word], args, source
-    )
+    print_leakage(train_tokens[word], held_tokens[word], vocabularies[word], args)
     print_coverage(train_tokens[chosen], held_tokens[chosen], vocabulary, args, source)
     draw(train_tokens, held_tokens, args, source)
     print_neighbours(train_tokens[chosen], vocabulary, args, source)
