@@ -1109,9 +1109,8 @@ def report_autocorrelation(train, season, source):
         to a second peak, the series has a season.  If it sinks slowly and no second
         peak comes, the series climbs, or wanders like a price."""
     )
-    limit = 4 / len(train) ** 0.5  # what its peak has to be above
     found = f"a season of {season} steps" if season else "no season"
-    print(f"Found: {found}.  (A peak has to rise above {limit:.2f}.)")
+    print(f"Found: {found}.  (A peak must rise above {4 / len(train) ** 0.5:.2f}.)")
     if source.name == "sunspots" and season:
         print(f"{season} months are {season / 12:.1f} years, about a cycle of the sun.")
 
@@ -1229,8 +1228,10 @@ def luck(errors, others, horizon):
 
 
 def quotient(error, other):
-    """error / other; 1 if other is 0, as for a series that repeats itself exactly."""
-    return error / other if other else 1.0
+    """error / other.  If other is 0: 1 if error is 0, too, or else infinity."""
+    if other:
+        return error / other
+    return np.inf if error else 1.0
 
 
 def as_text_p(p):
@@ -1448,7 +1449,7 @@ def random_price():
 # So it has to guess one day's change where everybody else has to guess twelve.  Of
 # twelve changes drawn by lot some go up and some go down.  Together they are typically
 # as large as one change times the root of 12, which is 3.5.  So expect it to err 3.5
-# times less.  (One day ahead everybody has one change to guess, and it gains nothing.)
+# times less.  (One day ahead all have one change to guess: the look-up gains nothing.)
 
 
 def most_similar(asked, inputs):
@@ -1638,7 +1639,7 @@ def report_smoothing(series, source, length, horizon):
 def r_squared(truth, forecast):
     """R2 = 1 - sum of (truth - forecast)^2 / sum of (truth - mean)^2."""
     distances = ((truth - truth.mean()) ** 2).sum()
-    return float(1 - quotient(((truth - forecast) ** 2).sum(), distances))
+    return float(1 - ((truth - forecast) ** 2).sum() / distances) if distances else 0.0
 
 
 def show_r_squared():
