@@ -33,7 +33,7 @@ Run it
     python 02_text_preprocessing.py --tokenizer word --max-vocab 1000 --min-freq 5
     python 02_text_preprocessing.py --max-length 20 --quick  400 short texts, in seconds
 
-You should see  (shakespeare [real], which means published data; 10 seconds of one core)
+You should see  (shakespeare [real], that is published data; about 10 seconds)
                         V  weights  tokens/document  unknown  texts hit  exactly back
       basic_english 6,213  621,300             25.4    6.44%      63.6%          0.0%
       word          7,245  724,500             26.6    7.07%      70.8%          0.0%
@@ -1000,8 +1000,8 @@ def show_counted_vectors():
     say(
         "Amount 2 of cat: its scores 0.34 for drinks and 0.56 for milk, times pattern 2, "
         "0.34 x 0.65 + 0.56 x 0.16 = 0.31.  Plus, for cat stands beside drinks and milk.  "
-        "drinks has minus, for it stands beside cat and dog above all.  (That pattern 2 "
-        "itself is minus at cat says something else: what cat is as a neighbour.)",
+        "drinks has minus, for it stands beside cat and dog above all.  (Pattern 2 is minus "
+        "at cat: that tells of those who have cat as a neighbour.)  Amount 1 is much alike.",
     )
     again = " ".join(f"{value:.2f}" for value in short[0] @ patterns)  # (4,)
     say(
@@ -1080,8 +1080,8 @@ def follow_documents(texts, token_lists, vocabulary, args, source):
     padding = 1 - mask.float().mean().item()
     sizes = [len(row) for row in rows]
     say(
-        f"Padding: {padding:.1%} of the places of this batch; of all training rows in "
-        f"batches of 32, {padding_share(sizes, 32):.1%} in the order of the file, and "
+        f"Padding fills {padding:.1%} of this batch.  If all training rows go into batches "
+        f"of 32, it fills {padding_share(sizes, 32):.1%} in the order of the file, and "
         f"{padding_share(sorted(sizes), 32):.1%} sorted by length.  So from lesson 04 on, "
         "rows of similar length share a batch; packing (lesson 01) skips the rest.",
     )
@@ -1199,8 +1199,8 @@ def compare_tokenizers(vocabularies, held_texts, held_tokens, source):
 #     weight(token) = log(its share of all tokens in questions / in statements)
 #
 # A sentence whose tokens' weights add up to more than 0 is called a question.  (Books
-# call this naive Bayes.)  Weights are counted on the training part, and tried on the
-# held-out part.  (Questions are shorter: by length alone, 0.65 were right.)
+# call this naive Bayes.)  Weights, like vocabularies and merges, come from the training
+# part alone.  (Questions are shorter: by length alone, 0.65 of Shakespeare's are right.)
 #
 # A sentence ends where white space follows . ! or ?, or after a Chinese mark.  (?<=...)
 # looks back at the mark without taking it away.
@@ -1414,6 +1414,7 @@ def print_coverage(train_tokens, held_tokens, vocabulary, args, source):
     ranks = [rank for rank in (1, 10, 100, 1000, 10_000) if rank <= len(ranked)]
     products = [rank * train_counts[rank - 1] for rank in ranks]
     once = (train_counts == 1).mean()
+    print()
     say(
         f"Zipf's law: rank x count is about the same everywhere.  Here, at the ranks 1, 10, "
         f"100, ..., it lies between {min(products):,} and {max(products):,}, while counts "
@@ -1434,8 +1435,8 @@ def about_unknown(train_tokens, held_tokens, vocabulary, args):
     return (
         f"Held out, {unknown:.2%} of the tokens are unknown.  {never:.2%} never "
         f"occurred in training.  {unknown - never:.2%} did, but have no id ({limit}).  "
-        f"In training {1 - share_known(train_tokens, vocabulary):.2%} are <unk>: a "
-        "network practises on that many, and meets the other share in use."
+        f"In training {1 - share_known(train_tokens, vocabulary):.2%} are <unk>: that is "
+        "what a network has practised on."
     )
 
 
@@ -1585,9 +1586,6 @@ def conclude(figures, source):
         f"Byte-pair encoding makes rows of {by_bytes['tokens_per_document']:.1f}, and "
         "loses nothing of text in NFC form: for certain, as every byte has an id.",
     )
-
-
-# --- Printing ------------------------------------------------------------------------
 
 
 def print_numbers(title, rows, columns, table, digits=2):
