@@ -11,8 +11,8 @@ What you will learn
     - how one long text becomes batches: streams, windows, a carried state, and why the
       gradient is cut between two windows (truncated back-propagation through time)
     - n-gram models, the rival that a sceptic asks for, from counting pairs upwards
-    - how the next token is drawn (sampling): temperature, top-k, top-p, greedy; which
-      comes nearest to the author in surprise, which in words, and that none does in both
+    - how the next token is drawn (sampling): temperature, top-k, top-p, greedy, and
+      which way comes nearest to the author
     - how to ask whether a text is good, and whether it is only copied
     - an outlook: minGRU, a recurrent network without a loop, and where research went
 
@@ -27,50 +27,52 @@ Run it
     python 10_text_generation.py --level word          a token is a word, not a character
     python 10_text_generation.py --cell mingru         the network of the outlook
 
-You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle cores,
-48 on one thread of a busy machine)
+You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle cores;
+these figures are of one thread on a busy machine, 48 minutes)
+    It writes, at temperature 0.8, and section 4 reads it with you:
+        With angel of it is my state through.
+
+        GLOUCESTER:
+        But he had been by the senate of my grace,
+        Your court, look to Clarence, our ladyships;
+        For this way the duke's crapion that cheer loin.
+    It is less surprised by new text than models that only count (five of ten rows):
       model                     nats   bits_per_char   perplexity
       lstm (this lesson)      1.4349          2.0702       4.1994
       lstm, reset every 256   1.4664          2.1156       4.3336
       blind guessing          4.1897          6.0444      66.0000
-      2-gram, + 1             2.4820          3.5807      11.9646
-      7-gram, + 1             3.0388          4.3840      20.8800
-      1-gram                  3.3473          4.8291      28.4261
       2-gram                  2.4835          3.5830      11.9835
-      3-gram                  2.0381          2.9404       7.6762
-      5-gram                  1.5612          2.2523       4.7644
       7-gram                  1.5165          2.1879       4.5563
     The lower, the better.  Nats: how surprising, on average, was each character that
     really came next (section 2).  "reset every 256": the network forgets every 256
     characters, which costs it 0.031 nats.  Blind guessing: each of the 66 tokens (65
     characters, and one for all others) is as likely as any other.  The n-grams count, in
-    the training text, what followed the last n - 1 characters; "+ 1" is the simplest way
-    to treat what was never seen, the others have one that is better where much is new,
-    as for the 7-gram (section 4).  The network is less surprised than all of them.
+    the training text, what followed the last n - 1 characters (section 4).  Another
+    seed, or another number of threads, moves the second row by up to 0.015.
 
     Is 1.43 nats good?  nanoGPT, a small Transformer (attention alone, lesson 09) with
     about twelve times as many weights (here 0.88 million), reports 1.4697 nats on this
     split.  It sees 256 characters at most, so "reset every 256" is the fair row beside
-    it: about equal.  That row was trained on one thread.  On two, seeds 0, 1 and 2 came
-    to 1.4549, 1.4693 and 1.4662: threads add in another order and round otherwise, so
-    seed 0 is not quite the same network on both.  People who guessed English letter by
-    letter came to between 0.6 and 1.3 bits, where this network has 2.07 (Shannon, 1951;
-    other texts, and 27 letters only).
+    it: about equal.  That does not make the two equally good.  A million characters are
+    little: a network of that size soon learns them by heart and is stopped early.  On
+    more text its size would pay.  People who guessed English letter by letter came to
+    between 0.6 and 1.3 bits, where this network has 2.07 (Shannon, 1951; other texts, and
+    27 letters only).
 
-    [real] says that the text is the real one; without a network the lesson goes on with
-    another, Python's own library, and says [sample].
+    [real] says that the text is the real one.  Without the internet the lesson trains on
+    another text, the source of Python's own library, and says [sample].
 
-    --level word: perplexity 49.7 a word; that of the 4-gram is 67.9.  Do not compare
-    them with those above: a word is several characters.
+    --level word: perplexity 49.7 a word; that of the 4-gram is 67.9.
 
 Try this  (guess first, then run)
-With the network that --save-model has kept, so without new training:
-    python 10_text_generation.py --eval-only --temperature 0
+With the network that --save-model has kept, so without new training.  --write-only
+writes one text and measures nothing, so it takes seconds:
+    python 10_text_generation.py --eval-only --write-only --temperature 0
                                 what does a line look like that always takes the
                                 likeliest character, and why?
-    python 10_text_generation.py --eval-only --temperature 1.5
+    python 10_text_generation.py --eval-only --write-only --temperature 1.5
                                 and what goes wrong here?  Does --top-p 0.9 mend it?
-    python 10_text_generation.py --eval-only --prompt "ROMEO:"
+    python 10_text_generation.py --eval-only --write-only --prompt "ROMEO:"
                                 does the first word decide who speaks?
 These train anew, the first for less than a minute, the others as long as above:
     --epochs 2 --num-layers 1 --hidden-size 128
@@ -102,7 +104,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import regex
+import regex  # like re, and knows \p{M} besides
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -126,14 +128,18 @@ import rnn_utils as utils
 #   windows   each stream is read T tokens at a time; after each window comes an update
 #   carrying  window k + 1 goes on exactly where window k stopped, stream by stream, so
 #             the state at the end of one window is the start of the next
+#
+# So windows are not shuffled, as the lessons before shuffled their examples: a carried
+# state fits only the window that comes next.  (Many programs take windows at random places
+# instead, and begin each from zero.  That is simpler, at the price of a cold start in
+# each window; section 4 measures that price.)
 
 
 class Streams:
     """The ids (N,) as B streams of text side by side, T steps at a time, in order.
 
     A batch holds `input` (B, T), `target` (B, T), the same one step later, and `first`:
-    whether a pass begins here, so that there is no state to carry.  Nothing is ever
-    shuffled: the order is what the network is to learn from.  random_start, for
+    whether a pass begins here, so that there is no state to carry.  random_start, for
     training: each pass begins at another of the first T tokens.
     """
 
@@ -194,6 +200,20 @@ def show_streams():
 
 
 # --- From the file to these ids -------------------------------------------------------
+#
+# What should a token be?
+#
+#   characters  few (66 here), and hardly one is unknown; but texts are long, and the
+#               network has to learn to spell, and may misspell
+#   words       texts are short, and nothing is misspelt; but the vocabulary is large, rare
+#               words become <unk>, and spaces are lost and put back by rules
+#   pieces      of byte-pair encoding (lesson 02) lie between: large models use them
+#
+# A loss per character cannot be compared with one per word, which is several characters.
+#
+# How long must a text of your own be?  This one has a million characters.  Of a short one
+# a network soon learns passages by heart: look where val_loss turns, and at the longest
+# copy in section 4.
 
 
 def tokenize(text, level):
@@ -264,10 +284,7 @@ def show_data(corpus, args):
         f"held out; {len(corpus.vocabulary):,} in the vocabulary, <unk> among them; "
         f"{unknown:.2%} of those held out are unknown."
     )
-    utils.say(
-        "(The best epoch is chosen on the held-out part too; that flatters the result a "
-        "little.)"
-    )
+    print("(The best epoch is chosen on the held-out part: that flatters it a little.)")
     # Nine tokens make eight pairs.  Of "First Cit" the network is given "First Ci" and
     # asked for "irst Cit": after each token it is asked for the next.
     ids = train[:9]
@@ -294,12 +311,10 @@ def standard_library():
 
 def read_standard_library(folder, most=400_000):
     """Modules of Python's standard library, one after another: `most` characters."""
-    # In the order of the alphabet, modules of one kind might stand together, and the
-    # last 10 % are held out.  A digest mixes the names, the same way in every run.
-    files = sorted(
-        Path(folder).glob("*.py"),
-        key=lambda path: hashlib.sha256(path.name.encode()).digest(),
-    )
+    # By a digest of their names: mixed, so that the last tenth is not of one kind, and the
+    # same way in every run.
+    files = list(Path(folder).glob("*.py"))
+    files.sort(key=lambda path: hashlib.sha256(path.name.encode()).digest())
     parts = []
     size = 0
     for path in files:
@@ -422,7 +437,7 @@ class NextToken(nn.Module):
 
 # --- How it writes --------------------------------------------------------------------
 #
-# The network is built and has learnt nothing; it can write all the same.  Writing is a
+# The network is built and has learned nothing; it can write all the same.  Writing is a
 # loop around it:
 #
 #     the beginning --> [ network ] --> scores --> probabilities --> draw one token
@@ -444,7 +459,8 @@ def generate(
 ):
     """`length` new ids after the ids `prompt` (T,).
 
-    seen: a list that gets the probabilities (V,) of each step, for who wants to look.
+    seen: a list that gets the probabilities (V,) of each step, to be looked at later.
+    The text ends by its length alone: no token means "the end", as <eos> did in lesson 08.
     """
     # No dropout while writing.
     model.eval()
@@ -457,7 +473,8 @@ def generate(
     while len(ids) < length:
         # Only the scores at the last place tell what comes next.
         last = scores[0, -1].float().cpu()  # (V,)
-        # <unk> stands for tokens that we do not know: it cannot be written.
+        # <unk> stands for tokens that we do not know: it cannot be written.  (This changes
+        # `scores`, too, which is not used again.)
         last[0] = -math.inf
         # Softmax; section 4 has three knobs that change its result, if they are set.
         p = next_distribution(last, temperature, top_k, top_p)  # (V,)
@@ -499,17 +516,17 @@ def show_steps(model, corpus, args, steps):
 
 
 def show_untrained(model, corpus, args):
-    """What the network writes before it has learnt, and its loss: blind guessing."""
-    print("\nWriting before any training: what may come next, with its probability")
+    """What the network writes before it has learned, and its loss: blind guessing."""
+    print("\nWriting before any training, at temperature 1 (section 4)")
     show_steps(model, corpus, args, steps=2)
     line = write(model, corpus, args, LINE[corpus.level])
-    print(f"  and a line, at {name_of_flags(args)} (section 4):")
+    print(f"  and a line, at {name_of_flags(args)}:")
     print(f"    {as_text(corpus, line, args.prompt)!r}")
     if not args.prompt:
         first = as_text(corpus, prompt_ids(corpus, "").tolist())
         print(f"(Without --prompt all writing begins by reading {first!r}.)")
     tokens = len(corpus.vocabulary)
-    # A piece is enough: whoever knows nothing does about as badly anywhere.
+    # A piece is enough: an untrained network does about as badly in any part of the text.
     nats = mean_nats(model, corpus.ids[1][:2000])
     utils.say(
         "Reading it: to this network all tokens are about equally likely, as to one who "
@@ -538,15 +555,13 @@ def prompt_ids(corpus, prompt):
     return torch.tensor(ids)
 
 
-def write(model, corpus, args, length, **changes):
-    """`length` ids after --prompt, drawn as the flags say, but for `changes`.
+def write(model, corpus, args, length, way="your flags"):
+    """`length` ids after --prompt, drawn in one of the WAYS of section 4.
 
     The die is that of --seed, each time anew: two texts may begin alike.
     """
-    knobs = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
-    knobs.update(changes)
     start = prompt_ids(corpus, args.prompt)
-    return generate(model, start, length, args.seed, **knobs)
+    return generate(model, start, length, args.seed, **knobs_of(way, args))
 
 
 def as_text(corpus, ids, prompt=""):
@@ -578,8 +593,12 @@ def as_text(corpus, ids, prompt=""):
 #
 # What is lost?  The network is never told directly to keep a thing for longer than T
 # steps.  It learns to keep things for up to T.  A state that keeps well for 64 steps
-# often keeps well for more, so a longer memory may come for nothing.  Section 4 measures
-# how much of one there is (none, it turns out, beyond 64 characters of Shakespeare).
+# often keeps well for more: then it remembers farther back than it was taught.  Section 4
+# measures whether it does (not beyond 64 characters of Shakespeare).
+#
+# So T is a bargain.  A long window lets the gradient reach farther back; a short one gives
+# more updates for the same reading.  In the small training of "Try this", two epochs
+# long, T = 4 beats T = 64: there updates counted for more.
 #
 # No gradient crosses a cut, so what stands just before one is never blamed for what comes
 # just after.  `random_start` therefore moves the cuts from epoch to epoch: two tokens
@@ -739,33 +758,21 @@ def train_model(model, config, corpus, args, feeds):
 
 def read_training(records):
     """Does it begin to learn its text by heart?  Where val_loss turned, and the gap."""
-    if not records:  # --eval-only: nothing was trained
-        return
     best = min(records, key=lambda record: record["val_loss"])
     last = records[-1]
     told = f"Reading it: val_loss was lowest in epoch {best['epoch']}, "
     if best is last:
         told += "the last: it had not turned."
     else:
-        told += (
-            f"{best['val_loss']:.4f}.  From there to the end loss moved by "
-            f"{last['loss'] - best['loss']:+.4f}, val_loss by "
-            f"{last['val_loss'] - best['val_loss']:+.4f}.  Where loss falls on and "
-            "val_loss rises, a network learns its text by heart: keep the best epoch."
-        )
-    utils.say(told)
+        told += f"{best['val_loss']:.4f}.  From there to the end loss moved by "
+        told += f"{last['loss'] - best['loss']:+.4f}, val_loss by "
+        told += f"{last['val_loss'] - best['val_loss']:+.4f}.  Where loss falls on and "
+        told += "val_loss rises, a network learns by heart: keep the best epoch."
     gap = best["val_loss"] - best["loss"]
     if gap > 0:
-        utils.say(
-            f"In that epoch new text surprised it by {gap:.2f} nats more than the training "
-            "text: so much of what it learnt holds for that text only.  (Really more: loss "
-            "is taken with dropout on, and while the network is still learning.)"
-        )
-    else:
-        utils.say(
-            "(Why is loss not below val_loss?  It is taken with dropout, and on the way, "
-            "while the network is still learning.)"
-        )
+        told += f"  In that epoch new text surprised it by {gap:.2f} nats more than its own."
+    utils.say(told)
+    print("(Loss is taken with dropout, while the network learns: it looks too high.)")
 
 
 # --- Helpers: small things for the examples (may be skipped) --------------------------
@@ -797,11 +804,10 @@ def small_settings():
 # ====================================================================================
 #
 # Can it write?  First look at what it writes, and at how the next token is drawn.  Then
-# comes the question that one number answers: how surprised is it by text that it has not
-# seen, and is that less than a rival's surprise?  Last, the question that no one number
-# answers: is what it writes any good?
+# ask how good that is: by a number, how much new text surprises it, beside rivals that
+# only count; and by its text, for which no one number is enough.
 #
-# --- Writing: how the next token is drawn ---------------------------------------------
+# --- Writing --------------------------------------------------------------------------
 #
 # `generate` draws from the probabilities that softmax makes of the scores.  Three knobs
 # may change them before:
@@ -825,8 +831,6 @@ def small_settings():
 # state comes back near to where it was before, the same tokens follow, and the state
 # comes back again: a circle.
 #
-# Between the two lies a compromise.  The text of each way can be measured beside the
-# author's; that is done at the end of this section.
 
 
 def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
@@ -896,67 +900,64 @@ def show_drawing():
 
 
 def show_trained_steps(model, corpus, args):
-    """The steps of `generate` again, now that the network has learnt."""
-    print("\nWriting after training: what may come next, with its probability")
+    """The steps of `generate` again, now that the network has learned."""
+    print("\nWriting after training, at temperature 1: what may come next, and its p")
     show_steps(model, corpus, args, steps=6)
     utils.say(
-        "Reading it: where one token has nearly all, the network is sure; where the "
-        "likeliest has little, the die decides, and the network reads on from what was "
-        "drawn.  (The random numbers are the same in every text here, so two texts may "
-        "begin alike.)"
+        "Reading it: where the likeliest has little, the die decides, and the network reads "
+        "on from what was drawn.  (All texts here are thrown with the same die.)"
     )
 
 
-# --- Six ways to draw, from the same network ------------------------------------------
+# --- Seven ways to draw, from the same network ----------------------------------------
 
-# From daring to dull.
+PLAIN = "temperature 1"
+FLAGS = "your flags"  # --temperature, --top-k and --top-p as given, or their defaults
+
+# From daring to dull; what a way does not name keeps all tokens at temperature 1.
 WAYS = {
     "temperature 1.5": {"temperature": 1.5},
-    "temperature 1": {"temperature": 1.0},
-    "top-k 5": {"temperature": 1.0, "top_k": 5},
-    "top-p 0.8": {"temperature": 1.0, "top_p": 0.8},
+    PLAIN: {},
+    "top-k 5": {"top_k": 5},
+    "top-p 0.8": {"top_p": 0.8},
+    FLAGS: {},  # knobs_of fills it in
     "temperature 0.5": {"temperature": 0.5},
     "greedy": {"temperature": 0.0},
 }
 
-WRITTEN = {"char": 2000, "word": 400}  # tokens written in each way
+WRITTEN = {"char": 2000, "word": 400}  # tokens written in most ways
+# The answer rests on the text at temperature 1, that of the flags, the rival's and the
+# author's.  A share is the surer the more it is taken of, so these are longer.
+LONG = {"char": 10_000, "word": 2000}
+
+
+def lengths(corpus, args):
+    """How many tokens are written in most ways, and in the longer ones."""
+    share = 5 if args.quick else 1
+    return WRITTEN[corpus.level] // share, LONG[corpus.level] // share
 
 
 def show_ways(model, corpus, args):
-    """A line of text in each way to draw.  Returns all that was written, by way."""
-    length = WRITTEN[corpus.level]
-    if args.quick:
-        length //= 5
+    """A line in each way to draw.  Returns all that was written, by way, and the speed."""
+    short, long = lengths(corpus, args)
     written = {}
-    print("\nThe same network, drawn from in six ways, roughly from daring to dull:")
-    for name, way in WAYS.items():
-        knobs = {"top_k": 0, "top_p": 1.0}  # all tokens, unless the way says otherwise
-        knobs.update(way)
-        written[name] = write(model, corpus, args, length, **knobs)
+    print("\nThe same network, drawn from in seven ways, roughly from daring to dull:")
+    for name in WAYS:
+        length = long if name in (PLAIN, FLAGS) else short
+        if name == FLAGS:
+            length = max(length, args.max_length)
+        start = time.perf_counter()
+        written[name] = write(model, corpus, args, length, name)
+        seconds = time.perf_counter() - start
+        if name == FLAGS:
+            speed = len(as_text(corpus, written[name])) / seconds  # characters a second
         line = as_text(corpus, written[name][: LINE[corpus.level]], args.prompt)
         print(f"  {name:<17}{line!r}")
+    print(f"  ({FLAGS}: {name_of_flags(args)})")
     if not args.no_plots:
         draw_ways(model, corpus, args)
     show_circle(corpus, written["greedy"])
-    return written
-
-
-# Does greedy writing go in circles?  We look at the last third of what it wrote: does
-# it say the same three times or more?
-
-
-def find_circle(ids):
-    """(Where it begins, tokens of one round) of the circle that ids end in, or None."""
-    third = len(ids) // 3
-    begin = len(ids) - third
-    for size in range(1, third // 3 + 1):
-        # Is each token of the last third the one that stood `size` places before?
-        if ids[begin:] == ids[begin - size : -size]:
-            begin -= size
-            while begin > 0 and ids[begin - 1] == ids[begin - 1 + size]:
-                begin -= 1
-            return begin, size
-    return None
+    return written, speed
 
 
 def show_circle(corpus, ids):
@@ -969,27 +970,46 @@ def show_circle(corpus, ids):
     text = as_text(corpus, ids[begin : begin + size])
     print("Reading it: greedy writing goes in a circle, cut here at some place of it:")
     print(f"  {text!r}")
-    utils.say(
-        "No die is thrown.  So where the state comes back nearly to what it was a round "
-        "before, the same tokens follow, and nothing leads out."
-    )
+    print("(No die is thrown: where the state comes back, the same tokens follow.)")
 
 
-def show_text(model, corpus, args):
-    """Print a text drawn as the flags say.  Returns ids, and characters a second."""
-    # Only --max-length of it is printed; judge_texts measures the rest as well.
-    length = max(args.max_length, WRITTEN[corpus.level])
-    if args.quick:
-        length = max(args.max_length, length // 5)
-    start = time.perf_counter()
-    ids = write(model, corpus, args, length)
-    seconds = time.perf_counter() - start
+# --- What it writes -------------------------------------------------------------------
+#
+# Read the text of the docstring, from small to large.  Speakers stand alone, with a
+# colon; lines have about the length of a verse; commas and full stops are in their
+# places.  All that came from guessing the next character.  Most words exist, some do not
+# (crapion).  Now read one sentence to its end: it says nothing.  What spans a few
+# characters the network has; what spans a sentence it has not.
+#
+# Would counting do as well?  So the rival of the second half, a 7-gram, writes too: it
+# looks at the last six characters and draws what followed them in the training text.
+
+
+def show_text(corpus, args, ids):
+    """Print the text that was written as the flags say."""
     print(f"\n{corpus.source.label}: written at {name_of_flags(args)}")
     print(as_text(corpus, ids[: args.max_length], args.prompt))
-    return ids, len(as_text(corpus, ids)) / seconds
 
 
-# --- How surprised is it? -------------------------------------------------------------
+def show_texts(corpus, args, written):
+    """The text of the flags; then the network and its rival, both at temperature 1."""
+    show_text(corpus, args, written[FLAGS])
+    rival = rival_of(corpus)
+    for name in (PLAIN, rival):
+        print(f"\nWritten {'by the ' if name == rival else 'at '}{name}:")
+        print(as_text(corpus, written[name][: 4 * LINE[corpus.level]], args.prompt))
+    utils.say(
+        "Reading it, from small to large: are the words words?  Have lines and names the "
+        "form that they have in the training text?  Then read one sentence to its end: does "
+        "it say anything?"
+    )
+    known = set(re.findall(r"\w+", corpus.texts[0]))
+    words = re.findall(r"\w+", as_text(corpus, written[FLAGS][: args.max_length]))
+    new = [word for word in words if word not in known]
+    utils.say(f"Words of the first that training never saw: {', '.join(new[:9]) or 0}.")
+
+
+# --- How good is it?  First: how surprised is it? -------------------------------------
 #
 # The part that training never saw is read in one go: the state is carried from its
 # first token to its last.  And once more with the state thrown away every 256 tokens.
@@ -1064,15 +1084,11 @@ def show_plus_one():
         n = counts[letter]  # a Counter says 0 of what it never met
         # Each of the V letters got 1 more, so the total has V more: all p sum to 1.
         p = (n + 1) / (total + size)
-        print(
-            f"  a{letter}: {n} of {total}   p = ({n} + 1) / ({total} + {size}) = {p:.3f}"
-        )
+        print(f"  a{letter}: {n} of {total}", end="   ")
+        print(f"p = ({n} + 1) / ({total} + {size}) = {p:.3f}")
         if n == 0:
             never += p
-    utils.say(
-        f"Reading it: what never followed a gets {never:.3f} in all.  That is much, and "
-        "each of them gets the same, z as well."
-    )
+    print(f"Reading it: what never followed a gets {never:.3f} in all, z as much as u.")
 
 
 def plus_one_nats(train, held_out, order, tokens):
@@ -1097,77 +1113,10 @@ def plus_one_nats(train, held_out, order, tokens):
 # held-out part, 0.2 % of the pairs never stood in training, but 35 % of the runs of
 # seven characters.  After a history that was seen twice, both times with the same token
 # after it, adding 1 gives that token (2 + 1) / (2 + 66), and 65 / 68 to what never came.
-# The remedy is Kneser and Ney's (1995; here in the form of Chen and Goodman, 1999):
-#
-#   1. Take a discount D from each count.  What came twice came by luck, in part.
-#   2. Share out what was taken among all tokens, by the probability that the next
-#      shorter history gives them.  Below the shortest, each of the V has 1 / V.
-#   3. In a shorter history, count kinds: not how often a token came, but after how many
-#      different tokens.  "Francisco" may come often, but only after "San".  Whoever
-#      asks the shorter history has not just read "San".
-#
-#     p(token | history) = (c - D + taken * p(token | shorter history)) / total
-#
-#     c      how often the token followed the history (never: c - D becomes 0)
-#     total  how often anything followed the history
-#     taken  all that was taken after it: one D for each different token that followed
-#
-# In a shorter history read "after how many different tokens" for "how often", in all
-# three.  In the form of Chen and Goodman D is three numbers: for what came once, twice,
-# and three times or more.
-#
-# Characters are counted up to order 7.  More gain nothing on Shakespeare: order 7 has
-# 1.5165 nats, order 8 1.5192, order 9 1.5221 (on another text they may).
-#
-# In the example below, first comes the shorter history, of no token: kinds are counted.
-# Then the history a: times are counted, and what is taken is shared by the p of before.
-
-
-def show_kneser_ney():
-    """What follows a in the toy text, with D = 0.5, every number in between."""
-    discount = 0.5
-    size = len(TOY_LETTERS)
-    print(f"\nKneser and Ney on {TOY}: what follows a?  Order 2, D = {discount}")
-
-    # The shorter history, of no token: kinds instead of counts.
-    before = {letter: set() for letter in TOY_LETTERS}
-    for first, second in pairwise(TOY):
-        before[second].add(first)
-    kinds = sum(len(firsts) for firsts in before.values())
-    taken = discount * sum(len(firsts) > 0 for firsts in before.values())
-    shorter = {}
-    print(f"  no history: {kinds} kinds of pairs, taken {taken}, a sixth of it to each")
-    for letter in TOY_LETTERS:
-        n = len(before[letter])
-        kept = max(n - discount, 0.0)
-        shorter[letter] = (kept + taken / size) / kinds
-        firsts = " ".join(sorted(before[letter]))
-        print(f"    {letter}  {TOY.count(letter)} times", end="  ")
-        print(f"kinds before it {n}: {firsts:<6}", end=" ")
-        print(f"p = ({kept} + {taken} / {size}) / {kinds} = {shorter[letter]:.3f}")
-
-    # The history a: counts, and what is taken goes by those p.
-    counts = Counter(second for first, second in pairwise(TOY) if first == "a")
-    total = sum(counts.values())
-    taken = discount * len(counts)
-    print(f"  history a: {total} in all, taken {taken}")
-    p = {}
-    for letter in TOY_LETTERS:
-        kept = max(counts[letter] - discount, 0.0)
-        p[letter] = (kept + taken * shorter[letter]) / total
-        told = f"({kept} + {taken} * {shorter[letter]:.3f}) / {total}"
-        print(f"    a{letter}  c = {counts[letter]}   p = {told} = {p[letter]:.3f}")
-
-    unseen = [letter for letter in TOY_LETTERS if counts[letter] == 0]
-    never = sum(p[letter] for letter in unseen)
-    plus_one = len(unseen) / (total + size)  # the same by adding 1, as above
-    utils.say(
-        f"Reading it: what never followed a gets {never:.3f} in all, taken from a_ and "
-        f"aq; adding 1 gave it {plus_one:.3f}.  And it is not shared evenly: e gets twice "
-        f"what u gets ({p['e']:.3f}, {p['u']:.3f}), although u is the more frequent, for "
-        "u came after q alone: it is this text's Francisco.  Least goes to z, which was "
-        "never seen."
-    )
+# So the other rows of the table do not add 1.  They fall back on shorter histories: what
+# is unknown after six characters is asked of the last five, and so on (Kneser and Ney,
+# 1995; shown below the table).  Characters are counted up to order 7.  More gain nothing
+# on Shakespeare: order 7 has 1.5165 nats, order 8 1.5192, order 9 1.5221.
 
 
 # --- The network beside its rivals ----------------------------------------------------
@@ -1176,11 +1125,15 @@ ORDERS = {"char": (1, 2, 3, 5, 7), "word": (1, 2, 3, 4)}
 UNIT = {"char": "characters", "word": "words"}  # what the tokens are
 
 
-def show_losses(model, corpus, args):
+def rival_of(corpus):
+    """The n-gram model of the highest order; it draws at temperature 1."""
+    return f"{ORDERS[corpus.level][-1]}-gram"
+
+
+def show_losses(model, corpus, args, longest):
     """Our loss beside the rivals': a table.
 
-    Returns our losses (N - 1,), those of the n-grams by name, all nats by name, and the
-    longest n-gram model, which is to write later.
+    Returns our losses (N - 1,), those of the n-grams by name, and all nats by name.
     """
     train, held_out = corpus.ids
     # The same weights read the same text twice; only what is carried differs.
@@ -1193,69 +1146,29 @@ def show_losses(model, corpus, args):
         f"{args.cell}, reset every 256": reset.mean().item(),
         "blind guessing": math.log(tokens),
     }
-    # Adding 1, with the shortest history and with the longest: compare what it does to
-    # each with the rows of Kneser and Ney.
+    # Adding 1: hardly worse where little is new (order 2), much worse where much is.
     for order in (2, highest):
         nats[f"{order}-gram, + 1"] = plus_one_nats(train, held_out, order, tokens)
     # Kept token by token: `answer` asks also in how many places the network is ahead.
     counted = {}
     for order in ORDERS[corpus.level]:
-        grams = KneserNey(train, order, tokens)
+        grams = longest
+        if order != highest:
+            grams = KneserNey(train, order, tokens)
         counted[f"{order}-gram"] = grams.losses(held_out)
         nats[f"{order}-gram"] = counted[f"{order}-gram"].mean().item()
     title = f"{corpus.source.label}: held-out part, {len(ours):,} {UNIT[corpus.level]}"
     rows = {name: units(value, corpus.level) for name, value in nats.items()}
     utils.print_table(title, rows)
-    print("The n-grams without + 1 are Kneser and Ney's.")
     if not args.eval_only:
-        utils.say(
-            "(val_loss, above, was read as 16 streams for speed.  Each of them begins "
-            "without a state, so it is not quite the first figure here.)"
-        )
+        print("(val_loss began 16 times without a state: not quite the first figure.)")
     perplexity = rows[f"{args.cell} (this lesson)"]["perplexity"]
     utils.say(
         f"Reading it: our perplexity {perplexity:.1f} means as unsure as a die with "
         f"about {perplexity:.0f} sides."
     )
-    utils.say(
-        "Smoothing is for what is new.  Of the held-out pairs "
-        f"{share_new(grams, held_out, 2):.1%} never stood in training: the 2-gram has "
-        f"{nats['2-gram, + 1']:.4f} nats by adding 1, {nats['2-gram']:.4f} by Kneser and "
-        f"Ney.  Of the runs of {highest} tokens {share_new(grams, held_out, highest):.1%} "
-        f"never did: the {highest}-gram has {nats[f'{highest}-gram, + 1']:.4f} by adding 1; "
-        "by Kneser and Ney, who fall back on shorter histories, "
-        f"{nats[f'{highest}-gram']:.4f}."
-    )
-    read_other_models(corpus, args)
     show_memory(ours, reset, corpus, args)
-    return ours, counted, nats, grams
-
-
-def share_new(grams, ids, order):
-    """The share of the runs of `order` tokens in ids that training does not hold."""
-    text = text_of_ids(ids)
-    runs = [text[i : i + order] for i in range(len(text) - order + 1)]
-    new = [run not in grams.levels[order - 1].counts for run in runs]
-    return sum(new) / max(1, len(new))
-
-
-def read_other_models(corpus, args):
-    """What to compare these figures with, and what not."""
-    # The figure of others is for the whole text: --quick reads less.
-    shakespeare = corpus.source.name == "shakespeare" and not args.quick
-    if corpus.level == "char" and shakespeare:
-        utils.say(
-            "For comparison: nanoGPT, a small Transformer, reports 1.4697 nats on this "
-            "split of Shakespeare.  It sees 256 characters at most, so the row beside it "
-            "is the one that is reset every 256.  Another seed moves ours by 0.01."
-        )
-    if corpus.level == "word":
-        utils.say(
-            "These are figures a token, not to be compared with those a character: a "
-            "word is several characters.  Not even the nats of the whole text, the sum, "
-            "would be fair: this model need not spell the words that it reads as <unk>, "
-            "nor say where the spaces are."
-        )
+    return ours, counted, nats
 
 
 # What does forgetting cost, and where?  Take the tokens by their place after a reset.
@@ -1290,275 +1203,57 @@ def show_memory(carried, reset, corpus, args):
     if not late.any():
         return
     late_saved = saved[late].mean().item()
-    meaning = f"So nothing older than {steps} {unit} helps it yet."
-    if late_saved > 0.0005:
-        meaning = (
-            f"What is saved there was read more than {steps} {unit} before, farther back "
-            "than any gradient reached in training: nobody asked for it."
-        )
-    utils.say(f"Beyond place {steps}, carrying saves {late_saved:.4f} nats.  {meaning}")
+    utils.say(
+        f"Beyond place {steps}, carrying saves {late_saved:.4f} nats: so much helps what was "
+        "read farther back than any gradient reached in training."
+    )
 
 
-# --- Is the text good, and is it its own? ---------------------------------------------
+# --- Falling back: Kneser and Ney's n-grams (may be skipped) --------------------------
 #
-# No figure tells whether a text is good.  But some help.  Do its words exist?  How
-# often did it draw what the network itself holds for unlikely?  Does it repeat itself?
-# And what is the longest passage that stands in the training text, letter by letter?
-# The same figures of a piece of the real author say what to expect.
+# A history stood `total` times in the training text, and a token followed it c times.
+# Two steps make probabilities of such counts that leave something for what never came.
+#
+# First step: take a discount D from each count, and share out what was taken by what
+# the next shorter history expects (shown in the form of Chen and Goodman, 1999):
+#
+#     p(token after history)
+#         = (max(c - D, 0) + taken * p(token after the shorter history)) / total
+#
+# In the toy text something follows a three times: _ twice, q once.  With D = 0.5 each of
+# the two kinds gives 0.5, so 1.0 is taken.  The shorter history of a is no history, which
+# gives q 0.365.  So p(q after a) = (1 - 0.5 + 1.0 * 0.365) / 3 = 0.288.
+#
+# Second step: where does 0.365 come from?  In a shorter history not times are counted but
+# kinds: after how many different letters did q come?  After three: _, a and e; all letters
+# together make 8.  "Francisco" may come often, but only after "San"; and whoever asks the
+# shorter history has not just read "San".  So u, three times after q, counts 1; e, once
+# after _ and once after u, counts 2.  The formula is the same, and below the shortest
+# history each of the V tokens has 1 / V: p(q) = (3 - 0.5 + 2.5 / 6) / 8 = 0.365.
 
 
-def one_space(text):
-    """White space of any length as one space, so that no run of blanks is a passage."""
-    return re.sub(r"\s+", " ", text)
-
-
-def longest_copy(text, source):
-    """The longest passage of `text` that stands, letter by letter, in `source`."""
-    best = 0
-    where = 0
-    for i in range(len(text)):
-        # Only a longer passage than the best so far is worth looking for.
-        while i + best < len(text) and text[i : i + best + 1] in source:
-            best += 1
-            where = i
-    return text[where : where + best]
-
-
-def quality(text, corpus):
-    """How good, how original: figures of one text, and its longest copied passage."""
-    known = set(re.findall(r"\w+", corpus.texts[0]))
-    words = re.findall(r"\w+", text)
-    threes = list(zip(words, words[1:], words[2:], strict=False))
-    copy = longest_copy(one_space(text), one_space(corpus.texts[0]))
-    found = {
-        "known words": sum(word in known for word in words) / max(1, len(words)),
-        "distinct 3-word runs": len(set(threes)) / max(1, len(threes)),
-        "longest copy": len(copy),
-    }
-    return found, copy
-
-
-def unlikely_share(model, ids):
-    """The share of ids[1:] to which the network gave less than 0.01."""
-    unlikely = losses_of(model, ids) > -math.log(0.01)
-    return unlikely.double().mean().item()
-
-
-def write_by_counting(grams, start, length, seed):
-    """The rival writes as well: `length` ids after `start`, drawn from its p."""
-    die = torch.Generator().manual_seed(seed)
-    text = text_of_ids(start)
-    for _ in range(length):
-        chances = [0.0]  # <unk> cannot be written
-        for i in range(1, grams.tokens):
-            # It looks at its n - 1 last tokens; 10 are more than any order needs.
-            chances.append(grams.probability(text[-10:], chr(i)))
-        text += chr(torch.multinomial(torch.tensor(chances), 1, generator=die).item())
-    return [ord(character) for character in text[len(start) :]]
-
-
-AUTHOR = "the author"
-
-
-def judge_texts(model, corpus, args, written, grams):
-    """The figures of each text and of the author's: rows by way, as printed."""
-    # Texts of one length: else the longer could copy more, and say more twice.
-    length = min(len(ids) for ids in written.values())
-    prompt = prompt_ids(corpus, args.prompt)
-    rival = f"{ORDERS[corpus.level][-1]}-gram, temperature 1"
-    written[rival] = write_by_counting(grams, prompt, length, args.seed)
-    print(f"\nSo writes the {rival}:")
-    print(as_text(corpus, written[rival][: 4 * LINE[corpus.level]], args.prompt))
-    rows = {}
-    copies = {}
-    for name, ids in written.items():
-        text = as_text(corpus, ids[:length])
-        row, copies[name] = quality(text, corpus)
-        read = torch.cat([prompt, torch.tensor(ids[:length])])
-        rows[name] = {"unlikely tokens": unlikely_share(model, read), **row}
-    # A piece of the author's that training did not see; for words, without its spaces
-    # and put together again, as ours is.
-    text = join(tokenize(corpus.texts[1], corpus.level)[:length], corpus.level)
-    row, copies[AUTHOR] = quality(text, corpus)
-    share = unlikely_share(model, corpus.ids[1][: length + 1])
-    rows[AUTHOR] = {"unlikely tokens": share, **row}
-    title = f"{corpus.source.label}: {length:,} {UNIT[corpus.level]} in each way"
-    utils.print_table(title, rows, corner="way to draw")
-    print("  unlikely tokens       share of those to which the network gave below 0.01")
-    print("  known words           share of the words that stand in the training text;")
-    print("                        a word is letters in a row, so don't is two")
-    print("  distinct 3-word runs  1 if no three words in a row come twice")
-    print("  longest copy          characters in a row that stand in the training text")
-    # The ways of the network that do not go in circles.
-    fair = []
-    for name, row in rows.items():
-        few = row["distinct 3-word runs"] < 0.5 * rows[AUTHOR]["distinct 3-word runs"]
-        if name not in (AUTHOR, rival) and not few:
-            fair.append(name)
-    words = len(re.findall(r"\w+", text))
-    read_ways(rows, fair, words, length, corpus)
-    if fair:
-        read_copies(copies, max(fair, key=lambda name: len(copies[name])), rival)
-    return rows, rival, words
-
-
-def luck(share, number):
-    """By how much two texts of one author may well differ, in a share of n things.
-
-    A share p moves by about sqrt(p (1 - p) / n); the difference of two such shares by
-    sqrt(2) times that.  Twice as much is seldom luck.
-    """
-    return 2 * math.sqrt(2 * share * (1 - share) / max(1, number))
-
-
-def read_ways(rows, fair, words, length, corpus):
-    """Which ways to draw come near to the author's text, and whether that is luck."""
+def show_kneser_ney():
+    """What follows a in the toy text, with D = 0.5, by the class below."""
+    ids = torch.tensor([TOY_LETTERS.index(letter) for letter in TOY])
+    size = len(TOY_LETTERS)
+    grams = KneserNey(ids, 2, size, discounts=[0.0, 0.5, 0.5, 0.5])
+    print(f"\nThe other way on {TOY}: fall back, D = 0.5 (may be skipped)")
+    counts = Counter(second for first, second in pairwise(TOY) if first == "a")
+    history = chr(TOY_LETTERS.index("a"))
+    for i, letter in enumerate(TOY_LETTERS):
+        shorter = grams.probability("", chr(i))
+        p = grams.probability(history, chr(i))
+        kept = max(counts[letter] - 0.5, 0.0)
+        told = f"({kept} + 1.0 * {shorter:.3f}) / 3 = {p:.3f}"
+        print(f"  a{letter}: {counts[letter]} of 3   p = {told}")
     utils.say(
-        "Reading it: the last row is a piece of the author's own text, from the held-out "
-        "part.  A way with few distinct 3-word runs says the same again and again: it is "
-        "out, whatever its other figures are.  Near, below, means no more than this: texts "
-        "so short do not show a difference.  (The first column is asked of our network, so "
-        "it is not fair to the n-gram.)"
+        "Reading it: e gets twice what u gets, although u is the more frequent: u came "
+        "after q alone, it is this text's Francisco.  z, never seen, gets least."
     )
-    # A share of `number` tokens or words moves by luck (see `luck`): a way is near if it
-    # lies within that, on either side of the author's share.
-    near = {}
-    nearest = []
-    for column, number in (("unlikely tokens", length), ("known words", words)):
-        if column == "known words" and corpus.level == "word":
-            print("All words that it writes are known: it can write no others.")
-            continue
-        share = rows[AUTHOR][column]
-        most = luck(share, number)
-        gaps = {name: abs(rows[name][column] - share) for name in fair}
-        near[column] = [name for name in fair if gaps[name] <= most]
-        if fair:
-            nearest.append(f"by {column} {min(fair, key=gaps.get)}")
-        utils.say(
-            f"By {column} the author has {share:.3f}; of {number:,}, up to {most:.3f} more "
-            f"or less may be luck.  Within that: {'; '.join(near[column]) or 'none'}."
-        )
-    if nearest:
-        utils.say(f"The nearest: {', '.join(nearest)}.")
-    if not any(all(name in names for names in near.values()) for name in fair):
-        print(f"None is near in {'both' if len(near) == 2 else 'this'}.")
-    ours = rows["temperature 1"]
-    if ours["known words"] < rows[AUTHOR]["known words"]:
-        utils.say(
-            f"At temperature 1, {1 - ours['known words']:.0%} of the network's words do not "
-            f"stand in the training text, of the author's "
-            f"{1 - rows[AUTHOR]['known words']:.0%}.  A lower temperature gives away surprise "
-            "for words that training knows: that is the compromise."
-        )
-    utils.say(
-        "Where known words matter more than surprise, --temperature 0.8 is a usual start.  "
-        "Lower it where words must be right, raise it where all sounds the same."
-    )
-
-
-def read_copies(copies, longest, rival):
-    """The longest copy of all ways of the network, beside the rival's and the author's."""
-    print("The longest passages that stand in the training text, letter by letter:")
-    for name in (longest, rival, AUTHOR):
-        print(f"  {name:<23}{len(copies[name])} characters: {copies[name][:70]!r}")
-    if len(copies[longest]) <= len(copies[AUTHOR]):
-        utils.say("No way of the network copied more than the author himself.")
-    else:
-        utils.say(
-            "The network's is longer than the author's: look at it.  Of likely words one "
-            "writes common phrases, and these may be so long; a whole sentence would be "
-            "learnt by heart."
-        )
-
-
-# --- The answer -----------------------------------------------------------------------
-
-
-def stretches_won(ours, theirs, length=1000):
-    """(In how many stretches of the text ours are the lower losses, of how many)."""
-    gains = [part.mean() > 0 for part in (theirs - ours).split(length)]
-    return int(sum(gains)), len(gains)
-
-
-def answer(ours, counted, rows, rival, words, corpus):
-    """Can a network write?  By its surprise, and by its text."""
-    best = min(counted, key=lambda name: counted[name].mean())
-    nats = ours.mean().item()
-    theirs = counted[best].mean().item()
-    won, number = stretches_won(ours, counted[best])
-    print("\nCan a network write?")
-    utils.say(
-        f"By its surprise: {nats:.4f} nats; the best that counting had here, the {best}, "
-        f"has {theirs:.4f}.  In {won:,} of {number:,} stretches of 1,000 "
-        f"{UNIT[corpus.level]} the network was the less surprised; if the two were equally "
-        "good, it would be in about half."
-    )
-    # Of words, only a model of characters can make one that does not exist.
-    if corpus.level == "char":
-        our_share = rows["temperature 1"]["known words"]
-        share = rows[rival]["known words"]
-        most = luck(share, words)
-        told = f"more than luck may do in so short a text, {most:.2f}"
-        if abs(our_share - share) <= most:
-            told = f"no {told}: words alone do not tell the two apart"
-        utils.say(
-            f"By its text, at temperature 1: {our_share:.0%} of its words stand in the "
-            f"training text.  Of the n-gram's {share:.0%} do, of the author's "
-            f"{rows[AUTHOR]['known words']:.0%}.  The first two differ by {told}."
-        )
-    if nats < theirs:
-        utils.say(
-            "So by its surprise it knows more of what comes next than whoever only counts.  "
-            "It means nothing by it: it was asked for the next token, and never for "
-            "something to say."
-        )
-    else:
-        print("So it has not learned enough here: more text, or more epochs.")
-
-
-# --- Helpers (may be skipped) ---------------------------------------------------------
-
-
-def name_of_flags(args):
-    """The way to draw that the flags ask for, as they are written."""
-    name = f"--temperature {args.temperature:g}"
-    if args.top_k:
-        name += f" --top-k {args.top_k}"
-    if args.top_p < 1:
-        name += f" --top-p {args.top_p:g}"
-    return name
-
-
-def draw_ways(model, corpus, args):
-    """The picture: one distribution under each way to draw."""
-    ids = prompt_ids(corpus, args.prompt).to(args.device)  # (T,)
-    with torch.no_grad():
-        scores, _ = model(ids.unsqueeze(0))  # (1, T, V)
-    scores = scores[0, -1].float().cpu()  # (V,)
-    top = scores.topk(min(14, len(scores))).indices
-    names = [repr(token) for token in corpus.vocabulary.decode(top.tolist())]
-    plt = utils.pyplot()
-    figure, panels = plt.subplots(1, len(WAYS), figsize=(15, 3.8), sharey=True)
-    for axes, (name, way) in zip(panels, WAYS.items(), strict=True):
-        axes.barh(range(len(top)), next_distribution(scores, **way)[top])
-        axes.set(title=name, xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
-    panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
-    panels[0].set(ylabel="next token", ylim=(len(top) - 0.4, -0.6))
-    utils.save_picture(figure, args, "next_token")
-    print("  (Look from panel to panel: which tokens lose everything, who gets it?)")
-
-
-class Level(NamedTuple):
-    """What is counted for the histories of one length.  The names are those above."""
-
-    counts: Counter  # c, of history + token, a string
-    discounts: list  # D, for c = 0, 1, 2, and 3 or more
-    total: Counter  # of each history
-    taken: Counter  # of each history
 
 
 class KneserNey:
-    """N-grams, smoothed as shown.  Skip it at first reading: there is no network in it.
+    """N-grams of one order that fall back as shown, with three discounts instead of one.
 
     Tokens are written as one character each, so that an n-gram is a slice of a string.
     """
@@ -1579,7 +1274,8 @@ class KneserNey:
             for gram, count in level.items():
                 total[gram[:-1]] += count
                 taken[gram[:-1]] += taken_of[min(count, 3)]
-            self.levels.append(Level(level, taken_of, total, taken))
+            sums = {"total": total, "taken": taken}
+            self.levels.append(Namespace(counts=level, discounts=taken_of, **sums))
 
     def probability(self, history, token):
         """p(token | history): two strings, `token` of one character."""
@@ -1623,33 +1319,340 @@ def text_of_ids(ids):
     return "".join(chr(i) for i in ids.tolist())
 
 
+# --- How good is it?  Second: the text itself -----------------------------------------
+#
+# No figure tells whether a text is good.  But some help.  Do its words exist?  Are its
+# lines as long as the author's: has it the form of verse?  Are the speakers people of the
+# plays?  How often was something drawn that the network itself held for unlikely?  Does
+# the text repeat itself, and is it copied, letter by letter?  The same figures of a piece
+# of the real author say what to expect.
+
+AUTHOR = "the author"
+
+
+def lines_of(text):
+    """Lines of verse or prose: no empty ones, no speakers, not the last, cut off."""
+    lines = text.split("\n")[:-1]
+    return [line for line in lines if line and not line.endswith(":")]
+
+
+def speakers_of(text):
+    """Who speaks, in a play: lines after an empty one that end with a colon."""
+    return re.findall(r"\n\n([^\n]+):(?=\n)", text)
+
+
+def what_is_known(corpus):
+    """What the training text holds, to compare a written text with."""
+    text = corpus.texts[0]
+    words = set(re.findall(r"\w+", text))
+    if corpus.level == "word":
+        words = set()  # no other words can be written, so this need not be asked
+    speakers = Counter(speakers_of(text))
+    if speakers.total() < 5 * len(speakers):
+        speakers.clear()  # this is no play: speakers come again and again
+    sizes = sorted(len(line) for line in lines_of(text)) or [0]
+    tenth = len(sizes) // 10
+    usual = range(sizes[tenth], sizes[-1 - tenth] + 1)  # the middle eight tenths
+    found = {"words": words, "speakers": set(speakers), "usual": usual}
+    return Namespace(**found, text=one_space(text))
+
+
+def quality(text, start, known):
+    """Figures of one text; of how many things each is a share; its longest copy.
+
+    start: the first part of the text.  The more one writes, the more is repeated and
+    copied; so these two are asked of equally long parts.
+    """
+    right = {}
+    if known.words:
+        right["known words"] = [
+            word in known.words for word in re.findall(r"\w+", text)
+        ]
+    right["usual lines"] = [len(line) in known.usual for line in lines_of(text)]
+    if known.speakers:
+        right["known speakers"] = [name in known.speakers for name in speakers_of(text)]
+    numbers = {column: len(found) for column, found in right.items()}
+    row = {column: sum(found) / max(1, len(found)) for column, found in right.items()}
+    words = re.findall(r"\w+", start)
+    threes = list(zip(words, words[1:], words[2:], strict=False))
+    row["distinct runs"] = len(set(threes)) / max(1, len(threes))
+    copy = longest_copy(one_space(start), known.text)
+    row["copy"] = len(copy)
+    return row, numbers, copy
+
+
+def judge_texts(model, corpus, args, written):
+    """The figures of all texts, printed.  Returns them, and of how many each is a share."""
+    prompt = prompt_ids(corpus, args.prompt)
+    known = what_is_known(corpus)
+    short, long = lengths(corpus, args)
+    # For words, the author's text loses its spaces and gets them back, as ours does.
+    author = tokenize(corpus.texts[1], corpus.level)[:long]
+    rows = {}
+    numbers = {}
+    copies = {}
+    for name in (*written, AUTHOR):
+        if name == AUTHOR:
+            read = corpus.ids[1][: long + 1]
+            text = join(author, corpus.level)
+            start = join(author[:short], corpus.level)
+        else:
+            ids = written[name][:long]
+            read = torch.cat([prompt, torch.tensor(ids)])
+            text = as_text(corpus, ids)
+            start = as_text(corpus, ids[:short])
+        row, number, copies[name] = quality(text, start, known)
+        rows[name] = {"unlikely": unlikely_share(model, read), **row}
+        numbers[name] = {"unlikely": len(read) - 1, **number}
+    unit = UNIT[corpus.level]
+    title = f"{corpus.source.label}: {short:,} {unit} in each way; of {PLAIN}, {FLAGS},"
+    title += f"\nthe {rival_of(corpus)} and the author {long:,}, if there are as many"
+    utils.print_table(title, rows, corner="way to draw")
+    print(f"  {FLAGS:<16}{name_of_flags(args)}")
+    print("  unlikely        share of the tokens to which the network gave below 0.01")
+    if known.words:
+        print("  known words     share of words that stand in training (don't is two)")
+    most = f"{known.usual[0]} to {known.usual[-1]} characters"
+    print(f"  usual lines     share of lines of {most}, as 8 of 10 in training")
+    if known.speakers:
+        print("  known speakers  share of names before a speech that stand there, too")
+    print(f"  distinct runs   1: no three words in a row twice, in the first {short:,}")
+    print(f"  copy            longest passage of training in the first {short:,}")
+    # The ways of the network that do not go in circles.
+    enough = 0.5 * rows[AUTHOR]["distinct runs"]
+    fair = [name for name in WAYS if rows[name]["distinct runs"] >= enough]
+    read_ways(rows, numbers, fair)
+    if fair:
+        longest = max(fair, key=lambda name: len(copies[name]))
+        read_copies(copies, longest, rival_of(corpus))
+    return rows, numbers
+
+
+def luck(share, number, other, other_number):
+    """By how much two shares, of `number` and `other_number` things, may differ by luck.
+
+    A share p of n things moves by about sqrt(p (1 - p) / n), the difference of two by the
+    root of both squares added.  Twice as much is seldom luck.  (At least so much: this
+    takes the things as independent, and odd words may come in clusters.)
+    """
+    p = (share * number + other * other_number) / max(1, number + other_number)
+    square = p * (1 - p) / max(1, number) + p * (1 - p) / max(1, other_number)
+    return 2 * math.sqrt(square)
+
+
+def read_ways(rows, numbers, fair):
+    """Which ways to draw come near to the author's text, and whether that is luck."""
+    utils.say(
+        "Reading it: the last row is a piece of the author's own text, held out.  A way "
+        "with few distinct runs says the same again and again: it is out.  Near, below, "
+        "means: no farther from the author than luck may carry texts of these lengths."
+    )
+    best = list(fair)  # those that are near in every column
+    for column, number in numbers[AUTHOR].items():
+        author = rows[AUTHOR][column]
+        near = []
+        for name in fair:
+            share = rows[name][column]
+            if abs(share - author) <= luck(
+                share, numbers[name][column], author, number
+            ):
+                near.append(name)
+        best = [name for name in best if name in near]
+        utils.say(
+            f"By {column} ({author:.3f}) near: {'; '.join(near) or 'none of these'}."
+        )
+        ours = rows[PLAIN][column]
+        if column == "unlikely" and ours < author and PLAIN not in near:
+            utils.say(
+                "At temperature 1 it draws unlikely tokens as often as it expects them, and "
+                "the author brings more: of new text it is a little too sure."
+            )
+    utils.say(
+        f"Near in all: {'; '.join(best) or 'none of these'}.  A lower temperature gives away "
+        "surprise for words that training knows.  So lower it where words must be right, "
+        "raise it where all sounds the same; --temperature 0.8 is a usual start."
+    )
+
+
+def read_copies(copies, longest, rival):
+    """The longest copy of all ways of the network, beside the rival's and the author's."""
+    print("The longest passages that stand in the training text, letter by letter:")
+    for name in (longest, rival, AUTHOR):
+        print(f"  {name:<16}{len(copies[name])} characters: {copies[name][:70]!r}")
+    if len(copies[longest]) > len(copies[AUTHOR]):
+        print("The network's is longer than the author's: look whether it is a phrase.")
+
+
+# --- Helpers: counting what was written (may be skipped) ------------------------------
+
+
+def one_space(text):
+    """White space of any length as one space, so that no run of blanks is a passage."""
+    return re.sub(r"\s+", " ", text)
+
+
+def longest_copy(text, source):
+    """The longest passage of `text` that stands, letter by letter, in `source`."""
+    best = 0
+    where = 0
+    for i in range(len(text)):
+        # Only a longer passage than the best so far is worth looking for.
+        while i + best < len(text) and text[i : i + best + 1] in source:
+            best += 1
+            where = i
+    return text[where : where + best]
+
+
+def unlikely_share(model, ids):
+    """The share of ids[1:] to which the network gave less than 0.01."""
+    unlikely = losses_of(model, ids) > -math.log(0.01)
+    return unlikely.double().mean().item()
+
+
+def write_by_counting(grams, start, length, seed):
+    """The rival writes as well: `length` ids after `start`, drawn from its p."""
+    die = torch.Generator().manual_seed(seed)
+    text = text_of_ids(start)
+    for _ in range(length):
+        chances = [0.0]  # <unk> cannot be written
+        for i in range(1, grams.tokens):
+            # It looks at its n - 1 last tokens; 10 are more than any order needs.
+            chances.append(grams.probability(text[-10:], chr(i)))
+        text += chr(torch.multinomial(torch.tensor(chances), 1, generator=die).item())
+    return [ord(character) for character in text[len(start) :]]
+
+
+# --- The answer -----------------------------------------------------------------------
+
+
+def stretches_won(ours, theirs, length=1000):
+    """(In how many stretches of the text ours are the lower losses, of how many)."""
+    gains = [part.mean() > 0 for part in (theirs - ours).split(length)]
+    return int(sum(gains)), len(gains)
+
+
+def answer(ours, counted, rows, numbers, corpus):
+    """Can a network write?  By its surprise, and by its text."""
+    best = min(counted, key=lambda name: counted[name].mean())
+    nats = ours.mean().item()
+    theirs = counted[best].mean().item()
+    won, number = stretches_won(ours, counted[best])
+    print("\nCan a network write?")
+    utils.say(
+        f"By its surprise: {nats:.4f} nats; the best that counting had here, the {best}, "
+        f"has {theirs:.4f}.  In {won:,} of {number:,} stretches of 1,000 "
+        f"{UNIT[corpus.level]} the network was the less surprised; if the two were equally "
+        "good, it would be in about half."
+    )
+    rival = rival_of(corpus)
+    print("By its text, at temperature 1:")
+    nearer = []
+    for column in list(numbers[AUTHOR])[1:]:  # the first is asked of the network alone
+        share = rows[PLAIN][column]
+        other = rows[rival][column]
+        author = rows[AUTHOR][column]
+        verdict = "may be luck"
+        most = luck(share, numbers[PLAIN][column], other, numbers[rival][column])
+        if abs(share - other) > most:
+            verdict = f"the {rival} is nearer"
+            if abs(share - author) < abs(other - author):
+                verdict = "the network is nearer"
+                nearer.append(column)
+        print(f"  {column:<15} network {share:.0%}, {rival} {other:.0%}", end=", ")
+        print(f"author {author:.0%}: {verdict}")
+    if nats >= theirs:
+        print("So it has not learned enough here: more text, or more epochs.")
+        return
+    told = "So by its surprise it knows more of what comes next than who only counts"
+    if nearer:
+        told += f", and its text shows that, in {' and '.join(nearer)}"
+    utils.say(
+        f"{told}.  It can write, in that it has the form.  It means nothing by it: it was "
+        "asked for the next token, and never for something to say."
+    )
+
+
+# --- Helpers (may be skipped) ---------------------------------------------------------
+
+
+def name_of_flags(args):
+    """The way to draw that the flags ask for, as they are written."""
+    name = f"--temperature {args.temperature:g}"
+    if args.top_k:
+        name += f" --top-k {args.top_k}"
+    if args.top_p < 1:
+        name += f" --top-p {args.top_p:g}"
+    return name
+
+
+def find_circle(ids):
+    """(Where it begins, tokens of one round) of the circle that ids end in, or None.
+
+    We look at the last third: does it say the same three times or more?
+    """
+    third = len(ids) // 3
+    begin = len(ids) - third
+    for size in range(1, third // 3 + 1):
+        # Is each token of the last third the one that stood `size` places before?
+        if ids[begin:] == ids[begin - size : -size]:
+            begin -= size
+            while begin > 0 and ids[begin - 1] == ids[begin - 1 + size]:
+                begin -= 1
+            return begin, size
+    return None
+
+
+def knobs_of(name, args):
+    """The temperature, top_k and top_p of one of the WAYS."""
+    knobs = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    if name == FLAGS:
+        knobs = {name: getattr(args, name) for name in knobs}
+    return {**knobs, **WAYS[name]}
+
+
+def draw_ways(model, corpus, args):
+    """The picture: one distribution under each way to draw."""
+    ids = prompt_ids(corpus, args.prompt).to(args.device)  # (T,)
+    with torch.no_grad():
+        scores, _ = model(ids.unsqueeze(0))  # (1, T, V)
+    scores = scores[0, -1].float().cpu()  # (V,)
+    top = scores.topk(min(14, len(scores))).indices
+    names = [repr(token) for token in corpus.vocabulary.decode(top.tolist())]
+    plt = utils.pyplot()
+    figure, panels = plt.subplots(1, len(WAYS), figsize=(17, 3.8), sharey=True)
+    for axes, name in zip(panels, WAYS, strict=True):
+        p = next_distribution(scores, **knobs_of(name, args))
+        axes.barh(range(len(top)), p[top])
+        axes.set(title=name, xlabel="probability", xlim=(0, 1), xticks=(0, 0.5, 1))
+    panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
+    panels[0].set(ylabel="next token", ylim=(len(top) - 0.4, -0.6))
+    utils.save_picture(figure, args, "next_token")
+    print("  (Look from panel to panel: which tokens lose everything, who gets it?)")
+
+
 def save_metrics(model, corpus, records, nats, speed, args):
     """Write metrics.json.  nats: by name, our two first."""
     rivals = dict(nats)  # a copy: what is no rival is taken out of it
     ours = rivals.pop(f"{args.cell} (this lesson)")
-    metrics = {"val_loss": ours}
-    metrics["val_loss_reset256"] = rivals.pop(f"{args.cell}, reset every 256")
-    in_units = units(ours, corpus.level)
-    metrics["val_perplexity"] = in_units["perplexity"]
-    if "bits_per_char" in in_units:
-        metrics["bits_per_char"] = in_units["bits_per_char"]
+    reset = rivals.pop(f"{args.cell}, reset every 256")
+    others = units(ours, corpus.level)
+    metrics = {"val_loss": others.pop("nats"), "val_loss_reset256": reset}
+    metrics["val_perplexity"] = others.pop("perplexity")
+    metrics.update(others)  # bits_per_char
     metrics["chars_per_second"] = speed
-    size = utils.count_parameters(model)
+    about = (utils.count_parameters(model), records, len(corpus.ids[0]))
     unit = UNIT[corpus.level]
-    utils.write_metrics(
-        args, corpus.source, metrics, rivals, size, records, len(corpus.ids[0]), unit
-    )
+    utils.write_metrics(args, corpus.source, metrics, rivals, *about, unit)
 
 
 # ====================================================================================
 # An outlook: a recurrent network without a loop
 # ====================================================================================
 #
-# The title is answered, and the story could end here.  But one thing about recurrent
-# networks has been in the way since lesson 01: the loop.  LSTM and GRU have to go
-# through a text step by step, since the gates of step t look at the state of step
-# t - 1, which has to be there first.  Feng et al. (2024) asked what happens if the
-# gates look at the input alone.  Of the GRU of lesson 06 remains
+# One thing has been in the way since lesson 01: the loop.  LSTM and GRU go through a text
+# step by step, since the gates of step t look at the state of step t - 1, which has to be
+# there first.  Feng et al. (2024) asked what happens if they look at the input alone.  Of
+# the GRU of lesson 06 remains
 #
 #     renew_t     = sigmoid(W_r x_t)     how much to renew (1 - z_t of lesson 06)
 #     candidate_t = g(W_c x_t)           what to put there
@@ -1669,8 +1672,7 @@ def save_metrics(model, corpus, records, nats, speed, args):
 #     h_t / K_t = h_0 + new_1 / K_1 + ... + new_t / K_t
 #
 # That is a running sum.  It looks like a loop too, but it can be had in few rounds, in
-# each of which all places work at once.  This is called a scan.  Its place is the GPU; on
-# a laptop it is no faster, as will be seen.
+# each of which all places work at once.  This is called a scan.  Its place is the GPU.
 
 
 def show_scan():
@@ -1708,8 +1710,7 @@ def show_scan():
     at_once = scan(log_keep, log_new, log_start)
     one_by_one = step_by_step(log_keep, log_new, log_start)
     gap = (at_once - one_by_one).abs().max()
-    print("The functions scan and step_by_step, on 64 steps of random numbers, are")
-    print(f"{gap:.0e} apart.")
+    print(f"scan and step_by_step, on 64 steps of random numbers: {gap:.0e} apart")
 
 
 # One difficulty is left: K_t soon becomes too small for a computer's numbers.  So all
@@ -1746,6 +1747,7 @@ def step_by_step(log_keep, log_new, log_start):
 
 def log_g(x):
     """log g(x), where g(x) = x + 0.5 above 0 and sigmoid(x) below."""
+    # relu: where x < 0, log(x + 0.5) might be NaN, and its gradient would spoil all.
     return torch.where(x >= 0, (x.relu() + 0.5).log(), F.logsigmoid(x))
 
 
@@ -1789,17 +1791,13 @@ class MinGRU(nn.Module):
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
 
 
-# Does it pay?  What a scan saves is waiting, not work: it computes more than the loop,
-# logarithms and powers besides.  So it pays where many places can be worked at at once.
-# Feng and others report 175 times the speed of a GRU on a GPU, at T = 512.  On a CPU a
-# running sum is itself a loop, and the scan is the slower one.  Two layers of 512 units,
-# 64 texts of 64 steps, forwards and back, on one thread: 2.61 s by the scan, 0.82 s in
-# the loop.  So on a CPU MinGRU takes the loop.  An LSTM of 256 units in its place takes
-# 0.79 s: here nothing is gained in time.
+# Does it pay?  A scan computes more than the loop, and waits less: it needs a device that
+# works at many places at once.  Feng and others report 175 times the speed of a GRU on a
+# GPU, at T = 512.  On a CPU a running sum is itself a loop, and nothing is gained.
 #
 # What is given up?  A gate that cannot see the state cannot decide by what is remembered.
-# What does it cost in nats?  That was not measured to its end here: --cell mingru trains
-# such a network, with as many weights as the LSTM.
+# What does that cost in nats?  --cell mingru trains such a network, with as many weights
+# as the LSTM: compare the two.
 
 
 def seconds_of(layer, x):
@@ -1817,12 +1815,12 @@ def seconds_of(layer, x):
 
 def show_speed(args):
     """Seconds of one layer of minGRU, in a loop and by the scan, for longer texts."""
-    lengths = [16, 64, 256] if args.quick else [16, 64, 256, 1024]
+    sizes = [16, 64, 256] if args.quick else [16, 64, 256, 1024]
     torch.manual_seed(10)
     layer = MinGRU(64, 64).to(args.device)
     seconds = {"loop": [], "scan": []}
     rows = {}
-    for length in lengths:
+    for length in sizes:
         x = torch.randn(8, length, 64).to(args.device)  # (B, T, E)
         for name, function in {"loop": step_by_step, "scan": scan}.items():
             layer.all_states = function
@@ -1832,13 +1830,9 @@ def show_speed(args):
     title = f"One layer of minGRU, 64 units [sample: random numbers], seconds, {args.device}"
     utils.print_table(title, rows, corner="length")
     faster = seconds["loop"][-1] / seconds["scan"][-1]
-    utils.say(
-        f"Reading it, at T = {lengths[-1]}: the scan has {faster:.1f} times the speed of "
-        "the loop.  It computes more, and waits less: it needs a device that works at many "
-        "places at once."
-    )
+    print(f"At T = {sizes[-1]} the scan has {faster:.1f} times the loop's speed.")
     axes = ("T, steps", "seconds")
-    utils.plot_lines(args, "scan", title, seconds, *axes, x=lengths, log=True)
+    utils.plot_lines(args, "scan", title, seconds, *axes, x=sizes, log=True)
 
 
 # --- Where research went --------------------------------------------------------------
@@ -1847,17 +1841,14 @@ def show_speed(args):
 #
 #   Transformers (Vaswani et al., 2017) drop the state.  Attention, lesson 09, looks at
 #   all earlier tokens at once, so training has no loop.  The price comes with writing:
-#   each new token looks back at all the others, and the text has to be kept.  A
-#   recurrent network keeps one state of a fixed size.
+#   each new token looks back at all the others.
 #
 #   State space models (S4, 2021; Mamba, 2023) keep the state and drop the loop, by
-#   scans of this kind.  minGRU (2024) came after them: it asks how little is enough.
+#   scans of this kind.  minGRU came after them: it asks how little is enough.
 #
-# And large models share two things, whichever road they take.  They read and write the
-# pieces that byte-pair encoding makes (lesson 02), for texts of characters are long, and
-# vocabularies of words large.  And they are trained on the task of this lesson, the next
-# token, and by this loss; they write by the loop of this lesson, with temperature and
-# top-p.  They have read very much more, and are then tuned to answer what they are asked.
+# Large models, on either road, read and write pieces of words.  They are trained on the
+# task of this lesson, by this loss, and write by its loop, with temperature and top-p.
+# They have read very much more, and are then tuned to answer what they are asked.
 
 
 # ====================================================================================
@@ -1899,11 +1890,16 @@ def make_flags():
     add("--top-p", type=utils.real(0, 1, above=True), default=1.0, help="1: all")
     add("--max-length", type=utils.whole(1, 1_000_000), default=500, help="in tokens")
     add("--prompt", default="", help="what the text begins with")
+    add("--write-only", action="store_true", help="write one text, measure nothing")
     return parser
 
 
 def plan_of_model(source, text, args):
-    """(config, feeds) of a new model: how to build it, and what feeds it."""
+    """(config, feeds) of a new model: how to build it, and how to feed it.
+
+    Both are saved beside the weights.  Without the vocabulary of its training, a loaded
+    network would take one token for another.
+    """
     tokens = tokenize(split(text)[0], args.level)
     most = args.max_vocab if args.level == "word" else None
     vocabulary = utils.Vocabulary.build([tokens], (utils.UNK,), max_size=most)
@@ -1947,7 +1943,7 @@ def main(argv=None):
         print(f"--prompt holds tokens that training never saw; read as {utils.UNK}")
     show_streams()
 
-    # 2. The model: its loss, and how it writes before it has learnt anything.
+    # 2. The model: its loss, and how it writes before it has learned anything.
     show_units()
     show_size(model, config)
     if not args.eval_only:
@@ -1961,21 +1957,29 @@ def main(argv=None):
         records = train_model(model, config, corpus, args, feeds)
 
     # 4. Evaluation.  How a token may be drawn, and what each way writes.
+    if args.write_only:
+        show_text(corpus, args, write(model, corpus, args, args.max_length))
+        return
     show_trained_steps(model, corpus, args)
     show_drawing()
-    written = show_ways(model, corpus, args)
-    ids, speed = show_text(model, corpus, args)
-    written[name_of_flags(args)] = ids
+    written, speed = show_ways(model, corpus, args)
+    # The rival, which counts, writes as much.
+    order = ORDERS[args.level][-1]
+    grams = KneserNey(corpus.ids[0], order, len(corpus.vocabulary))
+    start = prompt_ids(corpus, args.prompt)
+    length = lengths(corpus, args)[1]
+    written[rival_of(corpus)] = write_by_counting(grams, start, length, args.seed)
+    show_texts(corpus, args, written)
 
-    # How surprised is it?  Are its rivals, which count, less surprised?
+    # How surprised is it?  Are its rivals less surprised?
     show_plus_one()
-    show_kneser_ney()
-    ours, counted, nats, grams = show_losses(model, corpus, args)
+    ours, counted, nats = show_losses(model, corpus, args, grams)
     save_metrics(model, corpus, records, nats, speed, args)
+    show_kneser_ney()
 
     # Is the text good, and is it its own?
-    rows, rival, words = judge_texts(model, corpus, args, written, grams)
-    answer(ours, counted, rows, rival, words, corpus)
+    rows, numbers = judge_texts(model, corpus, args, written)
+    answer(ours, counted, rows, numbers, corpus)
 
     # An outlook: a recurrent network without a loop.
     show_scan()

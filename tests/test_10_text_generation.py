@@ -313,13 +313,6 @@ def test_kneser_ney_is_a_probability_and_prefers_what_it_saw(order):
     assert grams.losses(ids[:40]).tolist() == pytest.approx(nats)
 
 
-def test_the_share_of_new_runs():
-    grams = lesson.KneserNey(torch.tensor([1, 2, 3, 1, 2, 3]), 3, 5)
-    asked = torch.tensor([2, 3, 1, 4])
-    assert lesson.share_new(grams, asked, 2) == pytest.approx(1 / 3)  # 1 4 is new
-    assert lesson.share_new(grams, asked, 3) == pytest.approx(1 / 2)
-
-
 def test_kneser_ney_counts_histories_not_occurrences():
     """c is frequent but only after b: as a word that may follow anything it is rare."""
     text = "ab" * 3 + "bc" * 30 + "a" + "ba" * 3
@@ -387,21 +380,75 @@ def test_where_val_loss_turned_is_said(capsys):
 
 def test_near_the_author_and_the_longest_copy(capsys):
     def row(unlikely, known):
-        return {"unlikely tokens": unlikely, "known words": known}
+        return {"unlikely": unlikely, "known words": known}
 
-    rows = {"temperature 1": row(0.03, 0.80), "cold": row(0.0, 0.97)}
-    rows[lesson.AUTHOR] = row(0.03, 0.96)
-    corpus = Namespace(level="char")
-    lesson.read_ways(rows, ["temperature 1", "cold"], 400, 2000, corpus)
+    names = ("temperature 1", "cold", lesson.AUTHOR)
+    rows = dict(zip(names, [row(0.03, 0.80), row(0.0, 0.97), row(0.03, 0.96)]))
+    numbers = {key: {"unlikely": 2000, "known words": 400} for key in names}
+    lesson.read_ways(rows, numbers, ["temperature 1", "cold"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "may be luck. Within that: temperature 1. By known words" in out
-    assert "Within that: cold." in out and "None is near in both" in out
-    assert "nearest: by unlikely tokens temperature 1, by known words cold." in out
-    assert "20% of the network's words do not stand in" in out
+    assert "By unlikely (0.030) near: temperature 1." in out
+    assert "By known words (0.960) near: cold." in out
+    assert "Near in all: none of these." in out
+    assert "a little too sure" not in out  # it draws as many as the author
+    rows["temperature 1"] = row(0.01, 0.955)
+    lesson.read_ways(rows, numbers, ["temperature 1", "cold"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "near: temperature 1; cold." in out and "a little too sure" in out
     copies = {"cold": "abcdef", "7-gram": "abc", lesson.AUTHOR: "abcd"}
     lesson.read_copies(copies, "cold", "7-gram")
     out = capsys.readouterr().out
     assert "6 characters: 'abcdef'" in out and "longer than the author's" in out
+
+
+def test_luck_is_smaller_in_longer_texts():
+    short = lesson.luck(0.9, 400, 0.9, 400)
+    assert short == pytest.approx(2 * math.sqrt(2 * 0.9 * 0.1 / 400))
+    assert lesson.luck(0.9, 2000, 0.9, 2000) < short
+    assert lesson.luck(1.0, 10, 1.0, 10) == 0
+
+
+def test_the_answer_says_who_is_nearer_to_the_author(capsys):
+    numbers = {
+        key: {"unlikely": 10000, "known words": 1800, "usual lines": 200}
+        for key in ("temperature 1", "7-gram", lesson.AUTHOR)
+    }
+    rows = {
+        "temperature 1": {"known words": 0.90, "usual lines": 0.84},
+        "7-gram": {"known words": 0.89, "usual lines": 0.23},
+        lesson.AUTHOR: {"known words": 0.96, "usual lines": 0.85},
+    }
+    ours = torch.full((2000,), 1.4)
+    counted = {"7-gram": torch.full((2000,), 1.5)}
+    corpus = Namespace(level="char")
+    lesson.answer(ours, counted, rows, numbers, corpus)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "author 96%: may be luck" in out
+    assert "author 85%: the network is nearer" in out
+    assert "in 2 of 2 stretches" in out.lower()
+    assert "its text shows that, in usual lines." in out
+    rows["temperature 1"]["usual lines"] = 0.01
+    lesson.answer(ours + 1, counted, rows, numbers, corpus)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "the 7-gram is nearer" in out and "not learned enough" in out
+
+
+def test_the_parts_of_a_play():
+    speech = "\n\nROMEO:\n" + "a verse of thirty characters ok\n"
+    text = "x" * 31 + speech * 10
+    assert lesson.speakers_of(text) == ["ROMEO"] * 10
+    assert lesson.lines_of(text)[1] == "a verse of thirty characters ok"
+    corpus = Namespace(texts=[text, ""], level="char")
+    known = lesson.what_is_known(corpus)
+    assert known.speakers == {"ROMEO"} and list(known.usual) == [31]
+    written = "\n\nROMEO:\nverse\n\nTOM:\n" + "of" * 16 + "\n"
+    row, numbers, _ = lesson.quality(written, written, known)
+    assert row["known speakers"] == 0.5 and numbers["known speakers"] == 2
+    assert row["known words"] == 2 / 4
+    assert row["usual lines"] == 0 and numbers["usual lines"] == 2
+    corpus = Namespace(texts=["\n\nonce:\nand no play\n", ""], level="word")
+    known = lesson.what_is_known(corpus)
+    assert not known.speakers and not known.words
 
 
 def test_circles_and_stretches():
@@ -418,9 +465,11 @@ def test_circles_and_stretches():
 def test_a_run_of_blanks_is_no_copy(tmp_path):
     source = utils.Source("code", tmp_path, real=False)
     corpus = lesson.Corpus(source, "char", None, ["a = 1" + " " * 99, ""], None)
-    found, copy = lesson.quality("b" + " " * 50 + "= 1\n\nc", corpus)
+    known = lesson.what_is_known(corpus)
+    text = "b" + " " * 50 + "= 1\n\nc"
+    found, _, copy = lesson.quality(text, text, known)
     assert copy == " = 1 "
-    assert found["longest copy"] == 5
+    assert found["copy"] == 5
 
 
 def test_words_and_back():
@@ -444,6 +493,21 @@ def test_vocabulary_is_that_of_training(tmp_path, capsys):
     state = torch.load(tmp_path / "out" / "last.pt", weights_only=True)
     assert "ß" not in state["feeds"]["vocabulary"]
     assert metrics(tmp_path)["metrics"]["bits_per_char"] > 0
+
+
+def test_write_only_writes_the_text_and_nothing_else(tmp_path, capsys):
+    path = tmp_path / "text.txt"
+    path.write_text("abcde " * 300)
+    out = tmp_path / "out"
+    flags = ("--quick", "--input", path, "--hidden-size", 8, "--no-plots")
+    flags += ("--path", tmp_path / "m.pt", "--out-dir", out, "--max-length", 30)
+    assert run_main(lesson, *flags, "--save-model", "--write-only") == 0
+    capsys.readouterr()
+    assert run_main(lesson, *flags, "--eval-only", "--write-only") == 0
+    said = capsys.readouterr().out
+    text = said.split("written at --temperature 0.8\n")[1]
+    assert len(text) == 31  # with its line end
+    assert not (out / "metrics.json").exists()
 
 
 def test_a_text_that_is_too_short(tmp_path, capsys):
