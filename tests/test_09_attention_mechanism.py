@@ -7,7 +7,6 @@ from argparse import Namespace
 import pytest
 import torch
 from conftest import load_lesson, metrics, one_sentence, run_main
-from torch import nn
 from torch.nn import functional as F
 
 import rnn_utils as utils
@@ -87,25 +86,13 @@ def test_scores_by_loops():
 def test_general_starts_as_dot():
     query = torch.randn(1, 3, 6).double()
     keys = torch.randn(1, 4, 6).double()
-    weights = make_model("general").true_score_weights()
-    found = lesson.general(query, keys, *weights)
+    model = make_model("general")
+    found = model.score(query, keys, *model.score_parameters)
     torch.testing.assert_close(found, lesson.dot(query, keys))
-
-
-def test_bahdanau_step_by_its_equations():
-    cell = nn.GRUCell(4 + 6, 6)
-    keys = torch.randn(2, 3, 6)
-    mask = utils.length_mask(torch.tensor([3, 2]), 3)
-    x, state = torch.randn(2, 4), torch.randn(2, 6)
-    w_q, w_k, v = torch.randn(5, 6), torch.randn(5, 6), torch.randn(5)
-    found, weights = lesson.bahdanau_step(x, state, keys, mask, cell, (w_q, w_k, v))
-    for b in range(2):
-        real = keys[b, : 3 - b]
-        scores = torch.stack([v @ torch.tanh(w_q @ state[b] + w_k @ k) for k in real])
-        context = scores.softmax(0) @ real
-        expected = cell(torch.cat([x[b], context])[None], state[b][None])[0]
-        torch.testing.assert_close(found[b], expected, rtol=1e-4, atol=1e-5)
-    assert weights[1, 0, 2] == 0
+    # What is learned is sqrt(H) W.
+    w = torch.randn(6, 6).double()
+    found = lesson.general_as_learned(query, keys, w * math.sqrt(6))
+    torch.testing.assert_close(found, lesson.general(query, keys, w))
 
 
 # --- the network ----------------------------------------------------------------------------
@@ -301,10 +288,13 @@ def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding):
     args = Namespace(device="cpu", precision="fp32", beam_size=2)
     model = small_translator(data, feeding=feeding)
     (words,) = lesson.translate(model, ["a b c ."], data, args, 1)
-    found, largest = lesson.changed_by_covering(model, "a b c .", words, data, args)
-    looked, beside = found
+    found, places = lesson.changed_by_covering(model, "a b c .", words, data, args)
+    looked, second, beside = found
     weights = lesson.where_it_looked(model, "a b c .", words, data, args)
-    torch.testing.assert_close(largest, weights.amax(1))
+    ordered = weights.sort(1, descending=True)
+    torch.testing.assert_close(places[:2], ordered.values[:, :2].T)
+    next_words = (ordered.indices[:, :1] + 1) % weights.shape[1]
+    torch.testing.assert_close(places[2:], weights.gather(1, next_words).T)
     keys, mask, state = lesson.read_source(model, "a b c .", data, args)
     given = lesson.given_words(words, data, args)
     before = model.output(model.decode(given, state, keys, mask)[0][0]).argmax(1)
@@ -312,6 +302,7 @@ def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding):
         place = int(weights[i].argmax())
         for changed, covered in (
             (looked, place),
+            (second, int(ordered.indices[i, 1])),
             (beside, (place + 1) % mask.shape[1]),
         ):
             seen = mask.clone()
@@ -339,6 +330,32 @@ def test_an_unsure_look_shows_the_second_word_too(capsys):
     assert second.split() == ["va", "90%", "go"]
 
 
+def test_the_dictionary_is_that_of_the_baseline(capsys):
+    """Where it looks at the word that the dictionary expects, and where it does not."""
+    train = [("a cat", "un chat"), ("a dog", "un chien"), ("the cat", "le chat")] * 3
+    test = [("the dog", "le chien"), ("a cat", "un chat")]
+    data = Namespace(
+        vocabularies=utils.pair_vocabularies(train, 1), parts=[train, [], test]
+    )
+    rivals, dictionary = lesson.make_rivals(data)
+    assert rivals == utils.pair_baselines(train, test)
+    assert dictionary == utils.word_dictionary(train)
+    assert dictionary["dog"] == "chien"
+    # "chat" and "xyz" are expected nowhere; "le" looks right, "chien" and "un" do not.
+    looks = {"le chien": [0, 0], "un xyz": [1, 1]}
+
+    def where(model, text, words, data, args):
+        return torch.eye(2)[looks[" ".join(words)]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lesson, "where_it_looked", where)
+        answers = ["Le chien", "Un xyz"]
+        lesson.show_right_places(None, answers, dictionary, data, None)
+    said = capsys.readouterr().out
+    assert "one source word for 3 of 4 words" in said
+    assert "for 33.3%.  (Word i at word i: 100.0%.)" in said
+
+
 # --- how much it is worth ------------------------------------------------------------------------
 
 
@@ -352,21 +369,6 @@ def paired_bootstrap(ours, others, score, draws=1000):
         sizes[draw] = abs(score(ours[drawn]) - score(others[drawn]))
     above = (sizes - sizes.mean() > abs(gap)).sum().item()
     return gap, (above + 1) / (draws + 1)
-
-
-def test_the_bootstrap_by_hand_is_the_recipe(capsys):
-    words = torch.tensor([7, 6, 9, 8, 6, 10, 7, 8])
-    ours = torch.stack([torch.tensor([6, 5, 9, 7, 4, 9, 6, 7]), words], dim=1)
-    others = torch.stack([torch.tensor([5, 5, 6, 7, 5, 7, 6, 5]), words], dim=1)
-
-    def right(counts):
-        return 100 * counts[:, 0].sum().item() / counts[:, 1].sum().item()
-
-    gap, p = paired_bootstrap(ours, others, right)
-    lesson.show_bootstrap()
-    said = capsys.readouterr().out
-    assert f"The gap is {gap:.1f}." in said
-    assert f"= {p:.3f}." in said
 
 
 def test_paired_bootstrap_with_bleu_is_the_shared_one():
@@ -404,7 +406,7 @@ def test_paired_bootstrap_with_bleu_is_the_shared_one():
 
 def test_self_attention_equals_torch_and_places_bring_the_order_back():
     w_q = torch.tensor(lesson.SELF_W_Q, dtype=torch.float)
-    w_k, w_v = torch.randn(5, 7), torch.randn(3, 7)
+    w_k, w_v = lesson.SELF_W_K, lesson.SELF_W_V
     x = lesson.self_vectors("black cat sees white dog", True)
     for causal in (False, True):
         ours, weights = lesson.self_attention(x, w_q, w_k, w_v, causal)
@@ -426,6 +428,8 @@ def test_what_black_takes_home(capsys):
     said = capsys.readouterr().out
     assert "black cat sees white dog         [0.49, 0.49]      [0.92, 0.06]" in said
     assert "white cat sees black dog         [0.49, 0.49]      [0.06, 0.93]" in said
+    # With places the cat finds the adjective after it, which is not its own.
+    assert "cat          0.25    0.01    0.02    0.71    0.00" in said
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -462,6 +466,18 @@ def test_on_the_sample_its_opponent_is_trained_too(tmp_path, capsys):
     assert capsys.readouterr().out.count("Resuming after epoch 1") == 2
     again = metrics(tmp_path)
     assert again["models"]["none"]["test_bleu"] == result["models"]["none"]["test_bleu"]
+
+
+def test_a_saved_model_only_translates_what_it_is_asked(tmp_path, capsys):
+    path = tmp_path / "model.pt"
+    flags = ["--quick", "--no-plots", "--hidden-size", 16, "--path", path]
+    flags += ["--attention-type", "none", "--out-dir", tmp_path / "out"]
+    assert run_main(lesson, *flags, "--epochs", 1, "--save-model") == 0
+    capsys.readouterr()
+    assert run_main(lesson, *flags, "--eval-only", "--predict", "A red hat.") == 0
+    said = capsys.readouterr().out
+    assert "source     A red hat." in said and "answer" in said
+    assert "bleu" not in said and "Attention with numbers" not in said
 
 
 def test_real_data_train_what_was_asked_for():
