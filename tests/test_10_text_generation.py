@@ -426,7 +426,7 @@ def test_the_answer_says_who_is_nearer_to_the_author(capsys):
     assert "author 96%: may be luck" in out
     assert "author 85%: the network is nearer" in out
     assert "in 2 of 2 stretches" in out.lower()
-    assert "its text shows that, in usual lines." in out
+    assert "its text shows that: usual lines." in out
     rows["temperature 1"]["usual lines"] = 0.01
     lesson.answer(ours + 1, counted, rows, numbers, corpus)
     out = " ".join(capsys.readouterr().out.split())
