@@ -336,7 +336,7 @@ def test_the_way_is_chosen_on_validation(target, tmp_path):
                 squares.append((rows[row, ahead - 1] - truth) ** 2)
             sizes[name] = np.mean(squares) ** 0.5
         assert found.ways[ahead - 1] == min(sizes, key=sizes.get)
-        on_validation = found.choices["RMSE on validation"]
+        on_validation = found.before_test["RMSE on validation"]
         assert on_validation["GRU"][ahead - 1] == pytest.approx(sizes["GRU"])
     for ahead, row in enumerate(lesson.score_all_steps(found, data), start=1):
         ours = lesson.errors_of(found, found.ways[ahead - 1], ahead)
@@ -345,16 +345,37 @@ def test_the_way_is_chosen_on_validation(target, tmp_path):
         assert row["p to last"] == lesson.diebold_mariano(ours, last, ahead)[1]
 
 
-@pytest.mark.parametrize(
-    ("sign", "said"), [(-1, "too large"), (0, ""), (1, "too small")]
-)
-def test_neighbours_of_d(sign, said, capsys):
-    """Opposed, unrelated, alike: what that does to the p of one step."""
-    noise = np.random.default_rng(5).standard_normal(401)
-    lesson.say_neighbours(noise[1:] + 0.8 * sign * noise[:-1])
-    out = " ".join(capsys.readouterr().out.split())
-    assert said in out
-    assert bool(out) == bool(said)  # unrelated: nothing to warn of
+@pytest.mark.parametrize("sign", [-1, 0, 1])
+def test_neighbours_of_d(sign):
+    """Opposed, unrelated, alike: a noise plus 0.8 of the one before; a still d: 0."""
+    noise = np.random.default_rng(5).standard_normal(4001)
+    expected = sign * 0.8 / (1 + 0.64 * abs(sign))
+    found = lesson.neighbours(noise[1:] + 0.8 * sign * noise[:-1])
+    assert found == pytest.approx(expected, abs=0.04)
+    assert lesson.neighbours(np.ones(9)) == 0
+
+
+def test_right_ways_against_a_loop():
+    """Rises and falls told rightly; where nothing moves there is nothing to tell."""
+    last = [5.0, 5, 5, 5, 5]
+    made = [6.0, 4, 6, 5, 9]
+    came = [7.0, 3, 4, 6, 5]  # right, right, wrong, wrong, no move
+    forecasts = {"persistence": np.array([last]).T, "GRU": np.array([made]).T}
+    truth = np.array([came]).T
+    found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", {})
+    expected = [True, True, False, False]
+    assert lesson.right_ways(found, "GRU").tolist() == expected
+
+
+def test_a_copy_is_called_no_more_than_a_coin(capsys):
+    """A forecast that knows the way of all moves, and the last value itself."""
+    truth = np.random.default_rng(0).standard_normal((90, 1)).cumsum(0)
+    last = np.vstack([[0.0], truth[:-1]])
+    for made, said in ((truth, "it is no copy"), (last, "no more than a coin")):
+        forecasts = {"persistence": last, "autoregression": last, "GRU": made}
+        found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", {})
+        lesson.report_lateness(found)
+        assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_numbers_have_as_many_decimals_as_the_series_needs():
@@ -601,15 +622,24 @@ def test_corrected_band_holds_80_percent_of_validation(target, tmp_path):
     np.testing.assert_allclose(band[:, :, lesson.MEAN], expected)
 
 
-def test_coverage_is_of_the_next_step_in_the_test_part():
+def test_coverage_is_of_the_next_step_in_the_test_part(capsys):
     """A band of the whole range for 3 of 4 forecasts: three quarters."""
     data = data_of(walk())
     count = len(data.values) - data.val_end
+    forecasts, before_test = lesson.rivals_forecasts(data)
+    forecasts["GRU"] = forecasts["persistence"]
+    truth = utils.values_ahead(data.values, data.val_end, len(data.values), 3)
+    found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", before_test)
     band = np.zeros((count, 3, 3))
     band[:, 0, lesson.LOW] = -1e9
     band[:, 0, lesson.HIGH] = np.where(np.arange(count) % 4 == 0, -1e8, 1e9)
-    found = lesson.report_coverage(band, band, 0.0, data)
-    assert found["test_coverage"] == 0.75
+    extra = lesson.report_bands(band, band, found, data)
+    assert extra["test_coverage"] == 0.75
+    assert extra["coverage_at_horizon"] == 0  # the walk is nowhere 0
+    low, high = lesson.expected_shares(data.val_end - data.train_end, count)
+    assert (extra["expected_low"], extra["expected_high"]) == (low, high)
+    out = capsys.readouterr().out
+    assert ("corrected: 1 ahead" in out) == (low <= 0.75)
 
 
 def test_the_rival_band_against_a_loop():
@@ -699,7 +729,7 @@ def test_network_forecasts_invert_the_scaling(tmp_path):
 
 @pytest.mark.parametrize("target", ["price", "return"])
 def test_the_future_goes_on_from_the_end(target, tmp_path, monkeypatch):
-    """A corrected band for three steps, then the means fed back, without a band."""
+    """A corrected band for three steps, the mean by the ways chosen, then fed back."""
     data = data_of(walk(), target=target)
     model = untrained()
     args = args_of(tmp_path, "--forecast", 5)
@@ -708,13 +738,16 @@ def test_the_future_goes_on_from_the_end(target, tmp_path, monkeypatch):
         utils, "plot_lines", lambda *given, **more: drawn.update(more, given=given)
     )
     margins = np.array([0.1, 0.2, 0.3])
-    lesson.continue_series(model, data, margins, args)
+    ways = ["GRU", "GRU fed back", "GRU"]
+    lesson.continue_series(model, data, ways, margins, args)
     known = data.levels[None, -data.known_length :]
     direct = lesson.network_forecasts(model, data, known, args)[0]
-    fourth = np.r_[data.levels, direct[:, lesson.MEAN]][None, -data.known_length :]
+    three = direct[:, lesson.MEAN].copy()
+    three[1] = lesson.feed_back(model, data, known, 2, args)[0, 1]
+    fourth = np.r_[data.levels, three][None, -data.known_length :]
     then = lesson.feed_back(model, data, fourth, 2, args)[0]
     back = np.exp if target == "return" else np.asarray
-    expected = back(np.r_[direct[:, lesson.MEAN], then])
+    expected = back(np.r_[three, then])
     np.testing.assert_allclose(drawn["given"][3]["forecast"], expected, rtol=1e-5)
     low, high = drawn["band"]
     np.testing.assert_allclose(low[:3], back(direct[:, lesson.LOW] - margins))
