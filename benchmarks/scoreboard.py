@@ -69,6 +69,13 @@ ROWS = {
             *("--cell", "gru", "--bidirectional", "--hidden-size", "256"),
             *("--dropout", "0.5", "--weight-decay", "0.3", "--epochs", "20"),
         ),
+    "04-groups": Row(
+        "04 RNN and letter groups",
+        "04_simple_rnn",
+        ("--letter-groups", "--epochs", "20", "--weight-decay", "0.1"),
+        "test_accuracy",
+        "letter_groups",
+    ),
         "test_accuracy",
         "letter_groups",
     ),

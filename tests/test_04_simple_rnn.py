@@ -23,7 +23,7 @@ def seeded():
 
 def make_model(cell="rnn", **changes):
     config = {"letters": 9, "classes": 4, "embedding": 5, "cell": cell, "hidden": 7}
-    return lesson.NameClassifier(**{**config, **changes}).eval()
+    return lesson.new_network(**{**config, **changes}).eval()
 
 
 def flags(**changes):
@@ -495,3 +495,48 @@ def test_a_model_of_other_languages_is_refused(tmp_path, capsys):
     capsys.readouterr()
     assert run_main(lesson, "--input", folders[1], "--eval-only", *out) == 2
     assert "z" in one_sentence(capsys)
+
+
+# --- --letter-groups -------------------------------------------------------------------
+
+
+def test_groups_are_those_of_two_names_and_add_their_weights():
+    """A group of one name alone is left out; the scores are the network's plus theirs."""
+    groups = lesson.known_groups([("ab", "x"), ("abc", "y")])
+    assert set(groups) == {"a", "b", "ab", " a", " ab", " "}
+    ids = lesson.group_ids(["ab", "zz"], groups)  # zz: its ends alone
+    assert sorted(groups[i - 1] for i in ids[0].tolist()) == sorted(groups)
+    assert ids[1].tolist() == [groups.index(" ") + 1] + [0] * (len(groups) - 1)
+    model = make_model(groups=len(groups))
+    names, lengths = torch.tensor([[1, 2], [3, 3]]), torch.tensor([2, 2])
+    plain = make_model()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    nn.init.normal_(model.group_weights.weight)
+    model.group_weights.weight.data[0] = 0
+    weights = model.group_weights.weight
+    added = torch.stack([weights[ids[0]].sum(0), weights[groups.index(" ") + 1]])
+    torch.testing.assert_close(
+        model(names, lengths, ids), plain(names, lengths) + added
+    )
+
+
+def test_a_network_with_groups_is_saved_asked_and_not_told_the_answer(tmp_path, capsys):
+    """It learns the toy, its groups are of training alone, and --eval-only agrees."""
+    data, config = toy_data(flags(letter_groups=True))
+    assert set(data.groups) == set(lesson.known_groups(data.parts[0]))
+    assert config["groups"] == len(data.groups)
+    where = [
+        "--path",
+        tmp_path / "m.pt",
+        "--out-dir",
+        tmp_path,
+        "--quick",
+        "--no-plots",
+    ]
+    asked = ["--predict", "Rossi", "--dataset", "sample"]
+    run_main(lesson, "--letter-groups", "--save-model", *where, *asked)
+    first = capsys.readouterr().out
+    run_main(lesson, "--eval-only", *where, *asked)
+    again = capsys.readouterr().out
+    line = next(row for row in first.splitlines() if row.startswith("Rossi:"))
+    assert line in again
