@@ -9,11 +9,9 @@ This lesson makes the pairs, first by hand on ten numbers, then on a real series
                -> a fitted line
 
 The last arrow is the proof that the examples are good for something.  The model is no
-network yet but the plainest that can read a window, a weighted sum of its values.  That
-is the first half of the title (sections 1 to 3).  Section 4 is about the second.  Is
-the error small, compared with rules that learn nothing?  And is the number honest, or
-did something of the test slip into it?  Four common mistakes are made on purpose, and
-what each hides is measured.
+network yet but the plainest that can read a window, a weighted sum of its values.
+Section 4 is about the score.  Is the error small, compared with rules that learn
+nothing?  And is it honest?  Four common mistakes are made on purpose and measured.
 
 What you will learn
     - to repair dates that are out of order, written twice, or missing
@@ -25,8 +23,7 @@ What you will learn
     - to see memory and a season in a series (autocorrelation)
     - to ask whether a lead is luck, and whether other years have it, too
     - four traps: scaling by the test part, shuffled windows, a smoothed series, and
-      prices that are not judged by their changes
-    - two tests for a leak in a program of your own, and what they cannot find
+      prices not judged by their changes; two tests for a leak in your own program
 
 You need lesson 01 (a batch of sequences has the shape (B, T, F)), and arrays in NumPy.
 
@@ -39,21 +36,15 @@ Run it
 You should see  (sunspots [real], one thread, about 8 seconds in all)
     The line learns from 1,938 windows of 36 months.  On validation, the years after
     those it learned from, it errs by 15.7420 sunspots (RMSE, the typical size of an
-    error); trained batch by batch instead, by 15.8049.  On test, the last years:
-                         test RMSE   test MASE
-      persistence          19.7322      1.2750     the last value again
-      moving average       19.4889      1.2541     the mean of the last 2
-      seasonal naive       44.8352      2.9008     the value 127 months ago
-      fitted line          17.9855      1.1599     a weighted sum of the last 36
-    MASE is 1 for as good as persistence was in the training years.  The line's lead is
-    more than luck: two equally good forecasts differ by so much about one time in a
-    thousand (p = 0.001).  Learned anew at five times, it leads in 5 of 5 stretches,
-    23.5 years each.  Then the traps:
+    error); trained batch by batch instead, by 15.8049.  On test, the last years, by
+    17.9855; persistence, which says the last value again, by 19.7322.  The lead is more
+    than luck: two equally good forecasts differ by so much about one time in a thousand
+    (p = 0.001).  Learned anew at five times, the line leads in 5 of 5.  Then the traps:
       scaled by everything    the same error reads as 12.8 % less
       shuffled windows        a random price, which nobody can forecast, 12 days ahead:
                               a look-up (it repeats what followed the most similar
                               window) seems to err 3.3 times less than persistence
-      smoothed series         an error of 1.6 that is honestly 10.0
+      smoothed series         an error of 1.6; from what is known by then, 10.0
       prices                  R2 (1 is perfect, 0 no better than saying the mean) of
                               persistence is 0.98 for prices, and 0 for returns, their
                               changes from day to day
@@ -238,7 +229,11 @@ def show_repair():
 #     nothing.  Leave filled targets out of the test (the sunspots have none), and cut
 #     the series at a long gap.
 #   - Not every missing date is a fault.  If (nearly) all Saturdays and Sundays are
-#     missing, as at a stock market, nothing is filled, not even Christmas.
+#     missing, as at a stock market, nothing is filled, not even Christmas.  One step
+#     is then one day of trading: Friday to Monday is one.
+#   - A wrong value it does not see: -999 for "missing", a negative count, a sensor that
+#     stands still.  So look at the smallest, the largest, and the most frequent value,
+#     and empty such cells.  An outlier (far from all others) that may be true stays.
 
 # What each data set is.
 ABOUT = {
@@ -265,6 +260,9 @@ def report_series(series, repairs, source):
     utils.say(ABOUT[source.name])
     print(f"From {date_at(series, 0)}, {series.iloc[0]:g}, ", end="")
     print(f"to {date_at(series, -1)}, {series.iloc[-1]:g}.")
+    counts = series.value_counts()  # value -> how often, the most frequent one first
+    print(f"Smallest {series.min():g}, largest {series.max():g}, ", end="")
+    print(f"most frequent {counts.index[0]:g} (count {counts.iloc[0]}).")
     for sentence in repairs:
         print(f"  - {sentence}")
     if not repairs:
@@ -283,9 +281,9 @@ def report_series(series, repairs, source):
 # (utils.split_by_time gives n1 and n2 for any n.)
 #
 # Whatever is learned (a mean, a weight, a season) is learned from train.  (Once all is
-# chosen, one may fit again on train and val together.  We do not.)  In your own work
-# you would not look at the test part until all is chosen.  A lesson has to show it, in
-# the drawing below and in section 4; but no choice is made by it.
+# chosen, one may fit again on train and val together.  We do not.)  Do not look at the
+# test part until all is chosen.  A lesson has to draw it, below; but it is forecast
+# only in section 4, when T is chosen, and no choice is made by it.
 
 
 def show_split():
@@ -343,9 +341,11 @@ def report_split(series, source):
     wider = "wider" if values[n2:].std() > values[:n1].std() else "less wide"
     text = f"Reading it: test lies {higher} than train, and spreads {wider}."
     if source.name == "sunspots":
-        text += """  The hills are the sun's cycles, from 9 to 14 years long and of
-        unequal height.  They come back to the ground each time.  A cycle is nearly a
-        season; this lesson takes it for one, to see how far that goes."""
+        text += f"""  The hills are the sun's cycles, from 9 to 14 years long and of
+        unequal height.  They come back to the ground each time.  (A hill is about
+        {132 * width / n:.0f} columns wide here, and a column is a mean: so a valley may
+        not look empty.)  A cycle is nearly a season; this lesson takes it for one, to
+        see how far that goes."""
     utils.say(text)
 
 
@@ -405,7 +405,7 @@ def show_scaling():
 #
 # How many are there?  A window and its target cover T + h values, and there are
 # n - (T + h) + 1 places where so many can be laid down: 10 - 5 + 1 = 6.
-# On the real series T is 36, three years of months, and h is 1; section 4 tries others.
+# On the real series T is 36, three years of months, and h is 1; section 3 tries others.
 
 
 def windows_by_loop(values, length, horizon):
@@ -476,16 +476,15 @@ def show_windows():
 # sales, made on Monday, may read Monday's temperature, but not Tuesday's.  It may read
 # that Tuesday is a holiday, since calendars are known.
 #
-# Several steps ahead there are three ways.  This lesson has one model for each h, with
-# windows of its own.  One may also feed each forecast back as if it were a known value:
-# section 3 does so on the toy.  Or one model answers the next h values at once; its
-# target is a row of h values.  Lesson 06 compares.
+# And all of the next 12 values?  Either ask for each directly, by a line of its own for
+# every h (section 4 does so for some; a network can answer all at once, with targets
+# (N, 12)).  Or feed the forecast of a line for h = 1 back as if it were known, 11 times
+# (section 3 does so on the toy): it then reads its own errors.  Lesson 06 does both.
 
 
 # --- each window to its part --------------------------------------------------------
 #
-# Windows do not care about the two borders.  To which part does one belong that lies
-# across one?  Two rules settle it:
+# To which part does a window belong that lies across a border?  Two rules settle it:
 #
 #   1. Inputs may reach back over a border.  When the forecast is made they are past.
 #   2. Everything that is forecast must lie in one part: all h values from the one after
@@ -540,6 +539,7 @@ def show_parts():
     """Put each window of the numbers 1 to 10 into its part, by rule and by slices."""
     n1, n2 = utils.split_by_time(10)
     print("\nEach window to its part: train is 1 to 7, val 8, test 9 and 10")
+    print("(The number v stands at place v - 1.  So n1 = 7 is the place of the 8.)")
     inputs, targets = windows_by_loop(list(range(1, 11)), 3, 2)
     for i in range(len(inputs)):
         origin = i + 3 - 1
@@ -550,13 +550,14 @@ def show_parts():
     for horizon in (2, 1):
         slices = split_windows(10, 3, horizon).items()
         by_slice = [f"{part} {piece.start}:{piece.stop}" for part, piece in slices]
-        print(f"split_windows, h = {horizon}, as slices: {', '.join(by_slice)}")
+        text = ", ".join(by_slice)
+        print(f"split_windows, h = {horizon}, slices of window numbers: {text}")
     utils.say(
-        """Window 3 goes from 6 to 8, and 7 is the last value of train.  At the 6 the 7
-        is not known yet; but a model that has learned from window 2 knows it.  Window
-        3 belongs to no part; nor does window 4.  Nothing is left for val: a part of one
-        value is too short for two steps (4:4 is empty).  With h = 1, this lesson's
-        default, all 7 windows find a part."""
+        """Window 3 stands at the 6 and forecasts 7 and 8; the 7 still belongs to train.
+        At the 6 the 7 is not known yet; but a model that has learned from window 2
+        knows it.  Window 3 belongs to no part; nor does window 4.  Nothing is left for
+        val: a part of one value is too short for two steps (4:4 is empty).  With h = 1,
+        this lesson's default, all 7 windows find a part."""
     )
 
 
@@ -749,7 +750,7 @@ def train_by_batches(inputs, targets, epochs, learning_rate, seed):
             loss.backward()
             # What torch.optim.SGD does: a step against the gradient, for each weight.
             with torch.no_grad():  # the step itself is not to be learned from
-                for weight in layer.parameters():
+                for weight in layer.parameters():  # the weights, then the bias
                     weight -= learning_rate * weight.grad
     return layer
 
@@ -770,25 +771,26 @@ def show_search():
         after = layer(asked).item() * std + mean
         print(f"  {steps:>5}   {layer.weight.item():6.3f}", end="")
         print(f"   {layer.bias.item():6.3f}   {after:6.3f}")
-    products = (inputs[:, 0, 0] * targets).sum().item()
-    slope = 2 * products / len(targets)
     utils.say(
-        f"""Reading it: the loss is the mean of (weight * x + bias - y)^2.  Its
-        derivative by the weight is the mean of 2 * (forecast - y) * x.  At 0 steps
-        every forecast is 0, so that is the mean of -2 * x * y.  The 8 scaled x * y add
-        up to {products:g}, and -2 * {products:g} / 8 = {-slope:g}.  Step 1 goes against
-        it: the weight moves by 0.2 * {slope:g} = {0.2 * slope:g}.  By the bias the
-        derivative is -2 * mean y = -2 * 0.5 = -1, so the bias moves by 0.2.  The 9 is
-        2.5 when scaled: 0.15 * 2.5 + 0.2 = 0.575, and 0.575 * 2 + 4 = 5.15.  The search
-        ends where the formula stands at once: 0.5 and 7.5."""
+        """Step 1 by hand: the loss is the mean of (weight * x + bias - y)^2.  Its
+        derivative by the weight is the mean of 2 * (forecast - y) * x, by the bias that
+        of 2 * (forecast - y).  At 0 steps every forecast is 0.  The 8 scaled x * y add
+        up to 3, and the scaled y have the mean 0.5.  A step goes against it, so:"""
+    )
+    print("  weight  -2 * 3 / 8 = -0.75   moves by 0.2 * 0.75 = 0.15")
+    print("  bias    -2 * 0.5 = -1        moves by 0.2 * 1 = 0.2")
+    print("  the 9   2.5 when scaled: 0.15 * 2.5 + 0.2 = 0.575; 0.575 * 2 + 4 = 5.15")
+    utils.say(
+        """The search ends where the formula stands at once, at weight 0.5 and 7.5 after
+        the 9.  The bias is not 3 but 0.5, as it counts in scaled numbers: back in the
+        toy's, (0.5 * (x - 4) / 2 + 0.5) * 2 + 4 is 0.5 * x + 3."""
     )
 
 
 # --- the series ---------------------------------------------------------------------
 #
-# Now the real series, in both ways.  The line learns from the training windows alone,
-# in scaled numbers, and answers in scaled numbers; times std plus mean, these are
-# sunspots again.  Here we look at train and validation; test waits for section 4.
+# In both ways the line learns from the training windows alone, and in scaled numbers;
+# its answers, times std plus mean, are sunspots again.  Test waits for section 4.
 
 
 def rmse(errors):
@@ -802,8 +804,8 @@ def rmse(errors):
 def line_on_series(values, length, horizon, border):
     """Fit the line to values[:border]: weights (T,), a forecast for each window (N,).
 
-    values: an array (n,), in 64-bit numbers, as the formula needs many digits.  It is
-    scaled by what lies before the border; the forecasts are in the series' units.
+    The whole arrow of this lesson in eight lines: take these for data of your own.
+    values: (n,), in 64-bit numbers, as the formula needs many digits.
     """
     scaled = scale_by_train(values, border)
     numbers = torch.from_numpy(scaled.values)  # (n,)
@@ -847,6 +849,9 @@ def report_line(series, length, horizon):
     newest = weights.flip(0)[:5]  # the weight of the last value comes first
     print("\nThe line fitted to the windows of the series")
     print(f"Its weights, that of the last value first: {as_row(newest, '.2f')} ...")
+    if length > 4 and newest.min() > 0 and newest.argmax() == 0:
+        print("(The last value again would be 1 0 0 ..., the mean of all", end=" ")
+        print(f"{1 / length:.2f} each;\nthe line lies between.)")
     made = line_by_part(values, length, horizon)["val"]  # (M,)
     places = targets_by_part(np.arange(len(values)), length, horizon)["val"]  # (M,)
     print("Four of its forecasts on validation, beside the last known value:")
@@ -885,8 +890,7 @@ def report_search(values, length, horizon, args):
     more = rows[last]["train RMSE"] - rows["least squares"]["train RMSE"]
     utils.say(
         f"""Reading it: on train no other weights for {length} values can go below
-        least squares; {last} come to {more:.4f} above it.  (On validation either may be
-        ahead by a little.)"""
+        least squares; {last} come to {more:.4f} above it."""
     )
     if np.isnan(rows[f"{last}, not scaled"]["train RMSE"]):
         utils.say(
@@ -895,11 +899,51 @@ def report_search(values, length, horizon, args):
             to be written.  A far smaller rate would not; but each series would need its
             own.  That is why one scales."""
         )
-    utils.say(
-        f"""So of {len(values):,} values came {count:,} training examples, and of these
-        {length + 1} numbers, weights and bias.  Is the error small, and honest?"""
-    )
     return rows[last]["val RMSE"]
+
+
+# --- how long a window? -------------------------------------------------------------
+#
+# Longer ones show more, but each value more is one weight more to learn from the same
+# examples, and a line with many weights begins to fit the noise: the error on train
+# goes on falling, and the error on validation rises again.  This is called overfitting.
+# So T is chosen on validation, and before test is asked for anything.
+
+
+def can_be_judged(n, length, horizon):
+    """Are there more windows to learn from than weights, and some in each part?"""
+    parts = split_windows(n, length, horizon)
+    counts = {part: piece.stop - piece.start for part, piece in parts.items()}
+    return counts["train"] > length + 1 and min(counts.values()) > 0
+
+
+def report_lengths(values, chosen, horizon):
+    """Print RMSE of lines that read 1, 3, 9 ... and up to 4 T values."""
+    rows = {}
+    for length in sorted({1, 3, 9, 27, chosen, 2 * chosen, 4 * chosen}):
+        if can_be_judged(len(values), length, horizon):
+            made = line_by_part(values, length, horizon)
+            truth = targets_by_part(values, length, horizon)
+            rows[length] = {
+                "train RMSE": rmse(made["train"] - truth["train"]),
+                "val RMSE": rmse(made["val"] - truth["val"]),
+            }
+    utils.print_table("How long should a window be?", rows, corner="values read")
+    least = min(row["val RMSE"] for row in rows.values())
+    near = [T for T, row in rows.items() if row["val RMSE"] <= 1.01 * least]
+    utils.say(
+        f"""Reading it: within 1 % of the smallest on validation are windows of
+        {", ".join(map(str, near))} values.  Where the error on train goes on falling,
+        and that on validation rises again, the line begins to learn noise.  (A longer
+        window leaves fewer examples; validation asks for the same values each time.)"""
+    )
+    count = len(targets_by_part(values, chosen, horizon)["train"])
+    utils.say(
+        f"""This run takes T = {chosen}, {"" if chosen in near else "not "}one of these,
+        and keeps it, whatever test will say.  So of {len(values):,} values came
+        {count:,} training examples, and of these {chosen + 1} numbers, weights and
+        bias.  Is the error small, and honest?"""
+    )
 
 
 # ====================================================================================
@@ -917,8 +961,8 @@ def report_search(values, length, horizon, args):
 #         weighs more than several small ones.
 #   MAE   mean absolute error: drop the signs, take the mean.
 #   MASE  mean absolute scaled error: MAE divided by how much the training values change
-#         from one to the next, on average.  That change is the error of saying the
-#         last value again.  1 is as good as that was in train, below 1 is better.
+#         from one to the next, on average.  1 is as good as saying the last value again
+#         was in train, below 1 is better.
 #
 # Which one?  RMSE, if an error twice as large does more than twice the harm (least
 # squares aims at it); MAE, if just twice; MASE, which has no units, to compare series.
@@ -953,9 +997,7 @@ def show_scores():
     print(f"  RMSE   root of (1 + 4 + 36) / 3    = {found['RMSE']:.2f}")
     print(f"  MAE    (1 + 2 + 6) / 3             = {found['MAE']:.2f}")
     print(f"  MASE   3 / mean of changes 3 4 5   = {found['MASE']:.2f}")
-    print(
-        "The 6 makes 36 of 41 in RMSE, and only 6 of 9 in MAE: large errors stand out."
-    )
+    print("The 6 makes 36 of 41 in RMSE, and 6 of 9 in MAE: large errors stand out.")
 
 
 # --- simple rules: baselines --------------------------------------------------------
@@ -968,11 +1010,7 @@ def show_scores():
 # is high).  The origin is place 8; the target is place 9.
 #
 #     place             0   1   2   3   4   5   6   7   8   9
-#     value             1   2   5   4   5   6   3   6   9   ?     answer
-#     persistence                                      [9]        9
-#     seasonal naive                           [3]                3
-#     moving average                           [3] [6] [9]        6
-#     the fitted line                                  [9]        7.5
+#     value             1   2   5   4   5   6   3   6   9   ?
 
 
 def persistence_by_hand(values, origin):
@@ -1004,13 +1042,11 @@ def show_baselines():
     print(f"  seasonal naive   at place 9 - 3 = 6  {seasonal:g}")
     average = moving_average_by_hand(TOY, 8, width=3)
     print(f"  moving average   (3 + 6 + 9) / 3     {average:g}")
+    print("  the fitted line  0.5 * 9 + 3         7.5")
     farther = seasonal_naive_by_hand(TOY, 8, 5, season=3)
-    # The shared one answers for many origins (M,) and steps at once: (M, steps).
-    shared = utils.seasonal_naive(np.array(TOY), np.array([8]), [1, 5], 3)  # (1, 2)
     utils.say(
         f"""Five steps ahead is place 13; one season before it, place 10, is not known
-        yet.  So seasonal naive goes back one season more, to place 7: {farther:g}.  The
-        shared utils.seasonal_naive says {as_row(shared[0])} for 1 and 5 steps."""
+        yet.  So seasonal naive goes back one season more, to place 7: {farther:g}."""
     )
 
 
@@ -1102,12 +1138,13 @@ def report_autocorrelation(train, season, source):
         line = f"  lag {lag:>4}   {r[lag]:6.2f}   {bar:<40}"
         print(f"{line}  {names.get(lag, '')}".rstrip())
     utils.say(
-        """Reading it (- is below 0): r_1 near 1 is memory: the next value is like this
+        f"""Reading it (- is below 0): r_1 near 1 is memory: the next value is like this
         one.  A high r_k alone does not say that the value k back adds anything: if each
         value were like the one before and no other, r_2 would be r_1 * r_1, and so on.
-        So a length for the windows is tried out, below.  If r_k sinks below 0 and rises
-        to a second peak, the series has a season.  If it sinks slowly and no second
-        peak comes, the series climbs, or wanders like a price."""
+        Here that is {r[1] ** 2:.2f}, and r_2 is {r[2]:.2f}: as far as they differ, the
+        value two back adds something.  If r_k sinks below 0 and rises to a second peak,
+        the series has a season.  If it sinks slowly and no second peak comes, the
+        series climbs, or wanders like a price."""
     )
     found = f"a season of {season} steps" if season else "no season"
     print(f"Found: {found}.  (A peak must rise above {4 / len(train) ** 0.5:.2f}.)")
@@ -1117,8 +1154,10 @@ def report_autocorrelation(train, season, source):
 
 # --- the comparison -----------------------------------------------------------------
 #
-# Now the three rules and the line are asked for each value of val and test.  (The
-# shared rules answer for several steps; here there is one, h, so column 0 is it.)
+# Now the three rules and the line are asked for each value of val and test.
+# utils.persistence, .moving_average, .seasonal_naive and .forecast_scores are the
+# functions above, for many origins at once and several steps; here there is one step,
+# h, so column 0 is it.  utils.best_width tries each width on train.
 
 
 def all_forecasts(values, length, horizon, fitted):
@@ -1155,11 +1194,9 @@ def score_all(values, targets, made, fitted):
 
 
 def best_and_rival(rows):
-    """The best one on validation, and its rival: persistence, or the next best."""
+    """The best one on validation, and its strongest rival there, the next best."""
     ranked = sorted(rows, key=lambda name: rows[name]["val RMSE"])
-    best = ranked[0]
-    rival = "persistence" if best != "persistence" else ranked[1]
-    return best, rival
+    return ranked[0], ranked[1]
 
 
 def ahead(horizon):
@@ -1172,12 +1209,21 @@ def report_comparison(values, length, horizon, fitted, source):
     targets, made = all_forecasts(values, length, horizon, fitted)
     rows = score_all(values, targets, made, fitted)
     utils.print_table(f"All rivals on {source.label}, {ahead(horizon)}", rows)
-    utils.say(
-        f"""Reading it: the moving average takes {fitted.width} values, the best width
-        on train.  The unit of MASE: in train a value differs from the one before by
-        {fitted.naive_mae:.4g} on average.  Above 1 need not be bad, since test may be
-        rougher than train was, or h larger than 1.  So compare within the column."""
-    )
+    growth = {
+        name: quotient(row["test RMSE"], row["val RMSE"]) - 1
+        for name, row in rows.items()
+    }
+    text = f"""Reading it: the moving average takes {fitted.width} values, the best
+    width on train.  The unit of MASE is {fitted.naive_mae:.4g}.  Above 1 need not be
+    bad, since test may be rougher than train was, or h larger than 1.  Is the line
+    overfitted?  From val to test its error changes by {growth["fitted line"]:+.0%}, but
+    that of persistence, which has learned nothing, by {growth["persistence"]:+.0%}: as
+    far as both change alike, it is the years."""
+    worst = max(rows, key=lambda name: rows[name]["val RMSE"])
+    if source.name == "sunspots" and worst == "seasonal naive":
+        text += f"""  Seasonal naive is the worst: cycles last 9 to 14 years, so the
+        value {fitted.season} months ago often stands on another slope of its hill."""
+    utils.say(text)
     if source.name == "sine":  # what nobody can foresee
         _, n2 = utils.split_by_time(len(values))
         noise = utils.sine_series()[1].to_numpy()[targets[targets >= n2]]
@@ -1272,8 +1318,7 @@ def report_luck(rows, made, targets, values, horizon):
     )
     if horizon == 1:
         _, r1 = utils.autocorrelation(errors**2 - others**2, 1)
-        so = "so p is not too small" if r1 < 0 else "if far above 0, p is too small"
-        print(f"r_1 of the differences: {r1:.2f}; {so}.")
+        print(f"r_1 of the differences: {r1:.2f} (far above 0 the true p is larger).")
     return p
 
 
@@ -1316,46 +1361,11 @@ def report_walk_forward(series, length, horizon, source):
         persistence.  It does so in {sum(share < 1 for share in shares)} of 5 stretches;
         the quotient lies between {min(shares):.2f} and {max(shares):.2f}.  A lead that
         comes again in other years is more to go by than one p.  (Not all is new here:
-        validation, by which one chooses T, is among these years.)"""
+        validation, by which T was chosen, is among these years.)"""
     )
 
 
-# --- how long, how far --------------------------------------------------------------
-#
-# How long should a window be?  Longer ones show more, but each value more is one weight
-# more to learn from the same examples, and a line with many weights begins to fit the
-# noise: the error on train goes on falling, and the error on validation rises again.
-# This is called overfitting.  So T is chosen on validation.
-#
-# How far ahead is not chosen but asked for.  The farther, the larger the error.
-
-
-def can_be_judged(n, length, horizon):
-    """Are there more windows to learn from than weights, and some in each part?"""
-    parts = split_windows(n, length, horizon)
-    counts = {part: piece.stop - piece.start for part, piece in parts.items()}
-    return counts["train"] > length + 1 and min(counts.values()) > 0
-
-
-def report_lengths(values, longest, horizon):
-    """Print RMSE of lines that read 1, 3, 9 ... and up to 4 T values."""
-    rows = {}
-    for length in sorted({1, 3, 9, 27, longest, 2 * longest, 4 * longest}):
-        if can_be_judged(len(values), length, horizon):
-            made = line_by_part(values, length, horizon)
-            truth = targets_by_part(values, length, horizon)
-            rows[length] = {
-                "train RMSE": rmse(made["train"] - truth["train"]),
-                "val RMSE": rmse(made["val"] - truth["val"]),
-            }
-    utils.print_table("How long should a window be?", rows, corner="values read")
-    least = min(row["val RMSE"] for row in rows.values())
-    near = [str(T) for T, row in rows.items() if row["val RMSE"] <= 1.01 * least]
-    utils.say(
-        f"""Reading it: within 1 % of the smallest on validation are windows of
-        {", ".join(near)} values.  Where the error on train goes on falling, and that on
-        validation rises again, the line begins to learn noise."""
-    )
+# --- how far?  (Not chosen but asked for: the farther, the larger the error.) -------
 
 
 def report_distances(values, length, fitted, source):
@@ -1377,8 +1387,13 @@ def report_distances(values, length, fitted, source):
     h.  {far} steps ahead the best is {min(rows[far], key=rows[far].get)}."""
     if fitted.season and fitted.season >= far:
         text += f"""  Seasonal naive takes the value {fitted.season} steps before the
-        target, whatever h is.  Its rows differ only because the first h - 1 values of
+        target, whatever h is; its rows differ only because the first h - 1 values of
         validation are not asked for."""
+        lead = [row["seasonal naive"] < row["persistence"] for row in rows.values()]
+        if lead[-1] and not lead[0]:
+            text += (
+                f"  It loses to persistence near by, and beats it {far} steps ahead."
+            )
     utils.say(text)
 
 
@@ -1390,8 +1405,7 @@ def report_distances(values, length, fitted, source):
 # Many programs scale the whole series first and split afterwards.  Then mean and std
 # have seen the test years.  The std is a ruler: an error in scaled units is the error
 # divided by it.  If the test years spread wider than train, the std of everything is
-# larger, a longer ruler, and the same error reads as less.  (If train spreads wider
-# than test, it reads as more.)
+# larger, a longer ruler, and the same error reads as less.
 
 
 def report_scaling(values, horizon, source):
@@ -1411,10 +1425,10 @@ def report_scaling(values, horizon, source):
     utils.say(
         f"""Reading it: the forecasts are the same, and so is their error in the series'
         own units.  In scaled units it seems to change by {lie:+.1%}.  If you report
-        in the series' units, this mistake costs persistence and the line nothing: least
-        squares finds the same line in any units.  But how a network learns depends on
-        the size of its inputs.  So it has learned from the test years, and how much
-        that flatters it nobody can say."""
+        in the series' units, this mistake changes nothing for persistence and the line:
+        least squares finds the same line in any units.  A network is another matter:
+        what it learns depends on the size of its inputs.  Scaled by everything it has
+        learned something from the test years; how much that flatters nobody can say."""
     )
     return lie, by_everything, by_train
 
@@ -1431,11 +1445,11 @@ def random_price():
     rng = np.random.default_rng(20240102)
     # About 1 % a day, up or down, and 0.02 % up on average; exp(0.01) is about 1.01.
     changes = 0.0002 + 0.01 * rng.standard_normal(2500)
-    return 100 * np.exp(np.cumsum(changes))  # (2500,); adding up there multiplies here
+    return 100 * np.exp(np.cumsum(changes))  # (2500,): a product of daily factors
 
 
 # Nobody can do much better than to say today's price again.  A forecast that seems to
-# has seen the answers.
+# do much better has seen the answers.
 #
 # Three forecasters are asked for the price 12 days ahead: persistence, the fitted line,
 # and a look-up, which learns by heart.  It takes the training window that is most like
@@ -1536,12 +1550,13 @@ def report_leak():
     utils.say(
         """- Give it `random_price()`, some 12 steps ahead.  If it clearly beats
         persistence, it leaks.  If it does not, that proves little: the line passed,
-        too, with shuffled windows, and one step ahead the look-up would.  Traps 1 and 4
-        never show in this test."""
+        too, with shuffled windows, and one step ahead the look-up would pass as well.
+        Traps 1 and 4 never show in this test."""
     )
     utils.say(
-        f"""- Count, as `leaking` does: give it 0, 1, 2, ... for a series, so that each
-        number in a window is a place.  No asked window may have its origin before the
+        f"""- Count, as `report_shuffled` does by `leaking`: give it 0, 1, 2, ... for a
+        series, with scaling switched off, so that each number in a window is a place.
+        No asked window may have its origin before the
         newest target of training, nor at its own target or later.  Leaking by time:
         {rows["by time"]["leaking"]} of {rows["by time"]["asked"]}; at random:
         {shuffled["leaking"]} of {shuffled["asked"]}.  This finds shuffled windows with
@@ -1559,8 +1574,7 @@ def report_leak():
 #     raw       y1  y2  y3  y4  y5
 #     smoothed      s2  s3  s4            s3 = (y2 + y3 + y4) / 3
 #
-# s3 holds y4: the value of today knows tomorrow.  (A mean of past values alone has no
-# such fault.  It is the moving average from above.)
+# s3 holds y4: the value of today knows tomorrow.
 #
 # What would an honest forecast of s4 be, made on day 3?  On day 3 the raw values are
 # known up to y3.  So the newest smoothed value one can have is s2.  From s2 to s4 is a
@@ -1591,8 +1605,7 @@ def report_smoothing(series, source, length, horizon):
     # Six neighbours on each side, as is usual for sunspots; fewer in a short series.
     half = max(1, min(6, len(values) // 50))
     smooth = centred_mean(values, half)  # (n - 2 half,)
-    # The smoothed value of a date is known `half` steps later.  So at any origin the
-    # newest one lies `half` steps back, and the target h + half steps ahead of it.
+    # The newest smoothed value that is known lies `half` steps before the origin.
     rows = {}
     for name, numbers, step in (
         ("raw", values, horizon),
@@ -1614,8 +1627,9 @@ def report_smoothing(series, source, length, horizon):
         even persistence finds it easy.  """
     utils.say(
         f"""{text}The third row forecasts such means from those that were known, {half}
-        steps older.  (Compared with the first row, a mean is easier to hit than one
-        value.)"""
+        steps older.  (It cannot be compared with the first: it asks for a mean, which
+        is easier to hit, but {horizon + half} steps ahead, which is harder.  And
+        whoever reads the newest raw values as well can do somewhat better.)"""
     )
     return rows
 
@@ -1631,7 +1645,8 @@ def report_smoothing(series, source, length, horizon):
 # Prices and returns differ in size, so a score without units is wanted.  R2 (R squared)
 # is 1 minus the squared errors as a share of the squared distances from the mean of the
 # true values.  1 is perfect; 0 is no better than always saying that mean (which nobody
-# can know beforehand); below 0 is worse.
+# can know beforehand); below 0 is worse.  For the truth 2 4 6, forecast as 3 4 5, it is
+# 1 - (1 + 0 + 1) / (4 + 0 + 4) = 0.75.
 # A price wanders far from its mean, so whatever is a day late is still close, beside
 # those distances: R2 is near 1 for the laziest rule.  Returns do not wander.
 
@@ -1640,15 +1655,6 @@ def r_squared(truth, forecast):
     """R2 = 1 - sum of (truth - forecast)^2 / sum of (truth - mean)^2."""
     distances = ((truth - truth.mean()) ** 2).sum()
     return float(1 - ((truth - forecast) ** 2).sum() / distances) if distances else 0.0
-
-
-def show_r_squared():
-    """R2 of one forecast of three values."""
-    r2 = r_squared(np.array([2.0, 4.0, 6.0]), np.array([3.0, 4.0, 5.0]))
-    print("R2 by hand: the truth is 2 4 6, forecast as 3 4 5")
-    print("  squared errors                     1 + 0 + 1 = 2")
-    print("  squared distances from the mean 4  4 + 0 + 4 = 8")
-    print(f"  R2                                 1 - 2 / 8 = {r2:g}")
 
 
 def report_prices(prices, label):
@@ -1677,7 +1683,8 @@ def report_prices(prices, label):
     utils.say(
         """Reading it: persistence forecasts a return of 0 each time, which is a
         constant; so its R2 of return cannot be above 0.  A model of prices has
-        something to say only if its own R2 of return is clearly above 0."""
+        something to say only if its own R2 of return is clearly above 0.  So let it
+        learn returns, and report their error (lesson 06)."""
     )
     return rows
 
@@ -1696,14 +1703,13 @@ def plot_forecasts(args, source, series, targets, made, best):
     dates = {"x": series.index[recent], "dashed": ["persistence"]}
     utils.plot_lines(args, "forecasts", title, lines, "date", "value", **dates)
     if not args.no_plots:
-        late = ahead(args.horizon).removesuffix(" ahead")
-        print(f"  Reading it: persistence is the truth once more, {late} too late.")
+        print("  Reading it: persistence is the truth once more, but late.")
 
 
 # --- the answer ---------------------------------------------------------------------
 
 
-def report_answer(windows, rows, p, by_scaling, leak, smoothed, priced, args):
+def report_answer(windows, rows, p, scaled_errors, leak, smoothed, priced, args):
     """Print the answer to the lesson's title, with the figures of this run."""
     best, rival = best_and_rival(rows)
     score = rows[best]
@@ -1727,7 +1733,7 @@ def report_answer(windows, rows, p, by_scaling, leak, smoothed, priced, args):
     smooth = [smoothed[kind]["line RMSE"] for kind in ("smoothed", "smoothed, honest")]
     r2 = [priced["R2 of price"], priced["R2 of return"]]
     table = [
-        ("scaled by everything", by_scaling, "RMSE / std of persistence"),
+        ("scaled by everything", scaled_errors, "RMSE / std of persistence"),
         ("shuffled windows", look_up, "RMSE of look-up / persistence"),
         ("a smoothed series", smooth, "RMSE of the line"),
         ("prices, not returns", r2, "R2 of persistence (larger is better)"),
@@ -1735,17 +1741,12 @@ def report_answer(windows, rows, p, by_scaling, leak, smoothed, priced, args):
     print("                         careless    honest")
     for name, (careless, honest), measure in table:
         print(f"  {name:<22} {careless:8.4f} {honest:9.4f}   {measure}")
-    utils.say(
-        """Your own program: does it clearly beat persistence on a random price, some 12
-        steps ahead?  Then it leaks.  If it does not, it may leak still: count the
-        origins, as in trap 2, and look for the other three by reading."""
-    )
+    print("Your own program: do the two tests of trap 2; look for the rest by reading.")
 
 
 def metrics_of(rows, p, val_by_batches, lie, leak, smoothed):  # [machinery]
     """What goes into metrics.json."""
     best, _ = best_and_rival(rows)
-    # "test RMSE" becomes test_rmse.
     metrics = {name.lower().replace(" ", "_"): rows[best][name] for name in rows[best]}
     metrics |= {
         "p_of_lead": p,
@@ -1821,6 +1822,7 @@ def main(argv=None):
     show_search()
     report_line(series, length, horizon)
     val_by_batches = report_search(values, length, horizon, args)
+    report_lengths(values, length, horizon)
 
     # 4. Evaluation: measures, rivals, the season; who wins, and is it luck?
     utils.heading("4. Evaluation: is the line good?")
@@ -1834,19 +1836,17 @@ def main(argv=None):
     p = report_luck(rows, made, targets, values, horizon)
     plot_forecasts(args, source, series, targets, made, best_and_rival(rows)[0])
     report_walk_forward(series, length, horizon, source)
-    report_lengths(values, length, horizon)
     report_distances(values, length, fitted, source)
 
     # The four traps: may one believe such a score?
     utils.heading("4. Trap 1: a ruler that has seen the test")
-    lie, *scaled_errors = report_scaling(values, horizon, source)
+    lie, careless, honest = report_scaling(values, horizon, source)
     utils.heading("4. Trap 2: shuffled windows")
     leak = report_leak()
     utils.heading("4. Trap 3: a smoothed series")
     show_smoothing()
     smoothed = report_smoothing(series, source, length, horizon)
     utils.heading("4. Trap 4: prices against returns")
-    show_r_squared()
     prices = values
     label = source.label
     if source.name != "stock" or series.name == "volume":  # this part needs prices
@@ -1856,7 +1856,7 @@ def main(argv=None):
 
     # The answer.
     windows = split_windows(len(values), length, horizon)["train"].stop
-    report_answer(windows, rows, p, scaled_errors, leak, smoothed, priced, args)
+    report_answer(windows, rows, p, (careless, honest), leak, smoothed, priced, args)
     metrics = metrics_of(rows, p, val_by_batches, lie, leak, smoothed)
     if source.name == "sine":
         noise = utils.sine_series()[1].to_numpy()[targets[targets >= n2]]

@@ -136,8 +136,8 @@ def test_the_toy_windows_by_rule_and_by_slices(capsys):
     said = capsys.readouterr().out
     parts = [line.split()[7] for line in said.splitlines() if line.startswith("  win")]
     assert parts == ["train"] * 3 + ["none"] * 2 + ["test"]
-    assert "h = 2, as slices: train 0:3, val 4:4, test 5:6" in said
-    assert "h = 1, as slices: train 0:4, val 4:5, test 5:7" in said
+    assert "h = 2, slices of window numbers: train 0:3, val 4:4, test 5:6" in said
+    assert "h = 1, slices of window numbers: train 0:4, val 4:5, test 5:7" in said
 
 
 def test_the_drawing_of_a_series(capsys):
@@ -412,7 +412,7 @@ def test_the_best_baseline_is_chosen_on_validation():
     found = lesson.best_and_rival(rows(line=(2, 1), persistence=(1, 2), x=(3, 0)))
     assert found == ("persistence", "line")
     found = lesson.best_and_rival(rows(line=(1, 2), persistence=(3, 1), x=(2, 0)))
-    assert found == ("line", "persistence")
+    assert found == ("line", "x")
 
 
 # --- season ------------------------------------------------------------------------------
