@@ -442,8 +442,7 @@ class NextToken(nn.Module):
 #                            +---------------- read it <-------------------+
 #
 # Draw, or sample, means: a die with V sides is thrown, and the sides have the
-# probabilities that the network gave.  The likeliest token comes most often, but not
-# always.
+# probabilities that the network gave.  The likeliest comes most often, but not always.
 #
 # In training the network always reads the true text: that is teacher forcing, as in
 # lesson 08.  Here it reads what it wrote, and its mistakes with it.  It was never
@@ -818,14 +817,14 @@ def small_settings():
 # They may be combined, and act in this order.
 #
 # Why not always draw at temperature 1, from what the network says?  Most tokens are
-# unlikely at any place, but together they have a share of each throw.  So sooner or later
-# one of them is drawn.  The author surprises us as well, but his surprises make sense.  The network reads its own, an odd text of a kind that it was
-# never taught, and one odd word leads to the next.
+# unlikely at any place, but together they have a share of each throw.  So sooner or
+# later one of them is drawn.  The author surprises us as well, but his surprises make
+# sense.  The network reads its own, an odd text of a kind that it was never taught, and
+# one odd word leads to the next.
 #
 # Why not always take the likeliest?  Because then nothing random is left.  Once the
 # state comes back near to where it was before, the same tokens follow, and the state
 # comes back again: a circle.
-#
 
 
 def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
@@ -1250,7 +1249,8 @@ def show_kneser_ney():
 class KneserNey:
     """N-grams of one order that fall back as shown, in Chen and Goodman's form (1999).
 
-    That takes three discounts: for counts of 1, of 2, and of 3 or more.  Tokens are written as one character each, so that an n-gram is a slice of a string.
+    That takes three discounts: for counts of 1, of 2, and of 3 or more.  Tokens are
+    written as one character each, so that an n-gram is a slice of a string.
     """
 
     def __init__(self, ids, order, tokens, discounts=None):
@@ -1446,14 +1446,12 @@ def read_ways(rows, numbers, fair):
         near = []
         for name in fair:
             share = rows[name][column]
-            if abs(share - author) <= luck(
-                share, numbers[name][column], author, number
-            ):
+            most = luck(share, numbers[name][column], author, number)
+            if abs(share - author) <= most:
                 near.append(name)
         best = [name for name in best if name in near]
-        utils.say(
-            f"By {column} ({author:.3f}) near: {'; '.join(near) or 'none of these'}."
-        )
+        told = "; ".join(near) or "none of these"
+        utils.say(f"By {column} ({author:.3f}) near: {told}.")
         ours = rows[PLAIN][column]
         if column == "unlikely" and ours < author and PLAIN not in near:
             utils.say(
@@ -1786,7 +1784,7 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
 #
 # What is given up?  A gate that cannot see the state cannot decide by what is remembered.
 # What does that cost in nats?  --cell mingru trains such a network, with as many weights
-# as the LSTM: compare the two.
+# as the LSTM, whose 1.4349 nats stand in the docstring: compare the two.
 
 
 def seconds_of(layer, x):
