@@ -543,12 +543,46 @@ def show_scaling():
 #     the word from c_i and q_i               the word from q_i and c_i
 #
 # Thus the state remembers what was looked at.  The price: every word has to wait for
-# the one before, also in training.  No run here does it, and which is better is not
-# measured.  There is a third way, between the two: look after the recurrence, but give
-# h_att to the LSTM with the next word.  Luong et al. call it input feeding; here it is
-# `--input-feeding`.  It waits too.  On multi30k, after two epochs on one thread, it
-# took 390 s instead of 267 and gained nothing to speak of: BLEU 37.1 instead of 36.9
-# greedy, 39.6 instead of 39.8 by beam search.
+# the one before, also in training.
+
+
+def bahdanau_step(x, state, keys, mask, cell, score_parameters):
+    """One step with attention before the recurrence: (state, attention weights).
+
+    x (B, E) the word before, state (B, H), cell an nn.GRUCell(E + H, H).
+    """
+    query = state.unsqueeze(1)  # (B, 1, H): q_(i-1), the state before this word
+    scores = additive(query, keys, *score_parameters)  # (B, 1, Ts)
+    context, weights = attend(scores, keys, mask)  # (B, 1, H), (B, 1, Ts)
+    state = cell(torch.cat([x, context[:, 0]], dim=1), state)  # (B, H): q_i
+    return state, weights
+
+
+def show_bahdanau_step():
+    """Print that Bahdanau's state knows what was looked at."""
+    torch.manual_seed(9)
+    cell = nn.GRUCell(4 + 6, 6)
+    keys = torch.randn(1, 3, 6)  # (B, Ts, H)
+    x, state = torch.randn(1, 4), torch.randn(1, 6)
+    parameters = (torch.randn(5, 6), torch.randn(5, 6), torch.randn(5))
+    all_seen = torch.tensor([[True, True, True]])
+    covered = torch.tensor([[True, False, True]])
+    with torch.no_grad():
+        before, weights = bahdanau_step(x, state, keys, all_seen, cell, parameters)
+        after, _ = bahdanau_step(x, state, keys, covered, cell, parameters)
+    shown = "  ".join(f"{weight:.2f}" for weight in weights[0, 0])
+    print(f"\nOne step of Bahdanau's: weights {shown}.  With the second key covered")
+    moved = (after - before).abs().max()
+    print(f"the new state moves by up to {moved:.2f}.  In the drawing it would")
+    print("not move: there q_i is made before it looks.")
+
+
+# No network here does it, and which place is better is not measured.  There is a third
+# way, between the two: look after the recurrence, but give h_att to the LSTM with the
+# next word.  Luong et al. call it input feeding; here it is `--input-feeding`.  It waits
+# too.  On multi30k, after two epochs on one thread, it took 390 s instead of 267 and
+# gained nothing to speak of: BLEU 37.1 instead of 36.9 greedy, 39.6 instead of 39.8 by
+# beam search.
 
 
 class Translator(nn.Module):
@@ -1502,6 +1536,7 @@ def main(argv=None):
     show_learning_to_look()
     show_four_scores()
     show_scaling()
+    show_bahdanau_step()
 
     # 3. Training: one model, or several of different kinds.
     if args.eval_only:

@@ -7,6 +7,7 @@ from argparse import Namespace
 import pytest
 import torch
 from conftest import load_lesson, metrics, one_sentence, run_main
+from torch import nn
 from torch.nn import functional as F
 
 import rnn_utils as utils
@@ -93,6 +94,24 @@ def test_general_starts_as_dot():
     w = torch.randn(6, 6).double()
     found = lesson.general_as_learned(query, keys, w * math.sqrt(6))
     torch.testing.assert_close(found, lesson.general(query, keys, w))
+
+
+def test_bahdanau_step_by_its_equations(capsys):
+    cell = nn.GRUCell(4 + 6, 6)
+    keys = torch.randn(2, 3, 6)
+    mask = utils.length_mask(torch.tensor([3, 2]), 3)
+    x, state = torch.randn(2, 4), torch.randn(2, 6)
+    w_q, w_k, v = torch.randn(5, 6), torch.randn(5, 6), torch.randn(5)
+    found, weights = lesson.bahdanau_step(x, state, keys, mask, cell, (w_q, w_k, v))
+    for b in range(2):
+        real = keys[b, : 3 - b]
+        scores = torch.stack([v @ torch.tanh(w_q @ state[b] + w_k @ k) for k in real])
+        context = scores.softmax(0) @ real
+        expected = cell(torch.cat([x[b], context])[None], state[b][None])[0]
+        torch.testing.assert_close(found[b], expected, rtol=1e-4, atol=1e-5)
+    assert weights[1, 0, 2] == 0
+    lesson.show_bahdanau_step()
+    assert "moves by up to 0.00" not in capsys.readouterr().out
 
 
 # --- the network ----------------------------------------------------------------------------
