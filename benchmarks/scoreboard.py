@@ -5,6 +5,9 @@
     python benchmarks/scoreboard.py --table                no runs: only the table
     python benchmarks/scoreboard.py --exercises [ROW ...]  what the exercises quote
 
+The text of docs/exercises.md is benchmarks/exercises.in.md; each {{row  path  digits}} in
+it becomes a recorded figure whenever the table is written, or exercises have been run.
+
 Each finished run is one line of benchmarks/results.jsonl, so a sitting may end at any
 time and the next goes on.  To measure a row anew, delete its lines there.
 """
@@ -152,6 +155,8 @@ ALSO = {"07-classify": ("07 the same and the baseline", "test_accuracy_together"
 
 # What the README's exercises run and quote; samples are allowed, the table has no row.
 EXERCISED = ROOT / "benchmarks" / "exercises.jsonl"
+TEXT = ROOT / "benchmarks" / "exercises.in.md"
+PAGE = ROOT / "docs" / "exercises.md"
 SMALL = "--epochs 2 --num-layers 1 --hidden-size 128"
 LINES = f"""
 01-default      01_sequence_basics
@@ -299,6 +304,34 @@ def exercise(names, data_dir):
         with EXERCISED.open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
         print(f"{name}: {result['run_seconds']} s, {result['metrics']}", flush=True)
+    write_exercises()
+
+
+def exercise_page():
+    """docs/exercises.md, its figures from recorded runs: the newest of each row.
+
+    {{05-end metrics/test_accuracy 4}}: that entry of the row's record, four digits.
+    {{07-classify:2 ...}}: of the row's run with seed 2.
+    """
+    newest = {}
+    for run in read_results(EXERCISED) + read_results():
+        newest[run["row"]] = run
+        newest[f"{run['row']}:{run['seed']}"] = run
+
+    def figure(field):
+        name, path, digits = field.groups()
+        value = newest[name]
+        for key in path.split("/"):
+            value = value[key]
+        return f"{value:,.{digits}f}"
+
+    text = TEXT.read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\S+) (.+?) (\d)\}\}", figure, text)
+
+
+def write_exercises():
+    """Write the page of exercises anew."""
+    utils.write_atomically(PAGE, exercise_page().encode())
 
 
 def spread(values):
@@ -390,6 +423,7 @@ def main(argv=None):
     if not args.table:
         fill(args.rows or ROWS, args.data_dir, args.seeds)
     write_table()
+    write_exercises()
 
 
 if __name__ == "__main__":

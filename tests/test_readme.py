@@ -232,6 +232,14 @@ def test_quoted_figures_are_recorded(names, text):
         assert is_recorded(number, runs), f"{number} is in no recorded run of {names}"
 
 
+def test_the_exercises_are_made_from_the_record():
+    """The page is what its text and the recorded runs give: nobody edits it by hand."""
+    page = scoreboard.exercise_page()
+    assert page == PAGES["docs/exercises.md"]
+    assert "{{" not in page
+    assert scoreboard.TEXT.read_text(encoding="utf-8").count("{{") > 100
+
+
 def test_lessons_in_the_table_exist_in_order_with_recorded_scores():
     """Score and baseline of a lesson are those of the scoreboard (01: of its exercise)."""
     rows = re.findall(
