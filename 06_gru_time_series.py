@@ -910,10 +910,8 @@ def explain_the_lines(data):
     print("  further    squared error, both pinball losses: mean of the further steps")
     print("  loss       the same sum for the next step, and further added to it")
     print("  grad_norm  the length of the gradient before clipping (lesson 04)")
-    print(
-        "Where a figure falls lower than its val_, a part of what is learned holds for"
-    )
-    print("the training part alone.")
+    print("Where a figure falls lower than its val_, a part of what is learned holds")
+    print("for the training part alone.")
 
 
 def report_gates(model, data):
@@ -946,8 +944,8 @@ def report_gates(model, data):
         tenth or more is left in {slow} of {count} units; half of all have no more than the
         middle one, {left[order[count // 2]]:.3f}, and follow the last few values.  If it
         goes on so over all {data.length} values, even the slowest keeps about
-        {left[order[-1]] ** (data.length / steps):.1%} of the first.  Do they count at all?  See the
-        answers, --sequence-length."""
+        {left[order[-1]] ** (data.length / steps):.1%} of the first.  Do they count at all?
+        See the answers, --sequence-length."""
     )
 
 
@@ -1588,11 +1586,11 @@ def show_forecasts(band, data):
     small = np.mean(errors[lower] ** 2) ** 0.5
     large = np.mean(errors[upper] ** 2) ** 0.5
     utils.say(
-        f"""Where the last known value is in the lower half, its mean width is
+        f"""Where the last known value is in the lower half, the mean width of the band is
         {in_units(width[lower].mean(), data)} and the RMSE {in_units(small, data)}; in the
         upper half {in_units(width[upper].mean(), data)} and {in_units(large, data)}.  As
-        far as the two go together it has learned when to be unsure; a constant width
-        cannot."""
+        far as the two rise together, the band has learned when to be unsure; a constant
+        width cannot."""
     )
 
 
@@ -1698,8 +1696,8 @@ def say_why(found, wider, records, data):
         training, {best["val_further"]:.3f} on validation."""
         if best["val_further"] > 1.1 * best["further"]:
             text += """  So the further reader probably knows the training years too well,
-            and takes itself for surer than it is.  The margin mends that as far as test is like
-            validation.  What one can do: make it anew as values come in, or stop that
+            and takes itself for surer than it is.  The margin mends that as far as test is
+            like validation.  What one can do: make it anew as values come in, or stop that
             reader earlier."""
     utils.say(text)
 
