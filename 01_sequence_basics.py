@@ -40,7 +40,7 @@ Run it
     python 01_sequence_basics.py --sequence-length 20 --batch-size 16
     (Parts 4.2 and 4.5 and the table of 4.3 stay at 12 letters, whatever it says.)
 
-You should see  (seed 0, one thread, 10 to 20 seconds in all; two lines of a table)
+You should see  (seed 0, one thread, about 15 seconds in all; two lines of a table)
     model      parameters   train_loss   test_accuracy   6 steps   18 steps   24 steps
     rnn               138       0.0006          1.0000    1.0000     0.9700     0.6900
     by hand            12            -          1.0000    1.0000     1.0000     1.0000
@@ -62,8 +62,8 @@ Try this  (guess first, then run; answers at the end of section 4)
                             Part 4.5 also has 100 letters: what is different there?
     HIDDEN = 1              above section 1.  By hand one number is enough for the first
                             question.  Is it for training?  And for the second question?
-    FEW = 40                with FEW_EPOCHS = 240, above section 1: does the network
-                            still win the column of few examples in part 4.2?
+    FEW = 40                with FEW_EPOCHS = 240 (2 updates each), above section 1:
+                            does the network still win the column "few" of part 4.2?
     --batch-size 1600       all training sequences in every update: are 12 updates
                             enough?
     --seed 1                which accuracies could change, and which cannot?
@@ -89,6 +89,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+# What all lessons share: printing, flags, pictures, seeds; also pad and length_mask,
+# which part 1.3 first writes by hand.
 import rnn_utils as utils
 
 LETTERS = ".ABCDE"  # a letter's place here is its id: A 1, B 2, ...; the dot: part 1.3
@@ -98,9 +100,9 @@ PAIRS = 1000  # pairs of twins; see part 1.1
 OTHER_PAIRS = 200  # for tests on other lengths; and all that --quick has
 EPOCHS = 12  # passes over the training sequences
 SECOND_EPOCHS = 7  # for the second question, part 4.2
-GAP_EPOCHS = 18  # more of them, with gaps
+GAP_EPOCHS = 18  # after those 7, on words with gaps: 25 in all
 FEW = 160  # training sequences for it in the column of few
-FEW_EPOCHS = 60
+FEW_EPOCHS = 60  # more, for an epoch has only 5 updates then
 WAIT = 88  # fillers that follow the 12 letters in part 4.5: 100 steps in all
 WAIT_EPOCHS = 2  # more do not help: part 4.5 names runs of 12 and 60
 LEARNING_RATE = 0.01
@@ -155,9 +157,8 @@ def make_words(length, pairs):
         letters[places[0]] = "A"
         letters[places[1]] = "B"
         word = "".join(letters)
-        # A short word may be drawn twice.  (Of 200 pairs of six letters, 14 are.)  Kept
-        # twice, it could stand in training and among the held-out ones, and would only
-        # have to be remembered.
+        # A short word may be drawn twice.  Kept twice, it could stand in training and
+        # among the held-out ones, and would only have to be remembered.
         if word in seen:
             continue
         seen.add(word)
@@ -588,8 +589,8 @@ def show_why_tanh():
 # --- 2.5 two units, and a second question ---------------------------------------------
 #
 # The second question of this lesson: is the letter right behind the A a C, or is it a
-# D?  A C counts only where the letter before it was an A.  So the note needs two
-# numbers, H = 2:
+# D?  A C counts only where the letter before it was an A.  We use a note of two numbers,
+# H = 2:
 #
 #     unit 1    1: the last letter was an A             0: it was not
 #     unit 2    1: a C has come right behind the A     -1: not so far   (0: nothing read)
@@ -643,10 +644,10 @@ def show_two_units():
     """Print four steps with two units, every number substituted; compare nn.RNNCell."""
     utils.heading("2.5 Two units: a C right behind the A?")
     cell = cell_by_hand()
-    print("Inside tanh(...) stand the old units, those of the row above.")
-    print("  letter   unit 1   unit 2: tanh(W_ih x + 18 * unit 1 + 12 * unit 2 - 9)")
+    print("Inside tanh(...): the old units, 0 at first, then those of the row above.")
     same = True
     for word in ("ACBD", "ADBC"):
+        print("  letter   unit 1   unit 2: tanh(W_ih x + 18 unit 1 + 12 unit 2 - 9)")
         h = torch.zeros(2)  # (H,): h_0
         rows = one_hot(torch.tensor(encode(word)))  # (T, F): without a batch
         for letter, x in zip(word, rows, strict=True):
@@ -814,10 +815,9 @@ def show_what_rnn_returns():
 # the mask, so that those at the dots become 0, and divides by the number of real items.
 # A state has H numbers, and the mask must fit each of them: (B, T) becomes (B, T, 1).
 #
-# (3) The loss, where every step has an answer (lesson 07).  With losses and
-# 0.4 on two letters and 3.0 on a dot, the plain mean is 1.2.  The masked mean,
-#     (losses * mask).sum() / mask.sum()
-# is 0.6 / 2 = 0.3.  Training by the first would teach the network what to say of dots.
+# (3) The loss, the number that says how wrong a model is (part 3.1), where every step
+# has an answer (lesson 07).  A plain mean counts the dots as well, and training by it
+# would teach the network what to say of dots.  Mended by the mask once more.
 
 
 def last_real_state(states, lengths):
@@ -834,6 +834,11 @@ def masked_mean(states, mask):
     real = mask.unsqueeze(-1)  # (B, T, 1)
     total = (states * real).sum(dim=1)  # (B, H): True counts as 1, False as 0
     return total / real.sum(dim=1)  # (B, H) / (B, 1) -> (B, H)
+
+
+def masked_loss(losses, mask):
+    """Mean loss over all real items: losses (B, T), mask (B, T) -> one number."""
+    return (losses * mask).sum() / mask.sum()
 
 
 def last_states(rnn, words):
@@ -906,7 +911,8 @@ def show_spoilt_states():
         f"  {packed.batch_sizes.tolist()}.  Its states, as a table again (0 on padding):"
     )
     with torch.no_grad():
-        again, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True)  # (3, 5, 1)
+        packed_states, _ = rnn(packed)
+        again, _ = pad_packed_sequence(packed_states, batch_first=True)  # (3, 5, 1)
     for number, word in enumerate(TOY_WORDS):
         print(f"  {word:<6}              {listed(again[number, :, 0].tolist())}")
     plain = states.mean(dim=1)[:, 0]  # (3,)
@@ -919,6 +925,11 @@ def show_spoilt_states():
         print(f"  {word:<6}  {plain[number]:>10.3f}   ", end="")
         print(f"({terms}) / {len(word)} = {masked[number]:.3f}")
     print("Reading it: the plain mean takes the three words for the same.")
+    losses = torch.tensor([[0.2, 0.4, 3.0]])  # (B, T) = (1, 3)
+    real = torch.tensor([[True, True, False]])  # (1, 3)
+    print("\nThe loss at two letters, 0.2 and 0.4, and at a dot, 3.0:")
+    print(f"  plain mean    (0.2 + 0.4 + 3.0) / 3 = {losses.mean():.3f}")
+    print(f"  masked mean   (0.2 + 0.4) / 2 = {masked_loss(losses, real):.3f}")
 
 
 # --- 2.8 how many numbers each model has to learn -------------------------------------
@@ -978,9 +989,8 @@ def show_loss():
 # PyTorch computes it, working from the loss back to the weights: `backward`.  (This is
 # back-propagation; through the steps of a recurrent network, through time.)  For that
 # it keeps, on the way forward, a record of every computation; no_grad switches it off.
-# An update
-# then moves each weight a little *against* its gradient, so that the loss falls.  The
-# learning rate says how far.
+# An update then moves each weight a little *against* its gradient, so that the loss
+# falls.  The learning rate says how far.
 #
 # One pass over all training sequences is called an epoch.  It goes batch by batch, with
 # one update for each.
@@ -992,6 +1002,8 @@ def train_epoch(model, optimizer, x, y, batch_size):
     # A new order each pass, or every batch would hold the same sequences again.
     for chosen in torch.randperm(len(x)).split(batch_size):
         # Forward: what does the model say now?  Calling it calls its `forward`.
+        # (Of rows of unequal length it would be model(x[chosen], lengths[chosen]):
+        # lengths (N,), from utils.pad, is one more tensor, cut by the same index.)
         scores = model(x[chosen])  # (B, 2): of each sequence, scores of 0 and of 1
         # Loss: the cross-entropy of part 3.1, averaged over the batch.
         loss = nn.functional.cross_entropy(scores, y[chosen])
@@ -1026,11 +1038,15 @@ def train(model, x, y, batch_size, epochs=EPOCHS):
 
 def new_model(name, length):
     """An untrained model by its name.  (Two of them stand in part 4.2.)"""
-    if name in ("linear", "two layers"):  # these are built for one length
-        kinds = {"linear": LinearClassifier, "two layers": TwoLayerClassifier}
-        return kinds[name](length)
-    kinds = {"sum": SumClassifier, "pair counts": PairCountClassifier}
-    return kinds.get(name, RNNClassifier)()
+    if name == "sum":
+        return SumClassifier()
+    if name == "linear":
+        return LinearClassifier(length)
+    if name == "two layers":
+        return TwoLayerClassifier(length)
+    if name == "pair counts":
+        return PairCountClassifier()
+    return RNNClassifier()
 
 
 def train_from_seed(name, examples, args, epochs=EPOCHS):
@@ -1067,9 +1083,7 @@ def train_all(examples, source, args):
         probability p, the other's has 1 - p.  -(ln p + ln(1 - p)) / 2 is least at 0.5.)
         It pays more where an update follows a batch in which one answer prevails."""
     )
-    title = (
-        f"Training loss, T = {args.sequence_length} (guessing: 0.693): {source.label}"
-    )
+    title = f"Training loss (guessing: 0.693): {source.label}"
     panels = {"mean cross-entropy": ["loss"]}
     utils.plot_records(args, "training", title, all_records, panels)
     return models, all_records
@@ -1082,11 +1096,8 @@ def train_all(examples, source, args):
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-#     4.1          the first question: who can answer it?
-#     4.2          the second question: who can answer it?
-#     4.3 to 4.5   the first question again: what does the network remember, how far
-#                  back, and why not further?
-#     4.6          the answer to the title
+# 4.1 and 4.2 ask who can answer the two questions, 4.3 to 4.5 what the network remembers
+# in the first one, how far back, and why not further.  4.6 answers the title.
 #
 # --- 4.1 the first question: the result -----------------------------------------------
 #
@@ -1115,8 +1126,9 @@ def score_all(models, all_records, test, args):
     """The result table: name of the model -> {name of the column: number}."""
     guess = {"parameters": 0, "train_loss": math.log(2), "test_accuracy": 0.5}
     table = {"guessing": guess}
-    by_hand = classifier_by_hand().to(args.device)
-    for name, model in {**models, "by hand": by_hand}.items():
+    models = dict(models)  # a copy: "by hand" shall be in this table only
+    models["by hand"] = classifier_by_hand().to(args.device)
+    for name, model in models.items():
         line = {"parameters": utils.count_parameters(model)}
         line["train_loss"] = "-"
         if name in all_records:  # "by hand" has not been trained
@@ -1147,8 +1159,9 @@ def report(models, all_records, test, source, args):
         print("So far nobody needs a recurrent network!")
     longest = f"{other_lengths(args.sequence_length)[-1]} steps"
     utils.say(
-        f"""Then the other lengths.  The linear layer has no weights for them.  The
-        recurrent network can always take one more step.  Whether it *answers* well
+        f"""Then the other lengths.  The linear layer has no weights for more letters.
+        (Fewer could be filled up with dots; that was not tried.)  The recurrent
+        network can always take one more step.  Whether it *answers* well
         there is another matter: at {longest}, {table["rnn"][longest]:.4f} with the
         weights that training found, {table["by hand"][longest]:.4f} with those by hand.
         Part 4.4 comes back to that."""
@@ -1182,26 +1195,66 @@ def report(models, all_records, test, source, args):
 # group of four: at most three are right.  (The smallest example of this kind is known
 # as XOR.)
 #
-# Three it could get.  But look what that costs.  Say the scores are 1 and 1 on the
-# left, -1 and 3 on the right, equal sums.  Three are right, with a loss of 0.313 each;
-# the fourth is wrong, with a loss of 3.049.  The mean is 0.997, and guessing costs
-# 0.693.  Nor is there a cheaper choice: the curve of the loss bends upward, so scores
-# that differ cost more on average than equal ones.  Training lowers the loss, so it
-# gives up the three and stays near guessing.  (In the table its loss is even above a
-# guess, 0.7112 in the recorded run: an update follows the 32 sequences of its batch and
-# goes too far for the rest.  With all in one batch it settled at 0.6931.)
+# Three it could get; but the fourth would then be badly wrong.  Say the scores are 1 and
+# 1 on the left, -1 and 3 on the right, equal sums: the mean loss is 0.997, and guessing
+# costs 0.693.  So training, which lowers the loss, stays near guessing.
 #
-# Nobody says how far.  Now let 0 to 3 E stand between the A and its C or D, and as many
-# between the B and the other letter.  The question becomes: pass over the E behind the
-# A; is the next letter a C?  How many E there are, the gap, is drawn for each group of
-# four, and no model is told.
+# Two more rivals can answer it, each at a price.
+#
+# Two linear layers with a ReLU between them.  A unit in the middle can look at two
+# places at once: "an A at place 2 *and* a C at place 3".  It has to learn that for each
+# pair of places.  So it needs more weights, and presumably more examples.
+#
+# One linear layer on counts of neighbours: how often "AC" occurs, how often "AD", and
+# so on, 5 * 5 = 25 numbers.  That answers the question at any length, with few weights.
+# It is a fair rival, but see who did the work: we knew the question, so we built in a
+# memory of exactly one letter.
+#
+# The recurrent network is told nothing of pairs.  Its new state is made of the old one
+# and the letter together, and bent by tanh.  How that can answer the question, part 2.5
+# has shown; what to keep, and how long, training has to find out.
+
+
+class TwoLayerClassifier(nn.Module):
+    """Two linear layers over all T * F numbers: x (B, T, F) -> scores (B, 2)."""
+
+    def __init__(self, length):
+        super().__init__()
+        self.first = nn.Linear(length * FEATURES, 16)
+        self.second = nn.Linear(16, 2)
+
+    def forward(self, x):
+        middle = torch.relu(self.first(x.flatten(start_dim=1)))  # (B, 16)
+        return self.second(middle)  # (B, 2)
+
+
+class PairCountClassifier(nn.Module):
+    """A linear layer on counts of neighbours: x (B, T, F) -> scores (B, 2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.output = nn.Linear(FEATURES * FEATURES, 2)
+
+    def forward(self, x):
+        left = x[:, :-1]  # (B, T - 1, F): every letter but the last
+        right = x[:, 1:]  # (B, T - 1, F): the letter behind each of them
+        # A product of two one-hot numbers is 1 where both are: row A, column C of the
+        # result says how often a C stands right behind an A.
+        counts = left.transpose(1, 2) @ right  # (B, F, F)
+        return self.output(counts.flatten(start_dim=1))  # (B, F * F) -> (B, 2)
+
+
+# So far the C or D stands right behind the A.  In real sequences nobody says how far.
+# Now let 0 to 3 E stand between the A and its C or D, and as many between the B and the
+# other letter.  The question becomes: pass over the E behind the A; is the next letter
+# a C?  How many E there are, the gap, is drawn for each group of four, and no model is
+# told.  With a gap all four twins have the pairs AE, BE, EC and ED, and the proof above
+# holds for counts of pairs as well.  They know about a quarter of the words, those
+# whose gap is 0, and guess at the others: 1/4 + 3/4 * 1/2 = 0.625.
 
 
 def make_fours(length, groups, longest_gap=0):
-    """Words for the second question, four twins side by side.
-
-    A group that is drawn twice is kept once.
-    """
+    """Words for the second question, four twins side by side; no group stands twice."""
     generator = random.Random(20240104)
     fours = []
     seen = set()
@@ -1244,57 +1297,8 @@ def split_fours(words, device):
     return behind_the_a(words[:cut], device), behind_the_a(words[cut:], device)
 
 
-# Two more rivals can answer it, each at a price.
-#
-# Two linear layers with a ReLU between them.  A unit in the middle can look at two
-# places at once: "an A at place 2 *and* a C at place 3".  It has to learn that for each
-# pair of places.  So it needs more weights, and presumably more examples.
-#
-# One linear layer on counts of neighbours: how often "AC" occurs, how often "AD", and
-# so on, 5 * 5 = 25 numbers.  That answers the question at any length, with few weights.
-# It is a fair rival, but see who did the work: we knew the question, so we built in a
-# memory of exactly one letter.  With a gap all four twins have the pairs AE, BE, EC and
-# ED, and the proof above holds for counts of pairs as well.
-#
-# The recurrent network is told nothing of pairs.  Its new state is made of the old one
-# and the letter together, and bent by tanh.  How that can answer the question, part 2.5
-# has shown; what to keep, and how long, training has to find out.
-
-
-class TwoLayerClassifier(nn.Module):
-    """Two linear layers over all T * F numbers: x (B, T, F) -> scores (B, 2)."""
-
-    def __init__(self, length):
-        super().__init__()
-        self.first = nn.Linear(length * FEATURES, 16)
-        self.second = nn.Linear(16, 2)
-
-    def forward(self, x):
-        middle = torch.relu(self.first(x.flatten(start_dim=1)))  # (B, 16)
-        return self.second(middle)  # (B, 2)
-
-
-class PairCountClassifier(nn.Module):
-    """A linear layer on counts of neighbours: x (B, T, F) -> scores (B, 2)."""
-
-    def __init__(self):
-        super().__init__()
-        self.output = nn.Linear(FEATURES * FEATURES, 2)
-
-    def forward(self, x):
-        left = x[:, :-1]  # (B, T - 1, F): every letter but the last
-        right = x[:, 1:]  # (B, T - 1, F): the letter behind each of them
-        # A product of two one-hot numbers is 1 where both are: row A, column C of the
-        # result says how often a C stands right behind an A.
-        counts = left.transpose(1, 2) @ right  # (B, F, F)
-        return self.output(counts.flatten(start_dim=1))  # (B, F * F) -> (B, 2)
-
-
 def ask_second_question(args, pairs):
-    """Train four models on the second question; print their scores.
-
-    Returns the scores by name and both parts of the data without gaps.
-    """
+    """Train four models on the second question; print and return their scores."""
     utils.heading("4.2 The second question: is the letter right behind the A a C?")
     train_part, test = split_fours(make_fours(12, pairs // 2), args.device)
     few = behind_the_a(train_part.words[:FEW], args.device)
@@ -1309,8 +1313,7 @@ def ask_second_question(args, pairs):
         line["train loss"] = records[-1]["loss"]
         line["12 letters"] = accuracy(model, test)
         if name != "linear":  # it has failed already
-            # The same model goes on learning, from words with gaps.  (From a new start
-            # rnn learns them too, in 25 epochs: 0.9932 to 1.0000 with seeds 0 to 4.)
+            # The same model goes on learning, from words with gaps.
             train(model, gap_part.x, gap_part.labels, args.batch_size, GAP_EPOCHS)
             line["gaps"] = accuracy(model, gap_test)
             line["gaps, 24"] = "cannot"
@@ -1337,25 +1340,17 @@ def ask_second_question(args, pairs):
     say_who_won(table)
     print("\nRecorded with seeds 0 to 4, lowest and highest:")
     print("                 12 letters           gaps       gaps, 24            few")
-    print("  linear       0.4975 0.5100              -              -              -")
     print("  two layers   0.9675 0.9875  0.9658 0.9726         cannot  0.8500 0.8950")
-    print("  pair counts  1.0000 1.0000  0.6199 0.6370  0.6150 0.6200  1.0000 1.0000")
     print("  rnn          0.9850 1.0000  1.0000 1.0000  0.9250 1.0000  0.9800 1.0000")
-    return table, train_part, test
+    return table
 
 
 def say_who_won(table):
     """How to read the table of part 4.2, if it came out as in the recorded runs."""
     two = table["two layers"]
-    counts = table["pair counts"]
     rnn = table["rnn"]
-    as_recorded = (
-        min(two["12 letters"], counts["12 letters"], rnn["12 letters"]) > 0.9
-        and rnn["gaps"] > two["gaps"] > counts["gaps"]
-        and rnn["gaps, 24"] > 0.9 > counts["gaps, 24"]
-        and rnn["few"] > two["few"]
-    )
-    if not as_recorded:
+    worst = min(two["12 letters"], two["gaps"], rnn["gaps, 24"], rnn["few"])
+    if worst < 0.9 or two["few"] > rnn["few"]:
         print("Reading it: this run came out otherwise than the recorded ones below.")
         return
     utils.say(
@@ -1483,6 +1478,16 @@ def show_the_note(model, test, args):
 # state all the same: the weights of the fillers and the biases are not 0, and W_hh
 # makes a new state of the old one, not a copy.  (By hand the first two are 0, and W_hh
 # holds h where it is.)  Training asked that this do no harm within its own waits only.
+#
+# Yet on the second question the same kind of network kept its note: 0.9250 to 1.0000 at
+# 24 letters (part 4.2).  Is it that it had 25 epochs, not 12, and words with gaps?  No:
+# recorded with seeds 0 to 4, the first question has 0.5350 to 0.9450 at 24 letters after
+# 25 epochs, and the second, without gaps, 0.9675 to 1.0000 after 7.  So it lies in what
+# is asked.  Presumably in this: in the second question both pairs say the same, so a
+# note may be held as firmly as you like.  "Which came last" must give way as soon as
+# the other letter comes.  (With a filler in place of the second of A and B, nothing has
+# to give way: four of the five seeds then have 0.9850 to 1.0000 at 24 letters.  But the
+# fifth has 0.5300, so this is not all.)
 
 
 def add_fillers(words, count):
@@ -1573,10 +1578,11 @@ def print_how_long(model, test, args):
         From the same batch, read at length - 1 (part 2.7), {mended:.4f} are right."""
     )
     utils.say(
-        """Another start makes other weights.  Recorded with seeds 0 to 4: on 24 letters
-        0.5575 to 0.9000; with 12 fillers behind the 12 letters 0.1625 and 0.0650 where
-        the note changed sides (seeds 0 and 3), 0.5650 to 0.6375 where it drifted to
-        one side (1, 2 and 4).  In none of the five did it fade."""
+        """Another start makes other weights.  Recorded at T = 12, seeds 0 to 4: on 24
+        letters 0.5575 to 0.9000; with 12 fillers behind the 12 letters 0.1625 and
+        0.0650 where the note changed sides (seeds 0 and 3), 0.5650 to 0.6375 where it
+        drifted to one side (1, 2 and 4).  In none of the five did it fade.  On the
+        second question it lasted (4.2); the comment of 4.4 asks why."""
     )
 
 
@@ -1587,10 +1593,10 @@ def print_how_long(model, test, args):
 # the answer has to be kept for 88 steps more.  Nothing else changes.
 #
 # Here the other way to lose a note is in the way: fading.  Take the unit of part 2.7,
-# whose state tells how long ago the A was.  Each step leaves about 0.8 of it, so after
-# 11 steps there is 0.46 * 0.8^11 = 0.040 of it, and after 99 steps 0.00000000012.  A
-# network that starts with small random weights is like that: each step keeps a part of
-# the state and loses the rest.
+# whose state tells how long ago the A was.  Each step leaves about 0.8 of it.  Behind
+# an A at the first of 12 letters come 11 steps, and 0.46 * 0.8^11 = 0.040 is left; at
+# the first of 100 letters 99 come, and 0.00000000012 is left.  A network that starts
+# with small random weights is like that: each step loses a part of the state.
 #
 # So much for the letters on their way to the answer.  The gradient has to come back the
 # same way: it says how the loss would change if something at step t were a little
@@ -1604,7 +1610,8 @@ def print_how_long(model, test, args):
 #
 #     a note that fades     nearly 0.8 for that unit; about half in the network below:
 #                           PyTorch draws each weight between -1/sqrt(H) and 1/sqrt(H),
-#                           here within 0.35, too small to keep a state's length
+#                           here within 0.35; eight of them, with both signs, add up in
+#                           each unit (how much they leave is measured below)
 #     a note that is held   0.005 with the weights by hand: W_hh is 4, but h settles at
 #                           0.99933, so the slope is 0.00134, and 4 * 0.00134 = 0.005
 #
@@ -1691,12 +1698,16 @@ def train_waiting(args, pairs):
     print(
         "Recorded: seeds 0 to 4 had 0.5000, after 12 epochs too, and seed 0 after 60."
     )
-    utils.say(
-        """Reading it: weights that hold a note so long do exist, those by hand.  But
-        training has to find them, and where the gradient has vanished, nothing tells it
-        where they are.  Lesson 04 follows the gradient back
-        step by step; lesson 05 builds a cell that it can pass through."""
-    )
+    said = answers(model, test_part.x)  # (N,), twins side by side
+    if torch.equal(said[0::2], said[1::2]):
+        print("(Exactly 0.5: like the sum, it gives both twins one answer.)")
+    if by_hand == 1.0 and trained < 1.0:
+        utils.say(
+            """Reading it: weights that hold a note so long do exist, those by hand.
+            But training has to find them, and where the gradient has vanished, nothing
+            tells it where they are.  Lesson 04 follows the gradient back step by step;
+            lesson 05 builds a cell that it can pass through."""
+        )
     return trained
 
 
@@ -1713,44 +1724,32 @@ def answer_the_title(table, second, waiting, args):
         depends on what stood before it, nobody says how far before, and a sequence may
         have any length."""
     )
-    rows = {
-        "A before B?": {
-            "sum": table["sum"]["test_accuracy"],
-            "linear": table["linear"]["test_accuracy"],
-            "two layers": "-",
-            "pair counts": "-",
-            "rnn": table["rnn"]["test_accuracy"],
-        },
-        # By proof: four twins hold the same letters, so with any weights the sum gives
-        # all four one answer, two right and two wrong.
-        "C behind the A?": {"sum": 0.5},
-        "same, few examples": {},
-        "same, any gap": {},
-        "any gap, 24 letters": {},
-    }
-    for name in ("linear", "two layers", "pair counts", "rnn"):
-        rows["C behind the A?"][name] = second[name]["12 letters"]
-        if name != "linear":
-            rows["same, few examples"][name] = second[name]["few"]
-            rows["same, any gap"][name] = second[name]["gaps"]
-            rows["any gap, 24 letters"][name] = second[name]["gaps, 24"]
-    title = "Share of right answers (-: not asked; sum, second row: by proof)"
-    utils.print_table(title, rows, corner="question")
+    utils.say(
+        f"""The first question does not need a recurrent network: a linear layer can
+        add it up, and has {table["linear"]["test_accuracy"]:.4f}.  The second is too
+        much for any weighted sum of the letters: there it has
+        {second["linear"]["12 letters"]:.4f}, and a guess 0.5."""
+    )
+    utils.say(
+        """There are two ways round, and each has its price.  A second layer needs many
+        weights, many examples and one fixed length.  Counting pairs needs somebody who
+        knows beforehand what to count, and fails where the distance varies."""
+    )
+    utils.say(
+        """The recurrent network learns one step and uses it again and again.  So it
+        fits any length, can do with fewer examples than two layers, and finds out by
+        itself what to keep, if training finds the weights.  All that it knows of the
+        past is in its hidden state."""
+    )
     longest = other_lengths(args.sequence_length)[-1]  # T = 12: 24, hence "24 steps"
     at_longest = table["rnn"][f"{longest} steps"]
     utils.say(
-        f"""The first question does not need a recurrent network: a linear layer can add
-        it up.  The second is too much for any weighted sum of the letters.  There are
-        two ways round, and each has its price.  A second layer needs many weights, many
-        examples and one fixed length.  Counting pairs needs somebody who knows
-        beforehand what to count, and fails where the distance varies.  The recurrent
-        network learns one step and uses it again and again.  So it fits any length, can
-        do with fewer examples than two layers, and finds out by itself what to keep, if
-        training finds the weights.  All that it knows of the past is in its hidden
-        state.  How far that reaches is another matter: on the first question it has
-        {at_longest:.4f} at {longest} steps, twice those of its training, and
-        {waiting:.4f} where {WAIT} fillers stood behind the letters.  Lessons 07 and 09
-        have other networks for sequences, convolution and attention."""
+        f"""How far that reaches depends on what is asked, and on the weights that
+        training finds.  Trained on half as many letters, it has {at_longest:.4f} on the
+        first question at {longest}, and {second["rnn"]["gaps, 24"]:.4f} on the second
+        at 24 (4.4 asks why).  Where {WAIT} fillers stood behind the letters, it has
+        {waiting:.4f}.  Lessons 07 and 09 have other networks for sequences, convolution
+        and attention."""
     )
     print("Sequences of different length in one batch: pad them, and keep the lengths.")
     print("    last state    at length - 1, or from a packed batch")
@@ -1782,7 +1781,7 @@ def answer_the_title(table, second, waiting, args):
 #
 # HIDDEN = 1: on the first question rnn has 1.0000, on 24 letters as well, where 8 units
 # have 0.6900.  (Of the seeds 0 to 4, seed 3 did not learn it: 0.5775.)  The second
-# question it cannot answer: 0.5000.
+# question it does not learn: 0.5000 (0.6375 at most, part 2.8).
 #
 # FEW = 40: two layers have 0.7250, rnn 0.9275 (seeds 0 to 4: 0.7250 to 0.8000, 0.8575
 # to 0.9800).  The pair counts, which have the answer built in, have 1.0000.
@@ -1885,7 +1884,7 @@ def main(argv=None):
 
     # 4. Evaluation: the first question, the second ...
     table = report(models, all_records, test_part, source, args)
-    second, _, _ = ask_second_question(args, pairs)
+    second = ask_second_question(args, pairs)
     # ... what the network notes down, how long the note lasts, and why not longer ...
     show_the_note(models["rnn"], test_part, args)
     print_how_long(models["rnn"], test_part, args)
