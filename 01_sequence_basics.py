@@ -1747,7 +1747,7 @@ def answer_the_title(table, second, waiting, args):
         f"""How far that reaches depends on what is asked, and on the weights that
         training finds.  Trained on half as many letters, it has {at_longest:.4f} on the
         first question at {longest}, and {second["rnn"]["gaps, 24"]:.4f} on the second
-        at 24 (4.4 asks why).  Where {WAIT} fillers stood behind the letters, it has
+        at 24 (see 4.4).  Where {WAIT} fillers stood behind the letters, it has
         {waiting:.4f}.  Lessons 07 and 09 have other networks for sequences, convolution
         and attention."""
     )
