@@ -335,6 +335,23 @@ def train_a_toy(folder, patience):
     return records, weights, model
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "said"), [(0.7, "did not help"), (0.9, "accuracy did not fall")]
+)
+def test_overfitting_is_told_by_its_own_figures(capsys, tmp_path, accuracy, said):
+    """The loss on validation rises in both; the accuracy falls in one of them."""
+    records = []
+    for epoch, values in enumerate([(0.5, 0.3, 0.8), (0.1, 0.4, accuracy)], start=1):
+        keys = ("loss", "val_loss", "val_accuracy")
+        records.append({"epoch": epoch, **dict(zip(keys, values, strict=True))})
+    args = recall_args(tmp_path, epochs=2)
+    lesson.show_overfitting(records, {"cell": "lstm"}, fake_data([]), args)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"0.8000 then, {accuracy:.4f} at the end" in printed
+    assert said in printed
+    assert ("did not help" in printed) != ("did not fall" in printed)
+
+
 @pytest.mark.parametrize("patience", [0, 1, 2, 3, 9])
 def test_early_stopping_is_that_of_fit(tmp_path, patience):
     """As many epochs, and the weights of the same one."""
@@ -418,12 +435,13 @@ def test_short_sequences_are_more_common(tmp_path):
 
 
 def test_the_number_shown_carries_gradient(capsys):
-    """Number 3 alone reaches the answer: it is shown, with what f and tanh let through."""
+    """Number 3 alone reaches the answer: it is shown, with what its gate lets through."""
     torch.manual_seed(7)
     model = lesson.LetterNetwork("lstm")
     model.output.weight.data[:, :3] = 0
     model.output.weight.data[:, 4:] = 0
-    model.rnn.weight_hh_l0.data.zero_()  # no second path: autograd must be the product
+    model.rnn.weight_hh_l0.data.zero_()
+    model.rnn.bias_ih_l0.data[32:64] = 5.0  # gates so open that their product is seen
     batch = lesson.recall_batch(64, lesson.RECALL_LONGEST, "cpu")
     lesson.show_recalled_memory(model, batch)
     lines = capsys.readouterr().out.splitlines()
@@ -432,10 +450,11 @@ def test_the_number_shown_carries_gradient(capsys):
     steps = lesson.lstm_by_hand(
         model.embed(batch["letters"]), *torch.zeros(2, 64, 32), *model.rnn.parameters()
     )
-    last = torch.stack([step.c for step in steps], 1)[:, -1, 3]
-    slopes = lesson.by_first_letter(1 - last.tanh() ** 2, batch["label"])
-    assert rows["slope of tanh"] == [f"{slope:.2f}" for slope in slopes.tolist()]
-    assert rows["gradient"].count("1.00") >= 1
+    kept = torch.stack([step.f[:, 3] for step in steps[1:]]).prod(0)
+    kept = lesson.by_first_letter(kept, batch["label"])
+    assert rows["product of f"] == [f"{share:.2f}" for share in kept.tolist()]
+    last = lesson.by_first_letter(steps[-1].c[:, 3], batch["label"])
+    assert rows["N = 50"] == [f"{mean + 0.0:.1f}" for mean in last.tolist()]
 
 
 def test_means_by_first_letter():
