@@ -424,15 +424,15 @@ def test_whole_names_by_hand():
     assert lesson.names_in(["O", "O"]) == set()
     true = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-LOC"]]
     data = tiny_data([], [[("x", tag) for tag in tags] for tags in true])
-    scores = {}
+    found = {}
     for name, tags in (("some", "B-PER O O B-LOC O O"), ("none", "O O O O O O")):
         places = torch.tensor([data.labels.index(tag) for tag in tags.split()])
-        scores[name] = nn.functional.one_hot(places, len(data.labels))
-    found = lesson.score_names(scores, data)
+        scores = nn.functional.one_hot(places, len(data.labels))
+        found[name] = lesson.score_names(scores, data)
     assert found["some"] == {"precision": 0.5, "recall": 1 / 3, "f1": 0.4}
     assert found["none"] == {"precision": 0, "recall": 0, "f1": 0}
     plain = tiny_data([], [[("x", "NOUN")]])
-    assert lesson.score_names({}, plain) == {}
+    assert lesson.score_names(None, plain) == {}
 
 
 def test_names_of_a_numbered_file_are_scored(tmp_path, capsys):
