@@ -27,8 +27,7 @@ Run it
     python 10_text_generation.py --level word          a token is a word, not a character
     python 10_text_generation.py --cell mingru         the network of the outlook
 
-You should see  (shakespeare [real], seed 0; 6 minutes of training on two idle cores;
-these figures are of one thread on a busy machine, 48 minutes)
+You should see  (shakespeare [real], seed 0; 7 minutes of training on two idle cores)
     It writes, at temperature 0.8, and section 4 reads it with you:
         With angel of it is my state through.
 
@@ -36,9 +35,9 @@ these figures are of one thread on a busy machine, 48 minutes)
         But he had been by the senate of my grace,
         Your court, look to Clarence, our ladyships;
         For this way the duke's crapion that cheer loin.
-    At temperature 1, 92 % of its words and 97 % of its speakers are known from training,
-    and 78 % of its lines have a usual length.  Of a model that only counts (7-gram) it is
-    90, 86 and 32 %, of the author himself 96, 100 and 87 %.
+    At temperature 1, where both draw just as they predict, 92 % of its words and 97 % of
+    its speakers are known from training, and 78 % of its lines have a usual length.  Of a
+    model that only counts (7-gram) it is 90, 86 and 32 %, of the author 96, 100 and 87 %.
     It is less surprised by new text than models that count (five of ten rows):
       model                     nats   bits_per_char   perplexity
       lstm (this lesson)      1.4349          2.0702       4.1994
@@ -50,16 +49,15 @@ these figures are of one thread on a busy machine, 48 minutes)
     really came next (section 2).  "reset every 256": the network forgets every 256
     characters, which costs it 0.031 nats.  Blind guessing: each of the 66 tokens (65
     characters, and one for all others) is as likely as any other.  The n-grams count, in
-    the training text, what followed the last n - 1 characters (section 4).  Another
-    seed, or another number of threads, moves the second row by up to 0.015.
+    the training text, what followed the last n - 1 characters (section 4).
 
     Is 1.43 nats good?  nanoGPT, a small Transformer (attention alone, lesson 09) with
     about twelve times as many weights (here 0.88 million), reports 1.4697 nats on this
     split.  It sees 256 characters at most, so "reset every 256" is the fair row beside
-    it: about equal.  That does not make the two equally good: a network of that size soon
-    learns a million characters by heart and is stopped early; on more text its size would
-    pay.  People who guessed English letter by letter came to between 0.6 and 1.3 bits,
-    where this network has 2.07 (Shannon, 1951; other texts, and 27 letters only).
+    it: about equal (seeds 1 and 2: 1.4693, 1.4662).  That does not make the two equally
+    good: on more text the other's size would pay.  People who guessed English letter by
+    letter came to between 0.6 and 1.3 bits, where this network has 2.07 (Shannon, 1951;
+    other texts, and 27 letters only).
 
     [real] says that the text is the real one.  Without the internet the lesson trains on
     another text, the source of Python's own library, and says [sample].  With words for
@@ -79,13 +77,13 @@ These train anew, the first for less than a minute, the others as long as above:
     --epochs 2 --num-layers 1 --hidden-size 128
                                 a small network: 1.7530 nats.  With --sequence-length 4
                                 1.6485: gradients reach only 4 steps back, but there are
-                                16 times as many updates.  Does the large one gain too?
+                                16 times the updates.  (The large one?  Not measured.)
     --cell rnn                  how much of the gain is the LSTM's memory?  The RNN has a
                                 quarter of its weights; with --hidden-size 518 as many
     --dataset code              Python instead of Shakespeare: which rules does it keep,
                                 the brackets, the indentation?
-    --epochs 50                 (three times as long)  val_loss has hardly turned after
-                                16: how far does it turn?
+    --epochs 50                 (three times as long)  val_loss has hardly begun to rise
+                                after 16: how far does it rise?
 """
 
 # Sizes
@@ -131,9 +129,8 @@ import rnn_utils as utils
 #             the state at the end of one window is the start of the next
 #
 # So windows are not shuffled, as the lessons before shuffled their examples: a carried
-# state fits only the window that comes next.  (Many programs take windows at random places
-# instead, and begin each from zero.  That is simpler, at the price of a cold start in
-# each window; section 4 measures that price.)
+# state fits only the window that comes next.  (Many programs begin windows at random
+# places and from zero: simpler, but each starts cold.  Section 4 measures that price.)
 
 
 class Streams:
@@ -148,6 +145,7 @@ class Streams:
         self.ids = ids.to(device)
         self.steps = steps
         self.random_start = random_start
+        # Of Shakespeare's 1,003,854 tokens: less 1 and 63, over 32 streams: 31,368 each.
         usable = len(ids) - 1  # the last token is only a target
         if random_start:
             usable -= steps - 1  # room to begin up to T - 1 tokens later
@@ -249,8 +247,7 @@ class Corpus(NamedTuple):
 def split(text):
     """First 90 % to train, last 10 % held out: what everyone does with this corpus.
 
-    There is no third part.  Choosing the best epoch on the held-out part flatters the
-    result a little; the field does it, so figures can be compared, and we say so.
+    There is no third part: the best epoch is chosen on the second, as the field does.
     """
     cut = int(0.9 * len(text))
     return [text[:cut], text[cut:]]
@@ -305,11 +302,6 @@ def show_data(corpus, args):
 # --- Another text: Python's own library (may be skipped) ------------------------------
 
 
-def standard_library():
-    """The folder of Python's own source code: a corpus that lies on every machine."""
-    return Path(sysconfig.get_paths()["stdlib"])
-
-
 def read_standard_library(folder, most=400_000):
     """Modules of Python's standard library, one after another: `most` characters."""
     # By a digest of their names: mixed, so that the last tenth is not of one kind, and the
@@ -334,7 +326,8 @@ def read_standard_library(folder, most=400_000):
 
 def read_corpus(args):
     """(Source, text) of the data set that the flags name; --quick: its beginning."""
-    source = utils.choose_dataset(args, ["shakespeare"], {"code": standard_library()})
+    library = {"code": Path(sysconfig.get_paths()["stdlib"])}  # on every machine
+    source = utils.choose_dataset(args, ["shakespeare"], library)
     if source.name == "code":
         text = read_standard_library(source.path)
     else:
@@ -412,11 +405,10 @@ class NextToken(nn.Module):
         self.squeeze = nn.Identity()  # does nothing, but for words
         self.output = nn.Linear(hidden, tokens)
         if tied:
-            # Words only; may be skipped.  With 5,000 words the output would have more
-            # weights than both LSTM layers.  So the state is squeezed to E numbers, and
-            # they are compared with the embedding of each word: one set of weights for
-            # both, "tied" (Press and Wolf, 2017).  nn.Embedding begins with numbers of
-            # about the size of 1, too large for scores.
+            # Words only; may be skipped.  With 5,000 words the output has many weights.
+            # So the state is squeezed to E numbers, which are compared with each word's
+            # embedding: one set of weights for both, "tied" (Press and Wolf, 2017).
+            # nn.Embedding begins with numbers of about 1, too large for scores.
             self.squeeze = nn.Linear(hidden, embedding)
             self.output = nn.Linear(embedding, tokens)
             nn.init.uniform_(self.embed.weight, -0.1, 0.1)
@@ -472,7 +464,7 @@ def generate(
         # <unk> stands for tokens that we do not know: it cannot be written.  (This changes
         # `scores`, too, which is not used again.)
         last[0] = -math.inf
-        # Softmax; section 4 has three knobs that change its result, if they are set.
+        # As it stands last.softmax(0); section 4 has three knobs that change that.
         p = next_distribution(last, temperature, top_k, top_p)  # (V,)
         if seen is not None:
             seen.append(p)
@@ -592,8 +584,7 @@ def as_text(corpus, ids, prompt=""):
 # measures whether it does (not beyond 64 characters of Shakespeare).
 #
 # So T is a bargain.  A long window lets the gradient reach farther back; a short one gives
-# more updates for the same reading.  In the small training of "Try this", two epochs
-# long, T = 4 beats T = 64: there updates counted for more.
+# more updates for the same reading ("Try this" has a case where those count for more).
 #
 # No gradient crosses a cut, so what stands just before one is never blamed for what comes
 # just after.  `random_start` therefore moves the cuts from epoch to epoch: two tokens
@@ -787,8 +778,7 @@ def small_text():
 
 def small_settings():
     """Flags of their own for the examples, whatever the reader has given."""
-    # The first are those that train_by_hand uses.  With the others fit does what it does:
-    # an update after every window, AdamW, full precision, no early stopping.
+    # With those of the second line `fit` does as train_by_hand does.
     flags = {"seed": 0, "epochs": 1, "lr": 0.006, "weight_decay": 0.01, "clip": 1.0}
     flags |= {"accumulate": 1, "optimizer": "adam", "precision": "fp32", "patience": 0}
     return Namespace(**flags, device="cpu", resume=False, out_dir="")
@@ -798,9 +788,8 @@ def small_settings():
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-# Can it write?  First look at what it writes, and at how the next token is drawn.  Then
-# ask how good that is: by a number, how much new text surprises it, beside rivals that
-# only count; and by its text, for which no one number is enough.
+# Can it write?  First see how the next token is drawn, and what it writes.  Then ask how
+# good that is: by how much new text surprises it, beside rivals that count; by its text.
 #
 # --- Writing --------------------------------------------------------------------------
 #
@@ -824,7 +813,8 @@ def small_settings():
 #
 # Why not always take the likeliest?  Because then nothing random is left.  Once the
 # state comes back near to where it was before, the same tokens follow, and the state
-# comes back again: a circle.
+# comes back again: a circle.  Beam search (lesson 08) looks for the likeliest text, so it
+# is as dull: good where one answer is right, as in translation, but not here.
 
 
 def next_distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
@@ -919,20 +909,17 @@ WAYS = {
     "greedy": {"temperature": 0.0},
 }
 
-WRITTEN = {"char": 2000, "word": 400}  # tokens written in most ways
-# The answer rests on the text at temperature 1, that of the flags, the rival's and the
-# author's.  A share is the surer the more it is taken of, so these are longer.
-LONG = {"char": 10_000, "word": 2000}
-
 
 def lengths(corpus, args):
-    """How many tokens are written in most ways, and in the longer ones."""
-    share = 5 if args.quick else 1
-    return WRITTEN[corpus.level] // share, LONG[corpus.level] // share
+    """How many tokens most ways write, and those that the answer rests on: surer."""
+    short = 2000 if corpus.level == "char" else 400
+    if args.quick:
+        short //= 5
+    return short, 5 * short
 
 
 def show_ways(model, corpus, args):
-    """A line in each way to draw.  Returns all that was written, by way, and the speed."""
+    """A line in each way to draw.  Returns all that was written, by way."""
     short, long = lengths(corpus, args)
     written = {}
     print("\nThe same network, drawn from in seven ways, roughly from daring to dull:")
@@ -940,18 +927,14 @@ def show_ways(model, corpus, args):
         length = long if name in (PLAIN, FLAGS) else short
         if name == FLAGS:
             length = max(length, args.max_length)
-        start = time.perf_counter()
         written[name] = write(model, corpus, args, length, name)
-        seconds = time.perf_counter() - start
-        if name == FLAGS:
-            speed = len(as_text(corpus, written[name])) / seconds  # characters a second
         line = as_text(corpus, written[name][: LINE[corpus.level]], args.prompt)
         print(f"  {name:<17}{line!r}")
     print(f"  ({FLAGS}: {name_of_flags(args)})")
     if not args.no_plots:
         draw_ways(model, corpus, args)
     show_circle(corpus, written["greedy"])
-    return written, speed
+    return written
 
 
 def show_circle(corpus, ids):
@@ -964,16 +947,15 @@ def show_circle(corpus, ids):
     text = as_text(corpus, ids[begin : begin + size])
     print("Reading it: greedy writing goes in a circle, cut here at some place of it:")
     print(f"  {text!r}")
-    print("(No die is thrown: where the state comes back, the same tokens follow.)")
 
 
 # --- What it writes -------------------------------------------------------------------
 #
-# Read the text of the docstring, from small to large.  Speakers stand alone, with a
-# colon; lines have about the length of a verse; commas and full stops are in their
-# places.  All that came from guessing the next character.  Most words exist, some do not
-# (crapion).  Now read one sentence to its end: it says nothing.  What spans a few
-# characters the network has; what spans a sentence it has not.
+# Read the text of the docstring, or your own, from small to large.  Speakers stand alone,
+# with a colon; lines have about the length of a verse.  All that came from guessing the
+# next character.  Four words of that run were not in training: crapion and roon do not
+# exist, but ladyships and loin do.  It has learned to spell, not a list.  Now read one
+# sentence to its end: it says nothing.
 #
 # Would counting do as well?  So the rival of the second half, a 7-gram, writes too: it
 # looks at the last six characters and draws what followed them in the training text.
@@ -993,9 +975,8 @@ def show_texts(corpus, args, written):
         print(f"\nWritten {'by the ' if name == rival else 'at '}{name}:")
         print(as_text(corpus, written[name][: 4 * LINE[corpus.level]], args.prompt))
     utils.say(
-        "Reading it, from small to large: are the words words?  Have lines and names the "
-        "form that they have in the training text?  Then read one sentence to its end: does "
-        "it say anything?"
+        "Reading it, from small to large: are the words words?  Have lines and names their "
+        "usual form?  Then read one sentence to its end: does it say anything?"
     )
     known = set(re.findall(r"\w+", corpus.texts[0]))
     words = re.findall(r"\w+", as_text(corpus, written[FLAGS][: args.max_length]))
@@ -1087,6 +1068,7 @@ def show_plus_one():
 
 def plus_one_nats(train, held_out, order, tokens):
     """Mean nats of held_out[1:] by n-grams of this order, + 1: ids (N,) each."""
+    # One character for each id (of words, too): so a run of ids is a slice of a string.
     text = text_of_ids(train)
     runs = Counter()  # how often each run of `order` tokens stands in training
     histories = Counter()  # and each run of one less, with something after it
@@ -1109,8 +1091,8 @@ def plus_one_nats(train, held_out, order, tokens):
 # after it, adding 1 gives that token (2 + 1) / (2 + 66), and 65 / 68 to what never came.
 # So the other rows of the table do not add 1.  They fall back on shorter histories: what
 # is unknown after six characters is asked of the last five, and so on (Kneser and Ney,
-# 1995; shown below the table).  Characters are counted up to order 7.  More gain nothing
-# on Shakespeare: order 7 has 1.5165 nats, order 8 1.5192, order 9 1.5221.
+# 1995; a part below).  Characters are counted up to order 7.  More gain nothing on
+# Shakespeare: order 7 has 1.5165 nats, order 8 1.5192, order 9 1.5221.
 
 
 # --- The network beside its rivals ----------------------------------------------------
@@ -1127,7 +1109,7 @@ def rival_of(corpus):
 def show_losses(model, corpus, args, longest):
     """Our loss beside the rivals': a table.
 
-    Returns our losses (N - 1,), those of the n-grams by name, and all nats by name.
+    Returns our losses (N - 1,), the n-grams', all nats, and what show_memory returns.
     """
     train, held_out = corpus.ids
     # The same weights read the same text twice; only what is carried differs.
@@ -1140,7 +1122,7 @@ def show_losses(model, corpus, args, longest):
         f"{args.cell}, reset every 256": reset.mean().item(),
         "blind guessing": math.log(tokens),
     }
-    # Adding 1: hardly worse where little is new (order 2), much worse where much is.
+    # Adding 1 does no harm where little is new (order 2), and much where much is.
     for order in (2, highest):
         nats[f"{order}-gram, + 1"] = plus_one_nats(train, held_out, order, tokens)
     # Kept token by token: `answer` asks also in how many places the network is ahead.
@@ -1157,22 +1139,24 @@ def show_losses(model, corpus, args, longest):
     if not args.eval_only:
         print("(val_loss began 16 times without a state: not quite the first figure.)")
     perplexity = rows[f"{args.cell} (this lesson)"]["perplexity"]
+    one_more = nats[f"{highest}-gram, + 1"]
     utils.say(
-        f"Reading it: our perplexity {perplexity:.1f} means as unsure as a die with "
-        f"about {perplexity:.0f} sides."
+        f"Reading it: our perplexity {perplexity:.1f} means as unsure as a die with about "
+        f"{perplexity:.0f} sides.  The n-grams without + 1 fall back on shorter histories: "
+        f"of order {highest} that has {nats[f'{highest}-gram']:.4f} nats, adding 1 "
+        f"{one_more:.4f}."
     )
-    show_memory(ours, reset, corpus, args)
-    return ours, counted, nats
+    late_saved = show_memory(ours, reset, corpus, args)
+    return ours, counted, nats, late_saved
 
 
 # What does forgetting cost, and where?  Take the tokens by their place after a reset.
-# The first ones are a cold start: the network does not know where in the text it is.
-# Places beyond T tell of memory: there, both have read more than T tokens, and one has
-# read all that came before as well.
+# The first are a cold start.  Places beyond T tell of memory: there, both have read at
+# least T tokens, and one has read all that came before as well.
 
 
 def show_memory(carried, reset, corpus, args):
-    """carried, reset (N - 1,): -log p of each token, by its place after a reset."""
+    """-log p (N - 1,) by place after a reset.  Returns what is saved beyond T, or None."""
     place = torch.arange(len(carried)) % 256 + 1  # 1 is the first token after a reset
     unit = UNIT[corpus.level]
     rows = {}
@@ -1195,12 +1179,10 @@ def show_memory(carried, reset, corpus, args):
     steps = args.sequence_length
     late = place > steps
     if not late.any():
-        return
+        return None
     late_saved = saved[late].mean().item()
-    utils.say(
-        f"Beyond place {steps}, carrying saves {late_saved:.4f} nats: so much helps what was "
-        "read farther back than any gradient reached in training."
-    )
+    print(f"Beyond place {steps} (T in training) carrying saves {late_saved:.4f} nats.")
+    return late_saved
 
 
 # --- Falling back: Kneser and Ney's n-grams (may be skipped) --------------------------
@@ -1220,9 +1202,8 @@ def show_memory(carried, reset, corpus, args):
 #
 # Second step: where does 0.365 come from?  In a shorter history not times are counted but
 # kinds: after how many different letters did q come?  After three: _, a and e; all letters
-# together make 8.  "Francisco" may come often, but only after "San"; and whoever asks the
-# shorter history has not just read "San".  So u, three times after q, counts 1; e, once
-# after _ and once after u, counts 2.  The formula is the same, and below the shortest
+# together make 8.  ("Francisco" may come often, but only after "San".)  So u, three times
+# after q, counts 1; e, once after _ and once after u, counts 2.  Below the shortest
 # history each of the V tokens has 1 / V: p(q) = (3 - 0.5 + 2.5 / 6) / 8 = 0.365.
 
 
@@ -1317,10 +1298,8 @@ def text_of_ids(ids):
 # --- How good is it?  Second: the text itself -----------------------------------------
 #
 # No figure tells whether a text is good.  But some help.  Do its words exist?  Are its
-# lines as long as the author's: has it the form of verse?  Are the speakers people of the
-# plays?  How often was something drawn that the network itself held for unlikely?  Does
-# the text repeat itself, and is it copied, letter by letter?  The same figures of a piece
-# of the real author say what to expect.
+# lines as long as the author's?  Is it copied, letter by letter?  The same figures of a
+# piece of the real author say what to expect.
 
 AUTHOR = "the author"
 
@@ -1367,7 +1346,9 @@ def quality(text, start, known):
     if known.speakers:
         right["known speakers"] = [name in known.speakers for name in speakers_of(text)]
     numbers = {column: len(found) for column, found in right.items()}
-    row = {column: sum(found) / max(1, len(found)) for column, found in right.items()}
+    row = {}
+    for column, found in right.items():
+        row[column] = sum(found) / len(found) if found else "-"
     words = re.findall(r"\w+", start)
     threes = list(zip(words, words[1:], words[2:], strict=False))
     row["distinct runs"] = len(set(threes)) / max(1, len(threes))
@@ -1377,7 +1358,7 @@ def quality(text, start, known):
 
 
 def judge_texts(model, corpus, args, written):
-    """The figures of all texts, printed.  Returns them, and of how many each is a share."""
+    """Print the figures of all texts.  Returns them, their numbers, the nearest way."""
     prompt = prompt_ids(corpus, args.prompt)
     known = what_is_known(corpus)
     short, long = lengths(corpus, args)
@@ -1397,14 +1378,17 @@ def judge_texts(model, corpus, args, written):
             text = as_text(corpus, ids)
             start = as_text(corpus, ids[:short])
         row, number, copies[name] = quality(text, start, known)
-        rows[name] = {"unlikely": unlikely_share(model, read), **row}
+        unlikely = (losses_of(model, read) > -math.log(0.01)).double()
+        rows[name] = {"unlikely": unlikely.mean().item(), **row}
         numbers[name] = {"unlikely": len(read) - 1, **number}
     title = f"{corpus.source.label}: {short:,} tokens in each way; of {PLAIN}, {FLAGS},"
     title += f"\nthe {rival_of(corpus)} and the author {long:,}, if there are as many"
     utils.print_table(title, rows, corner="way to draw")
-    print("  unlikely        share of the tokens to which the network gave below 0.01")
-    if known.words:
-        print("  known words     share of words that stand in training (don't is two)")
+    print(
+        "  unlikely        share of tokens to which the network, at temperature 1, gives"
+    )
+    print("                  less than 0.01 (in the texts of others, too)")
+    print("  known words     share of words that stand in training (don't is two)")
     most = f"{known.usual[0]} to {known.usual[-1]} characters"
     print(f"  usual lines     share of lines of {most}, as 8 of 10 in training")
     if known.speakers:
@@ -1414,19 +1398,17 @@ def judge_texts(model, corpus, args, written):
     # The ways of the network that do not go in circles.
     enough = 0.5 * rows[AUTHOR]["distinct runs"]
     fair = [name for name in WAYS if rows[name]["distinct runs"] >= enough]
-    read_ways(rows, numbers, fair)
-    if fair:
-        longest = max(fair, key=lambda name: len(copies[name]))
-        read_copies(copies, longest, rival_of(corpus))
-    return rows, numbers
+    nearest = read_ways(rows, numbers, fair)
+    longest = max(fair, key=lambda name: len(copies[name]), default=FLAGS)
+    read_copies(copies, nearest, longest, rival_of(corpus))
+    return rows, numbers, nearest
 
 
 def luck(share, number, other, other_number):
     """By how much two shares, of `number` and `other_number` things, may differ by luck.
 
     A share p of n things moves by about sqrt(p (1 - p) / n), the difference of two by the
-    root of both squares added.  Twice as much is seldom luck.  (At least so much: this
-    takes the things as independent, and odd words may come in clusters.)
+    root of both squares added.  Twice as much is seldom luck (unless things cluster).
     """
     p = (share * number + other * other_number) / max(1, number + other_number)
     square = p * (1 - p) / max(1, number) + p * (1 - p) / max(1, other_number)
@@ -1434,44 +1416,49 @@ def luck(share, number, other, other_number):
 
 
 def read_ways(rows, numbers, fair):
-    """Which ways to draw come near to the author's text, and whether that is luck."""
+    """In how many columns is each way near to the author?  Returns the nearest."""
+    # Not those of which the author's text has nothing to count.
+    columns = [column for column, number in numbers[AUTHOR].items() if number]
     utils.say(
         "Reading it: the last row is a piece of the author's own text, held out.  A way "
-        "with few distinct runs says the same again and again: it is out.  Near, below, "
-        "means: no farther from the author than luck may carry texts of these lengths."
+        "with few distinct runs says the same again and again: it is out.  Of the others, "
+        f"in how many of the first {len(columns)} columns is each near the author?  Near: "
+        "no farther than luck may carry texts of these lengths (±).  A short text gets the "
+        "wider margin, so of two that are near as often the longer goes first."
     )
-    best = list(fair)  # those that are near in every column
-    for column, number in numbers[AUTHOR].items():
-        author = rows[AUTHOR][column]
-        near = []
-        for name in fair:
+    near = {}
+    for name in fair:
+        near[name] = []
+        for column in columns:
+            number = numbers[name][column]
+            if number == 0:
+                continue
             share = rows[name][column]
-            most = luck(share, numbers[name][column], author, number)
+            author = rows[AUTHOR][column]
+            most = luck(share, number, author, numbers[AUTHOR][column])
             if abs(share - author) <= most:
-                near.append(name)
-        best = [name for name in best if name in near]
-        told = "; ".join(near) or "none of these"
-        utils.say(f"By {column} ({author:.3f}) near: {told}.")
-        ours = rows[PLAIN][column]
-        if column == "unlikely" and ours < author and PLAIN not in near:
-            utils.say(
-                "At temperature 1 it draws unlikely tokens as often as it expects them, and "
-                "the author brings more: of new text it is a little too sure."
-            )
+                near[name].append(f"{column} ±{most:.2f}")
+    longer_first = sorted(fair, key=lambda name: -numbers[name]["unlikely"])
+    ranked = sorted(longer_first, key=lambda name: -len(near[name]))
+    for name in ranked:
+        print(f"  {name:<17}{len(near[name])}   {', '.join(near[name])}")
+    nearest = FLAGS
+    if ranked and near[ranked[0]]:
+        nearest = ranked[0]
+        print(f"Nearest to the author: {nearest}.")
     utils.say(
-        f"Near in all: {'; '.join(best) or 'none of these'}.  A lower temperature gives away "
-        "surprise for words that training knows.  So lower it where words must be right, "
-        "raise it where all sounds the same; --temperature 0.8 is a usual start."
+        "Lower the temperature, or cut, and words come right, but surprises go: top-k and "
+        "top-p forbid just what is unlikely.  So lower it where words must be right, raise "
+        "it where all sounds the same."
     )
+    return nearest
 
 
-def read_copies(copies, longest, rival):
-    """The longest copy of all ways of the network, beside the rival's and the author's."""
+def read_copies(copies, nearest, longest, rival):
+    """The longest copies: of the nearest way, of any way, the rival's, the author's."""
     print("The longest passages that stand in the training text, letter by letter:")
-    for name in (longest, rival, AUTHOR):
+    for name in dict.fromkeys((nearest, longest, rival, AUTHOR)):  # each once
         print(f"  {name:<17}{len(copies[name])} characters: {copies[name][:70]!r}")
-    if len(copies[longest]) > len(copies[AUTHOR]):
-        print("The network's is longer than the author's: look whether it is a phrase.")
 
 
 # --- Helpers: counting what was written (may be skipped) ------------------------------
@@ -1492,12 +1479,6 @@ def longest_copy(text, source):
             best += 1
             where = i
     return text[where : where + best]
-
-
-def unlikely_share(model, ids):
-    """The share of ids[1:] to which the network gave less than 0.01."""
-    unlikely = losses_of(model, ids) > -math.log(0.01)
-    return unlikely.double().mean().item()
 
 
 def write_by_counting(grams, start, length, seed):
@@ -1522,41 +1503,65 @@ def stretches_won(ours, theirs, length=1000):
     return int(sum(gains)), len(gains)
 
 
-def answer(ours, counted, rows, numbers, corpus):
-    """Can a network write?  By its surprise, and by its text."""
+def answer(corpus, ours, counted, late_saved, rows, numbers, nearest):
+    """Can a network write?  By its surprise, by its text; and is it copied?"""
     best = min(counted, key=lambda name: counted[name].mean())
     nats = ours.mean().item()
     theirs = counted[best].mean().item()
     won, number = stretches_won(ours, counted[best])
+    unit = UNIT[corpus.level]
     print("\nCan a network write?")
     utils.say(
         f"By its surprise: {nats:.4f} nats; the best that counting had here, the {best}, "
-        f"has {theirs:.4f}.  In {won:,} of {number:,} stretches of 1,000 "
-        f"{UNIT[corpus.level]} the network was the less surprised; if the two were equally "
-        "good, it would be in about half."
+        f"has {theirs:.4f}.  In {won:,} of {number:,} stretches of 1,000 {unit} the network "
+        "was the less surprised; if the two were equally good, it would be in about half."
     )
     rival = rival_of(corpus)
-    print("By its text, at temperature 1:")
-    nearer = []
+    print("By its text, at temperature 1: who is nearer to the author, if not by luck?")
+    gaps = {}  # those columns in which the network is nearer
     for column in list(numbers[AUTHOR])[1:]:  # the first is asked of the network alone
+        if not all(numbers[name][column] for name in (PLAIN, rival, AUTHOR)):
+            continue
         share = rows[PLAIN][column]
         other = rows[rival][column]
         author = rows[AUTHOR][column]
-        verdict = "may be luck"
+        gap = abs(share - other)
         most = luck(share, numbers[PLAIN][column], other, numbers[rival][column])
-        if abs(share - other) > most:
-            verdict = f"the {rival} is nearer"
+        verdict = "may be luck"
+        if gap > most:
+            verdict = f"the {rival}"
             if abs(share - author) < abs(other - author):
-                verdict = "the network is nearer"
-                nearer.append(column)
-        print(f"  {column:<15} network {share:.0%}, {rival} {other:.0%}", end=", ")
-        print(f"author {author:.0%}: {verdict}")
+                verdict = "the network"
+                gaps[column] = gap
+        print(f"  {column:<15} network {share:.1%}, {rival} {other:.1%}", end=", ")
+        print(f"author {author:.1%}, luck {most:.1%}: {verdict}")
+    copy = rows[nearest]["copy"]
+    real = rows[AUTHOR]["copy"]
+    verdict = "so it does not copy" if copy <= real else "look, above, what it is"
+    utils.say(
+        f"Copied?  The longest passage from training has {copy} characters ({nearest}), "
+        f"the author's own {real}: {verdict}."
+    )
     if nats >= theirs:
         print("So it has not learned enough here: more text, or more epochs.")
         return
-    told = "So by its surprise it knows more of what comes next than who only counts"
-    if nearer:
-        told += f", and its text shows that: {', '.join(nearer)}"
+    if "usual lines" in gaps:
+        sees = ORDERS[corpus.level][-1] - 1
+        farther = ""
+        if late_saved is not None and late_saved < 0.001:
+            farther = (
+                "But what it read more than one window (T) ago helps it no more (nats by "
+                "place, above).  A line fits into a window, a speech does not: one reason "
+                "why what it writes says nothing."
+            )
+        utils.say(
+            f"Why the lines?  The {rival} sees {sees} {unit}: it cannot know how far along "
+            f"its line it is.  The network's state can.  {farther}"
+        )
+    told = "So by its surprise it knows more of what comes next than a model that only counts"
+    if gaps:
+        largest_first = sorted(gaps, key=gaps.get, reverse=True)
+        told += f", and its text shows that: {', '.join(largest_first)}"
     utils.say(
         f"{told}.  It can write, in that it has the form.  It means nothing by it: it was "
         "asked for the next token, and never for something to say."
@@ -1618,10 +1623,10 @@ def draw_ways(model, corpus, args):
     panels[0].set_yticks(range(len(top)), names, **utils.PLAIN)
     panels[0].set(ylabel="next token", ylim=(len(top) - 0.4, -0.6))
     utils.save_picture(figure, args, "next_token")
-    print("  (Look from panel to panel: which tokens lose everything, who gets it?)")
+    print("  (Look from panel to panel: which tokens lose all, and which gain?)")
 
 
-def save_metrics(model, corpus, records, nats, speed, args):
+def save_metrics(model, corpus, records, nats, args):
     """Write metrics.json.  nats: by name, our two first."""
     rivals = dict(nats)  # a copy: what is no rival is taken out of it
     ours = rivals.pop(f"{args.cell} (this lesson)")
@@ -1630,7 +1635,6 @@ def save_metrics(model, corpus, records, nats, speed, args):
     metrics = {"val_loss": others.pop("nats"), "val_loss_reset256": reset}
     metrics["val_perplexity"] = others.pop("perplexity")
     metrics.update(others)  # bits_per_char
-    metrics["chars_per_second"] = speed
     about = (utils.count_parameters(model), records, len(corpus.ids[0]))
     unit = UNIT[corpus.level]
     utils.write_metrics(args, corpus.source, metrics, rivals, *about, unit)
@@ -1663,11 +1667,15 @@ def save_metrics(model, corpus, records, nats, speed, args):
 #     h_t / K_t = h_0 + new_1 / K_1 + ... + new_t / K_t
 #
 # That is a running sum.  It looks like a loop too, but it can be had in few rounds, in
-# each of which all places work at once.  This is called a scan.  Its place is the GPU.
+# each of which all places work at once: a scan.  A GPU gains by it, a CPU does not.
+#
+#     numbers                                   1  2  3  4
+#     to each, add what stands 1 to the left    1  3  5  7
+#     to each, add what stands 2 to the left    1  3  6  10      (of 1,024: ten rounds)
 
 
 def show_scan():
-    """The running sum by hand, on three steps; and a running sum in rounds."""
+    """The running sum by hand, on three steps, and by the function below."""
     keep = [0.5, 0.8, 0.5]
     new = [1.0, 0.2, 0.6]
     h = 2.0
@@ -1680,18 +1688,8 @@ def show_scan():
         product *= keep[t]
         total += new[t] / product
         print(f"  step {t + 1}: keep {keep[t]}, new {new[t]}", end="   ")
-        print(f"loop h = {h:.2f}", end="   ")
-        print(f"K = {product:.2f}, running sum {total:.2f},", end=" ")
-        print(f"K * sum = {product * total:.2f}")
-
-    print("A running sum in rounds, in which all places work at once:")
-    numbers = [1, 2, 3, 4]
-    print(f"  numbers                                   {numbers}")
-    for distance in (1, 2):
-        left = [0] * distance + numbers[:-distance]  # what stands so far to the left
-        numbers = [number + other for number, other in zip(numbers, left, strict=True)]
-        print(f"  to each, add what stands {distance} to the left   {numbers}")
-    print("  Two rounds instead of three steps; for 1,024 numbers, ten rounds.")
+        print(f"loop h = {h:.2f}   K = {product:.2f}", end=", ")
+        print(f"running sum {total:.2f}, K * sum = {product * total:.2f}")
 
     torch.manual_seed(10)
     log_keep = F.logsigmoid(torch.randn(4, 64, 16))
@@ -1717,7 +1715,7 @@ def scan(log_keep, log_new, log_start):
     log_products = log_keep.cumsum(dim=1)  # (B, T, H)
     # The logarithms of h_0 and of every new_t / K_t.
     parts = torch.cat([log_start.unsqueeze(1), log_new - log_products], dim=1)
-    # The running sum of what they are the logarithms of, h_0 alone left out.
+    # log(h_0 + new_1 / K_1 + ...); the first entry, h_0 alone, is left out.
     log_sums = torch.logcumsumexp(parts, dim=1)[:, 1:]  # (B, T, H)
     # Times K_t again, and out of the logarithms.
     return (log_products + log_sums).exp()
@@ -1780,7 +1778,7 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
 
 # Does it pay?  A scan computes more than the loop, and waits less: it needs a device that
 # works at many places at once.  Feng and others report 175 times the speed of a GRU on a
-# GPU, at T = 512.  On a CPU a running sum is itself a loop, and nothing is gained.
+# GPU, at T = 512.
 #
 # What is given up?  A gate that cannot see the state cannot decide by what is remembered.
 # What does that cost in nats?  --cell mingru trains such a network, with as many weights
@@ -1816,15 +1814,15 @@ def show_speed(args):
         rows[f"T = {length}"] = row
     title = f"One layer of minGRU, 64 units [sample: random numbers], seconds, {args.device}"
     utils.print_table(title, rows, corner="length")
-    faster = seconds["loop"][-1] / seconds["scan"][-1]
-    print(f"At T = {sizes[-1]} the scan has {faster:.1f} times the loop's speed.")
+    longer = seconds["scan"][-1] / seconds["loop"][-1]
+    print(f"At T = {sizes[-1]} the scan takes {longer:.1f} times as long as the loop.")
+    if torch.device(args.device).type == "cpu":
+        print("(On a CPU a running sum is itself a loop: the scan is for a GPU.)")
     axes = ("T, steps", "seconds")
     utils.plot_lines(args, "scan", title, seconds, *axes, x=sizes, log=True)
 
 
 # --- Where research went --------------------------------------------------------------
-#
-# Two roads lead on from here.
 #
 #   Transformers (Vaswani et al., 2017) drop the state.  Attention, lesson 09, looks at
 #   all earlier tokens at once, so training has no loop.  The price comes with writing:
@@ -1927,10 +1925,12 @@ def main(argv=None):
     show_data(corpus, args)
     if (prompt_ids(corpus, args.prompt) == 0).any():
         print(f"--prompt holds tokens that training never saw; read as {utils.UNK}")
-    show_streams()
+    if not args.write_only:
+        show_streams()
 
     # 2. The model: its loss, and how it writes before it has learned anything.
-    show_units()
+    if not args.write_only:
+        show_units()
     show_size(model, config)
     if not args.eval_only:
         show_untrained(model, corpus, args)
@@ -1948,7 +1948,7 @@ def main(argv=None):
         return
     show_trained_steps(model, corpus, args)
     show_drawing()
-    written, speed = show_ways(model, corpus, args)
+    written = show_ways(model, corpus, args)
     # The rival, which counts, writes as much.
     order = ORDERS[args.level][-1]
     grams = KneserNey(corpus.ids[0], order, len(corpus.vocabulary))
@@ -1959,13 +1959,13 @@ def main(argv=None):
 
     # How surprised is it?  Are its rivals less surprised?
     show_plus_one()
-    ours, counted, nats = show_losses(model, corpus, args, grams)
-    save_metrics(model, corpus, records, nats, speed, args)
     show_kneser_ney()
+    ours, counted, nats, late_saved = show_losses(model, corpus, args, grams)
+    save_metrics(model, corpus, records, nats, args)
 
     # Is the text good, and is it its own?
-    rows, numbers = judge_texts(model, corpus, args, written)
-    answer(ours, counted, rows, numbers, corpus)
+    rows, numbers, nearest = judge_texts(model, corpus, args, written)
+    answer(corpus, ours, counted, late_saved, rows, numbers, nearest)
 
     # An outlook: a recurrent network without a loop.
     show_scan()

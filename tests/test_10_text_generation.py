@@ -378,27 +378,31 @@ def test_where_val_loss_turned_is_said(capsys):
     assert "it had not turned" in out and "with dropout" in out
 
 
-def test_near_the_author_and_the_longest_copy(capsys):
+def test_the_way_near_in_most_columns_is_named_and_its_copy_shown(capsys):
     def row(unlikely, known):
-        return {"unlikely": unlikely, "known words": known}
+        return {"unlikely": unlikely, "known words": known, "known speakers": "-"}
 
     names = ("temperature 1", "cold", lesson.AUTHOR)
     rows = dict(zip(names, [row(0.03, 0.80), row(0.0, 0.97), row(0.03, 0.96)]))
-    numbers = {key: {"unlikely": 2000, "known words": 400} for key in names}
-    lesson.read_ways(rows, numbers, ["temperature 1", "cold"])
+    number = {"unlikely": 2000, "known words": 400, "known speakers": 0}
+    numbers = {key: dict(number) for key in names}
+    numbers["cold"]["unlikely"] = 1000
+    fair = ["temperature 1", "cold"]
+    # Near once each: the longer text goes first.
+    assert lesson.read_ways(rows, numbers, fair) == "temperature 1"
     out = " ".join(capsys.readouterr().out.split())
-    assert "By unlikely (0.030) near: temperature 1." in out
-    assert "By known words (0.960) near: cold." in out
-    assert "Near in all: none of these." in out
-    assert "a little too sure" not in out  # it draws as many as the author
-    rows["temperature 1"] = row(0.01, 0.955)
-    lesson.read_ways(rows, numbers, ["temperature 1", "cold"])
-    out = " ".join(capsys.readouterr().out.split())
-    assert "near: temperature 1; cold." in out and "a little too sure" in out
+    assert "of the first 2 columns" in out  # nobody speaks in the author's text
+    assert "temperature 1 1 unlikely ±0.01 cold 1 known words ±0.03 Nearest" in out
+    rows["cold"] = row(0.03, 0.955)
+    assert lesson.read_ways(rows, numbers, fair) == "cold"
+    assert "cold 2 unlikely" in " ".join(capsys.readouterr().out.split())
+    rows = dict.fromkeys(fair, row(0.5, 0.5)) | {lesson.AUTHOR: row(0.03, 0.96)}
+    assert lesson.read_ways(rows, numbers, fair) == lesson.FLAGS
+    assert lesson.read_ways(rows, numbers, []) == lesson.FLAGS
+    assert "Nearest" not in capsys.readouterr().out
     copies = {"cold": "abcdef", "7-gram": "abc", lesson.AUTHOR: "abcd"}
-    lesson.read_copies(copies, "cold", "7-gram")
-    out = capsys.readouterr().out
-    assert "6 characters: 'abcdef'" in out and "longer than the author's" in out
+    lesson.read_copies(copies, "cold", "cold", "7-gram")
+    assert capsys.readouterr().out.count("6 characters: 'abcdef'") == 1
 
 
 def test_luck_is_smaller_in_longer_texts():
@@ -409,28 +413,42 @@ def test_luck_is_smaller_in_longer_texts():
 
 
 def test_the_answer_says_who_is_nearer_to_the_author(capsys):
-    numbers = {
-        key: {"unlikely": 10000, "known words": 1800, "usual lines": 200}
-        for key in ("temperature 1", "7-gram", lesson.AUTHOR)
-    }
+    number = {"unlikely": 10000, "known words": 1800, "usual lines": 200}
+    number["known speakers"] = 0
+    numbers = {key: number for key in ("temperature 1", "7-gram", lesson.AUTHOR)}
+    none = {"known speakers": "-"}
     rows = {
-        "temperature 1": {"known words": 0.90, "usual lines": 0.84},
-        "7-gram": {"known words": 0.89, "usual lines": 0.23},
-        lesson.AUTHOR: {"known words": 0.96, "usual lines": 0.85},
+        "temperature 1": {"known words": 0.90, "usual lines": 0.84, **none},
+        "7-gram": {"known words": 0.89, "usual lines": 0.23, **none},
+        lesson.AUTHOR: {"known words": 0.96, "usual lines": 0.85, "copy": 23, **none},
+        "top-k 5": {"copy": 23},
     }
     ours = torch.full((2000,), 1.4)
     counted = {"7-gram": torch.full((2000,), 1.5)}
     corpus = Namespace(level="char")
-    lesson.answer(ours, counted, rows, numbers, corpus)
-    out = " ".join(capsys.readouterr().out.split())
-    assert "author 96%: may be luck" in out
-    assert "author 85%: the network is nearer" in out
+
+    def answered(ours, late_saved):
+        numbers_and_way = (rows, numbers, "top-k 5")
+        lesson.answer(corpus, ours, counted, late_saved, *numbers_and_way)
+        return " ".join(capsys.readouterr().out.split())
+
+    out = answered(ours, 0.0)
+    assert "author 96.0%, luck 2.0%: may be luck" in out
+    assert "author 85.0%, luck 10.0%: the network" in out
     assert "in 2 of 2 stretches" in out.lower()
     assert "its text shows that: usual lines." in out
+    assert "known speakers" not in out
+    assert "23 characters (top-k 5), the author's own 23: so it does not copy" in out
+    assert "sees 6 characters" in out and "more than one window" in out
+    for late_saved in (0.01, None):
+        assert "more than one window" not in answered(ours, late_saved)
     rows["temperature 1"]["usual lines"] = 0.01
-    lesson.answer(ours + 1, counted, rows, numbers, corpus)
-    out = " ".join(capsys.readouterr().out.split())
-    assert "the 7-gram is nearer" in out and "not learned enough" in out
+    rows["top-k 5"]["copy"] = 24
+    out = answered(ours + 1, 0.0)
+    assert "luck 6.5%: the 7-gram" in out and "not learned enough" in out
+    assert "Why the lines" not in out and "does not copy" not in out
+    rows["temperature 1"] |= {"known words": 0.955, "usual lines": 0.84}
+    assert "shows that: usual lines, known words." in answered(ours, None)
 
 
 def test_the_parts_of_a_play():
@@ -446,6 +464,8 @@ def test_the_parts_of_a_play():
     assert row["known speakers"] == 0.5 and numbers["known speakers"] == 2
     assert row["known words"] == 2 / 4
     assert row["usual lines"] == 0 and numbers["usual lines"] == 2
+    row, numbers, _ = lesson.quality("no speech\n", "no speech\n", known)
+    assert row["known speakers"] == "-" and numbers["known speakers"] == 0
     corpus = Namespace(texts=["\n\nonce:\nand no play\n", ""], level="word")
     known = lesson.what_is_known(corpus)
     assert not known.speakers and not known.words
