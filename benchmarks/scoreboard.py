@@ -183,6 +183,8 @@ LINES = f"""
 06-leaky        06_gru_time_series --dataset stock --leaky-scaling
 07-sample       07_bidirectional_rnn --task tag --dataset sample
 07-sample-uni   07_bidirectional_rnn --task tag --dataset sample --unidirectional
+07-tag-one      07_bidirectional_rnn --task tag --unidirectional --hidden-size 207
+07-tag-words    07_bidirectional_rnn --task tag --char-features none
 08-h32          08_seq2seq_basic --hidden-size 32
 08-back         08_seq2seq_basic --reverse-source
 09-sample       09_attention_mechanism --dataset sample
