@@ -1143,7 +1143,7 @@ def show_losses(model, corpus, args, longest):
     utils.say(
         f"Reading it: our perplexity {perplexity:.1f} means as unsure as a die with about "
         f"{perplexity:.0f} sides.  The n-grams without + 1 fall back on shorter histories: "
-        f"of order {highest} that has {nats[f'{highest}-gram']:.4f} nats, adding 1 "
+        f"{nats[f'{highest}-gram']:.4f} nats at order {highest}, where adding 1 has "
         f"{one_more:.4f}."
     )
     late_saved = show_memory(ours, reset, corpus, args)
@@ -1441,11 +1441,11 @@ def read_ways(rows, numbers, fair):
     longer_first = sorted(fair, key=lambda name: -numbers[name]["unlikely"])
     ranked = sorted(longer_first, key=lambda name: -len(near[name]))
     for name in ranked:
-        print(f"  {name:<17}{len(near[name])}   {', '.join(near[name])}")
+        print(f"  {name:<17}{len(near[name])}   {', '.join(near[name]) or '-'}")
     nearest = FLAGS
     if ranked and near[ranked[0]]:
         nearest = ranked[0]
-        print(f"Nearest to the author: {nearest}.")
+        print(f"Nearest to the author: {nearest}, in {len(near[nearest])} columns.")
     utils.say(
         "Lower the temperature, or cut, and words come right, but surprises go: top-k and "
         "top-p forbid just what is unlikely.  So lower it where words must be right, raise "
