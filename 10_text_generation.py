@@ -1781,8 +1781,10 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU, "mingru": MinGRU}
 # GPU, at T = 512.
 #
 # What is given up?  A gate that cannot see the state cannot decide by what is remembered.
-# What does that cost in nats?  --cell mingru trains such a network, with as many weights
-# as the LSTM, whose 1.4349 nats stand in the docstring: compare the two.
+# What does that cost in nats?  --cell mingru, with as many weights as the LSTM, has 1.5627
+# on held-out text, where the LSTM has 1.4349 and the 7-gram 1.5165 (16 epochs, seed 0).
+# So here it loses to both.  With another learning rate or more layers it may do better;
+# that was not tried.
 
 
 def seconds_of(layer, x):

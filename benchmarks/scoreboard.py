@@ -194,6 +194,7 @@ LINES = f"""
 09-none-more    09_attention_mechanism --attention-type none --dropout 0.3
 10-small        10_text_generation {SMALL}
 10-small-t4     10_text_generation {SMALL} --sequence-length 4
+10-mingru       10_text_generation --cell mingru
 """
 EXERCISES = {
     name: Row(name, script, tuple(flags), "", "", (0,))
