@@ -667,7 +667,8 @@ def bpe_vocabulary(merges):
 
 # --- Step 3: one table out of many rows ----------------------------------------------
 #
-# Four tokens that come from no text make rows of unequal length into one table:
+# Four tokens come from no text.  The first makes rows of unequal length into one table,
+# the other three tell a network what it could not see otherwise:
 #
 #     <pad>  0   padding: fills short rows up.  The mask is 0 there, and nothing is
 #                learnt from it (lesson 01).  Without it there would be no table.
@@ -786,7 +787,8 @@ def show_embedding_lookup():
 #
 # The held-out texts are cut and looked up in the same way, in the vocabulary of the
 # training part.  DataLoader hands out batches; collate_fn says how rows become a table.
-# (Training, lesson 04, adds shuffle=True.)  padding_idx=0: row 0 is padding (section 3).
+# (For training, lesson 04 mixes the order, and keeps rows of similar length together.)
+# padding_idx=0: row 0 is padding (section 3).
 
 
 # ====================================================================================
@@ -1284,8 +1286,8 @@ def print_trial(tokenizers, vocabularies, train_texts, held_texts, args, source)
     gain, luck = difference(rights[FEW], rights["word"])
     if len(vocabularies["bpe"]) < len(vocabularies["word"]) and abs(gain) <= luck:
         say(
-            f"With {table[FEW]['V']:,} rows, {table[FEW]['unknown']} of the tokens are "
-            "unknown to word, yet no loss shows: rare words, with weights from a few "
+            f"With {table[FEW]['V']:,} rows, {table[FEW]['unknown']} of the tokens (of whole "
+            "speeches, the speakers' names among them) are unknown to word, yet no loss shows: rare words, with weights from a few "
             "examples each, tell little here.  So unknown words need not cost much; they "
             "do where a task turns on them (names, say).",
         )
