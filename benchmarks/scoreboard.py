@@ -171,8 +171,8 @@ LINES = f"""
 03-sine-h25     03_time_series_basics --dataset sine --horizon 25
 04-cell         04_simple_rnn --compare cell
 04-leaky        04_simple_rnn --leaky-split
-05-sample       05_lstm_sentiment --dataset sample
-05-sample-rnn   05_lstm_sentiment --dataset sample --cell rnn
+05-sample       05_lstm_sentiment --dataset sample --pooling last
+05-sample-rnn   05_lstm_sentiment --dataset sample --pooling last --cell rnn
 05-both         05_lstm_sentiment --max-length 64
 05-start        05_lstm_sentiment --max-length 64 --keep start
 05-end          05_lstm_sentiment --max-length 64 --keep end
