@@ -1149,6 +1149,7 @@ def report(models, all_records, test, source, args):
     table = score_all(models, all_records, test, args)
     title = f"{source.label}: {len(test.words)} held-out sequences, then other lengths"
     utils.print_table(title, table)
+    # The table holds accuracies; the sentences below are made of this run's.
     of_linear = table["linear"]["test_accuracy"]
     of_rnn = table["rnn"]["test_accuracy"]
     utils.say(
@@ -1349,6 +1350,8 @@ def say_who_won(table):
     """How to read the table of part 4.2, if it came out as in the recorded runs."""
     two = table["two layers"]
     rnn = table["rnn"]
+    # With other flags or another seed the story below might not be true: then it is not
+    # told.
     worst = min(two["12 letters"], two["gaps"], rnn["gaps, 24"], rnn["few"])
     if worst < 0.9 or two["few"] > rnn["few"]:
         print("Reading it: this run came out otherwise than the recorded ones below.")
@@ -1517,7 +1520,8 @@ def follow_the_note(model, examples):
     with torch.no_grad():
         states, _ = model.rnn(examples.x)  # (N, T, H)
     apart = distance_of_twins(states)  # (N / 2, T)
-    of_a, of_b = lead[a_first], lead[~a_first]  # (N / 2, T) each
+    of_a = lead[a_first]  # (N / 2, T): the words in which the A comes first
+    of_b = lead[~a_first]  # (N / 2, T)
     return right.float().mean(dim=0), of_a.mean(dim=0), of_b.mean(dim=0), apart.mean(0)
 
 

@@ -1114,6 +1114,7 @@ def print_merges(learnt, held_texts, source):
         left, right = visible(pair)
         print(f"  merge {number}: {left} + {right} -> {left}{right}  {count:,} times")
 
+    # What would fewer merges have done?  None at all, the first 50, the first 200, all.
     table = {}
     for number in sorted({0, min(50, len(learnt)), min(200, len(learnt)), len(learnt)}):
         merges = [pair for pair, _ in learnt[:number]]
@@ -1241,6 +1242,7 @@ def print_trial(tokenizers, vocabularies, train_texts, held_texts, args, source)
     utils.heading(f"Does it matter?  Full stop or question mark, {source.label}")
     train = questions_and_statements(train_texts)
     held = questions_and_statements(held_texts)
+    asked = [*held[0], *held[1]]  # the sentences that are judged
     if len(held[0]) < 20:
         say("No trial here: this text has too few questions.")
         return {}
@@ -1257,12 +1259,15 @@ def print_trial(tokenizers, vocabularies, train_texts, held_texts, args, source)
         if name in vocabularies:
             vocabulary = vocabularies[name]
         else:
+            # The others are made in the same way, of the whole training part; but what
+            # is counted in "length alone" are the sentences, so of those.
             room = len(vocabularies["bpe"]) if name == FEW else args.max_vocab
-            lists = [cut(text) for text in train_texts]
+            known = [*train[0], *train[1]] if name == "length alone" else train_texts
+            lists = [cut(text) for text in known]
             vocabulary = utils.Vocabulary.build(lists, SPECIALS, args.min_freq, room)
-        unknown = 1 - share_known([cut(text) for text in held_texts], vocabulary)
+        unknown = 1 - share_known([cut(text) for text in asked], vocabulary)
         weights, rights[name] = judge(cut, vocabulary, train, held)
-        if name == "word":
+        if name == "word":  # which tokens say most loudly that it is a question?
             loudest = np.argsort(-weights)[:6]
             loud = [f"{vocabulary.tokens[i]} {weights[i]:+.1f}" for i in loudest]
         gain, luck = difference(rights[name], rights["word"])
@@ -1286,10 +1291,10 @@ def print_trial(tokenizers, vocabularies, train_texts, held_texts, args, source)
     gain, luck = difference(rights[FEW], rights["word"])
     if len(vocabularies["bpe"]) < len(vocabularies["word"]) and abs(gain) <= luck:
         say(
-            f"With {table[FEW]['V']:,} rows, {table[FEW]['unknown']} of the tokens (of whole "
-            "speeches, the speakers' names among them) are unknown to word, yet no loss shows: rare words, with weights from a few "
-            "examples each, tell little here.  So unknown words need not cost much; they "
-            "do where a task turns on them (names, say).",
+            f"With {table[FEW]['V']:,} rows, {table[FEW]['unknown']} of the tokens are "
+            "unknown to word, yet no loss beyond luck shows: rare words, with weights from "
+            "a few examples each, tell little here.  So unknown words need not cost much; "
+            "they do where a task turns on them (names, say).",
         )
     gain, luck = difference(rights["bpe"], rights[FEW])
     if gain < -luck:
@@ -1571,6 +1576,7 @@ def show_saving():
 
 def conclude(figures, rights, source):
     """The title's answer, with this run's figures."""
+    # Two tokenizers stand for all: the default, and the one that loses nothing.
     by_word = figures["basic_english"]
     by_bytes = figures["bpe"]
     utils.heading(f"How does text become numbers?  {source.label}")

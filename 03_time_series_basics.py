@@ -542,7 +542,7 @@ def show_parts():
     print("(The number v stands at place v - 1.  So n1 = 7 is the place of the 8.)")
     inputs, targets = windows_by_loop(list(range(1, 11)), 3, 2)
     for i in range(len(inputs)):
-        origin = i + 3 - 1
+        origin = i + 3 - 1  # the place of the newest value that is read
         part = part_of(origin, origin + 2, n1, n2) or "none"
         forecast = f"{targets[i] - 1} and {targets[i]}"
         print(f"  window {i}  {inputs[i]} -> {targets[i]:>2}   {part:<5}", end="   ")
@@ -921,6 +921,7 @@ def report_lengths(values, chosen, horizon):
     """Print RMSE of lines that read 1, 3, 9 ... and up to 4 T values."""
     rows = {}
     for length in sorted({1, 3, 9, 27, chosen, 2 * chosen, 4 * chosen}):
+        # A line of its own for each length; on train and validation, not on test.
         if can_be_judged(len(values), length, horizon):
             made = line_by_part(values, length, horizon)
             truth = targets_by_part(values, length, horizon)
@@ -929,6 +930,7 @@ def report_lengths(values, chosen, horizon):
                 "val RMSE": rmse(made["val"] - truth["val"]),
             }
     utils.print_table("How long should a window be?", rows, corner="values read")
+    # A difference of a hundredth is no reason to choose.
     least = min(row["val RMSE"] for row in rows.values())
     near = [T for T, row in rows.items() if row["val RMSE"] <= 1.01 * least]
     utils.say(
@@ -1372,6 +1374,7 @@ def report_distances(values, length, fitted, source):
     """Print RMSE on validation of three forecasters, several steps ahead."""
     rows = {}
     for horizon in (1, 3, 6, 12):
+        # Everything anew: the windows, the line, and the rivals' forecasts.
         if can_be_judged(len(values), length, horizon):
             targets, made = all_forecasts(values, length, horizon, fitted)
             scores = score_all(values, targets, made, fitted)

@@ -839,7 +839,8 @@ def show_clipping(args):
 
 def measure(model, batch):
     """Loss and accuracy of every name of the batch: (B,) each."""
-    scores = scores_of(model, batch)  # (B, C): model(batch["name"], ...)
+    # scores_of calls model(names, lengths); it stands in section 5, for flags' sake.
+    scores = scores_of(model, batch)  # (B, C)
     scores = scores.float()  # 32 bits, also where --precision bf16 computes with 16
     answers = scores.argmax(1)  # (B,): the language of the highest score
     # F.cross_entropy takes raw scores and does the softmax itself.  A second softmax,

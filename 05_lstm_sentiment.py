@@ -1533,6 +1533,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
             training as short as that of --quick is for trying only."""
         )
         return
+    # First half of the answer: are its verdicts right?
     judged = "yes" if accuracy[ours] > 0.75 else "a little"
     utils.say(
         f"""Judge it: {judged}.  Of reviews that it never saw it is right about
@@ -1542,6 +1543,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
     )
     if verdicts["tfidf_unigram"] == "beats" and verdicts["tfidf_bigram"] == "loses to":
         print("In this run it beats counts of single words and loses to pairs.")
+    # Second half: does it use the order of words?  From the experiment with shuffled ones.
     real, mixed = order
     points = 100 * (real - mixed)
     read = "hardly" if points < 5 else "in part" if points < 20 else "yes"
@@ -1558,6 +1560,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
             worth: on test, other reviews, the counts gain {100 * pairs:.2f} points when
             pairs stand beside the single words."""
         )
+    # What follows from it differs: on IMDB counting wins, on the sample it cannot.
     if verdicts["ratio_trigram"] == "loses to" and data.source.name == "imdb":
         utils.say(
             """So which words and phrases occur says most here, and counting has that

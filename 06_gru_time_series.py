@@ -1964,6 +1964,7 @@ def make_flags():
         "CSV with a column of dates",
         columns=["date"],
     )
+    # What is not named here, such as --clip, has the default of all lessons.
     utils.add_training_flags(parser, epochs=15, lr=0.005, batch_size=64, hidden_size=48)
     add = parser.add_argument_group("this lesson").add_argument
     add("--cell", choices=list(CELLS), default="gru", help="default gru")

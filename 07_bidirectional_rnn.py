@@ -156,6 +156,7 @@ def show_what_has_been_read():
     print("What has been read at each word?")
     print(f"  {'':<10}{'f_t, from the left':<30}b_t, from the right")
     words = words_of(OPENING[0])
+    # At word t: f_t has read words 1 to t, b_t the last word down to t, in that order.
     for t in range(len(words)):
         left = " ".join(words[: t + 1])
         right = " ".join(reversed(words[t:]))
@@ -1829,7 +1830,10 @@ def load_sentences(args, source):
     for sentence in parts[0]:
         lines.append([word.lower() for word, _ in sentence])
     vocabulary = utils.Vocabulary.build(lines)
+    # Frequent words come first.  So the words that occur twice or more have the smaller
+    # ids, and the first id behind them is that of a word that occurs only once.
     once = len(utils.Vocabulary.build(lines, min_freq=2))
+    # Tags of all parts: each needs a number, also one that training does not have.
     labels = set()
     for part in parts:
         for sentence in part:

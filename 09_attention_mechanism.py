@@ -319,7 +319,8 @@ def show_learning_to_look():
             print(f"  {step:>4}   [{first:+.2f}, {second:+.2f}]   {shown}   {loss:.3f}")
         g, by_scores, by_query = torch.autograd.grad(loss, (weights, scores, query))
         if step == 1:
-            a_2, g_2 = weights[1], g[1]
+            a_2 = weights[1]
+            g_2 = g[1]
             mean = weights @ g
             all_g = ", ".join(f"{value:.3f}" for value in g.tolist())
             by_hand = f"{a_2:.3f} ({g_2:.3f} - ({mean:.3f})) = {a_2 * (g_2 - mean):.3f}"
@@ -562,7 +563,8 @@ def show_bahdanau_step():
     torch.manual_seed(9)
     cell = nn.GRUCell(4 + 6, 6)
     keys = torch.randn(1, 3, 6)  # (B, Ts, H)
-    x, state = torch.randn(1, 4), torch.randn(1, 6)
+    x = torch.randn(1, 4)  # the word before
+    state = torch.randn(1, 6)
     parameters = (torch.randn(5, 6), torch.randn(5, 6), torch.randn(5))
     all_seen = torch.tensor([[True, True, True]])
     covered = torch.tensor([[True, False, True]])
@@ -572,10 +574,8 @@ def show_bahdanau_step():
     shown = "  ".join(f"{weight:.2f}" for weight in weights[0, 0])
     moved = (after - before).abs().max()
     print(f"\nBahdanau's step, attention before the recurrence: weights {shown}.")
-    print(
-        f"With the second key covered the new state moves by up to {moved:.2f}.  In this"
-    )
-    print("lesson's decoder q_i would not move: it is made before it looks.")
+    print(f"With the second key covered the new state moves by up to {moved:.2f}.")
+    print("In this lesson's decoder q_i would not move: it is made before it looks.")
 
 
 # No network here does it, and which place is better is not measured.  There is a third

@@ -507,12 +507,14 @@ def show_untrained(model, corpus, args):
     """What the network writes before it has learned, and its loss: blind guessing."""
     print("\nWriting before any training, at temperature 1 (section 4)")
     show_steps(model, corpus, args, steps=2)
+    # Steps show the choice among all tokens; a line, what comes of many choices.
     line = write(model, corpus, args, LINE[corpus.level])
     print(f"  and a line, at {name_of_flags(args)}:")
     print(f"    {as_text(corpus, line, args.prompt)!r}")
     if not args.prompt:
         first = as_text(corpus, prompt_ids(corpus, "").tolist())
         print(f"(Without --prompt all writing begins by reading {first!r}.)")
+    # Is it as surprised as one who guesses blindly?  2,000 tokens are enough to tell.
     tokens = len(corpus.vocabulary)
     nats = mean_nats(model, corpus.ids[1][:2000])
     utils.say(
@@ -744,6 +746,7 @@ def train_model(model, config, corpus, args, feeds):
 
 def read_training(records):
     """Does it begin to learn its text by heart?  Where val_loss turned, and the gap."""
+    # If the best epoch is the last, more might have helped; else it was kept in time.
     best = min(records, key=lambda record: record["val_loss"])
     last = records[-1]
     told = f"Reading it: val_loss was lowest in epoch {best['epoch']}, "
@@ -924,6 +927,7 @@ def show_ways(model, corpus, args):
     written = {}
     print("\nThe same network, drawn from in seven ways, roughly from daring to dull:")
     for name in WAYS:
+        # Two texts are long, for the answer at the end is made of them (see `lengths`).
         length = long if name in (PLAIN, FLAGS) else short
         if name == FLAGS:
             length = max(length, args.max_length)
@@ -978,6 +982,7 @@ def show_texts(corpus, args, written):
         "Reading it, from small to large: are the words words?  Have lines and names their "
         "usual form?  Then read one sentence to its end: does it say anything?"
     )
+    # A word that training never saw it must have spelt by itself, rightly or not.
     known = set(re.findall(r"\w+", corpus.texts[0]))
     words = re.findall(r"\w+", as_text(corpus, written[FLAGS][: args.max_length]))
     new = [word for word in words if word not in known]
@@ -1211,6 +1216,7 @@ def show_kneser_ney():
     """What follows a in the toy text, with D = 0.5, by the class below."""
     ids = torch.tensor([TOY_LETTERS.index(letter) for letter in TOY])
     size = len(TOY_LETTERS)
+    # One D for all counts, as in the text above; the class can have three.
     grams = KneserNey(ids, 2, size, discounts=[0.0, 0.5, 0.5, 0.5])
     print(f"\nThe other way on {TOY}: fall back, D = 0.5 (may be skipped)")
     counts = Counter(second for first, second in pairwise(TOY) if first == "a")
@@ -1337,6 +1343,7 @@ def quality(text, start, known):
     start: the first part of the text.  The more one writes, the more is repeated and
     copied; so these two are asked of equally long parts.
     """
+    # First for each thing whether it is right, then the share of those that are.
     right = {}
     if known.words:
         right["known words"] = [
@@ -1350,6 +1357,7 @@ def quality(text, start, known):
     for column, found in right.items():
         row[column] = sum(found) / len(found) if found else "-"
     words = re.findall(r"\w+", start)
+    # All runs of three words; those that come twice are counted once.
     threes = list(zip(words, words[1:], words[2:], strict=False))
     row["distinct runs"] = len(set(threes)) / max(1, len(threes))
     copy = longest_copy(one_space(start), known.text)
@@ -1691,6 +1699,7 @@ def show_scan():
         print(f"loop h = {h:.2f}   K = {product:.2f}", end=", ")
         print(f"running sum {total:.2f}, K * sum = {product * total:.2f}")
 
+    # And the functions below, on more than one could do by hand.
     torch.manual_seed(10)
     log_keep = F.logsigmoid(torch.randn(4, 64, 16))
     log_new = F.logsigmoid(torch.randn(4, 64, 16))
@@ -1886,6 +1895,7 @@ def plan_of_model(source, text, args):
 
     Both are saved with the weights: a loaded network must read text as training did.
     """
+    # The vocabulary is made of the training part alone.
     tokens = tokenize(split(text)[0], args.level)
     most = args.max_vocab if args.level == "word" else None
     vocabulary = utils.Vocabulary.build([tokens], (utils.UNK,), max_size=most)
