@@ -559,7 +559,7 @@ def show_cheating():
 #
 # Lesson 05's LSTM, forwards only and with attention for its pooling, has 0.8926, 0.8942
 # and 0.8820 on the same test reviews (seeds 0, 1, 2).  New here are the second
-# direction, max pooling, and this:
+# direction, max pooling, and two things more.  The first:
 #
 # In training, each word of a review is replaced by <unk> with probability 0.2, other
 # words each time (word dropout):
@@ -572,8 +572,100 @@ def show_cheating():
 # validation part (seed 0) four epochs with hidden words have a loss of 0.2430 and an
 # accuracy of 0.9068, three without 0.2591 and 0.9064: about as many right, with better
 # probabilities.  When the network is asked, no word is hidden.
+#
+# And something that its strongest rival knows.  In lesson 05 a model that counts single
+# words gained 2.4 points when pairs of words were counted as well: "not good" is not
+# "not" and "good".  A recurrent cell can learn what a pair means, but it must work that
+# out for each pair by itself.  So here the commonest pairs of neighbours in training get
+# a vector of their own, 60,000 at most, and what is fed at word t is a sum:
+#
+#     x_t = vector of word t + vector of the pair (word t - 1, word t)
+#
+#     it         was             not             good
+#                + it was        + was not       + not good
+#
+# A pair that is not among them adds nothing, nor does one with an unknown or a hidden
+# word.  All pair vectors begin as zeros, so the network begins as one without pairs.
+# What does it bring?  Asked before test was looked at, on 18,000 reviews to learn from
+# and 7,001 others (seed 0): without pairs a loss of 0.2540 and 0.8967 right, with pairs
+# PAIRLOSS and PAIRACC.
+#
+# How is a pair found quickly, among so many?  It becomes one number, its key.  With V
+# words known, the pair of words a and b has the key a * V + b, as two digits make one
+# number: with V = 10, words 4 and 7 make 47.  The keys are sorted, so a search halves
+# its way to one (torch.searchsorted), and no Python loop is needed.
 WORD_SIZE = 100  # numbers for each word
 HIDDEN_SHARE = 0.2  # of the words of reviews, in training
+MOST_PAIRS = 60_000  # pairs that get a vector
+LEAST_USES = 3  # of a pair in training; a rarer one would be learned by heart
+
+
+def pair_keys(words, size):
+    """Ids (B, T) of `size` words -> key of each word's pair with the one before; or 0.
+
+    Size 10: 4 7 1 5 8 0 -> 0 47 0 0 58 0.  The first word has none before it, 1 is
+    <unk>, and 0 is padding.
+    """
+    before = F.pad(words, (1, 0))[:, :-1]  # (B, T): each row moved one to the right
+    known = (before > utils.UNK_ID) & (words > utils.UNK_ID)
+    keys = before.long() * size + words
+    return keys.masked_fill(~known, 0)
+
+
+def common_pairs(text, size):
+    """Keys of the commonest pairs in the training texts, ids (N, T); sorted."""
+    keys = pair_keys(text, size)
+    found, uses = keys[keys > 0].unique(return_counts=True)
+    found = found[uses >= LEAST_USES]
+    uses = uses[uses >= LEAST_USES]
+    chosen = uses.argsort(descending=True, stable=True)[:MOST_PAIRS]
+    return found[chosen].sort().values.tolist()
+
+
+class PairVectors(nn.Module):
+    """For every word the vector of its pair with the word before; zeros if unknown."""
+
+    def __init__(self, words, keys):
+        super().__init__()
+        self.words = words  # V
+        # A buffer is no weight, but moves to the GPU with the weights.  The saved file
+        # has the keys among the arguments of the network: no need to keep them twice.
+        self.register_buffer("keys", torch.tensor(keys), persistent=False)  # (P,)
+        self.embed = nn.Embedding(len(keys) + 1, WORD_SIZE, padding_idx=0)
+        nn.init.zeros_(self.embed.weight)
+
+    def numbers(self, words):
+        """Ids (B, T) -> which pair: 1 to P, or 0 for none of them, (B, T)."""
+        keys = pair_keys(words, self.words)
+        places = torch.searchsorted(self.keys, keys)  # where each key would stand
+        places = places.clamp(max=len(self.keys) - 1)  # (that may be behind the last)
+        found = self.keys[places] == keys  # does it stand there?
+        return torch.where(found, places + 1, 0)
+
+    def forward(self, words):
+        """Ids (B, T) -> (B, T, E)."""
+        return self.embed(self.numbers(words))
+
+
+def show_pairs():
+    """Print how the pairs of one short review are looked up."""
+    vocabulary = ["<pad>", "<unk>", "it", "was", "not", "good", "a", "joy"]
+    size = len(vocabulary)  # V = 8
+    known = ["it was", "not good", "was not"]
+    keys = []
+    for pair in known:
+        first, second = pair.split()
+        keys.append(vocabulary.index(first) * size + vocabulary.index(second))
+    pairs = PairVectors(size, sorted(keys))
+    words = "it was not a joy".split()
+    ids = torch.tensor([[vocabulary.index(word) for word in words]])  # (1, T)
+    print("\nPairs of words, V = 8 words known, 3 pairs of them with a vector:")
+    for pair, key in zip(known, keys, strict=True):
+        print(f"  {pair:<10} key {key}")
+    print(f"  {'word':<8}{'id':>4}{'key':>6}{'pair':>6}   0: none, adds zeros")
+    rows = zip(words, ids[0], pair_keys(ids, size)[0], pairs.numbers(ids)[0], strict=True)
+    for word, number, key, pair in rows:
+        print(f"  {word:<8}{number:>4}{key:>6}{pair:>6}")
 
 
 def hide_words(words, which, chance):
@@ -583,11 +675,12 @@ def hide_words(words, which, chance):
 
 
 class ReviewNetwork(nn.Module):
-    """Vectors of words, the Reader, the largest of each state number, one answer."""
+    """Vectors of words and pairs, the Reader, the largest of each state number, one answer."""
 
-    def __init__(self, words, classes, cell, hidden, layers, dropout):
+    def __init__(self, words, pairs, classes, cell, hidden, layers, dropout):
         super().__init__()
         self.embed = nn.Embedding(words, WORD_SIZE)
+        self.pairs = PairVectors(words, pairs) if pairs else None  # pairs: their keys
         # PyTorch's own start is ten times as large; words that training seldom meets
         # would keep that noise.
         nn.init.normal_(self.embed.weight, std=0.1)
@@ -600,7 +693,10 @@ class ReviewNetwork(nn.Module):
         words = batch["text"]  # (B, T)
         if self.training:
             words = hide_words(words, words != utils.PAD_ID, HIDDEN_SHARE)
-        return self.embed(words)
+        x = self.embed(words)  # (B, T, E)
+        if self.pairs:
+            x = x + self.pairs(words)  # a hidden word makes no pair
+        return x
 
     def answer(self, x, lengths):
         """Vectors (B, T, E), lengths (B,) -> scores (B, C)."""
@@ -1944,6 +2040,8 @@ def new_model(data, args):
     if args.task == "tag":
         config["once"] = data.once  # words from this id on came only once
         config["letters"] = args.char_features == "cnn"
+    else:
+        config["pairs"] = common_pairs(data.train.data["text"], len(data.vocabulary))
     # Saved beside the weights, which mean nothing for other words, labels or task.
     feeds = {
         "dataset": data.source.name,
@@ -2042,6 +2140,8 @@ def main(argv=None):
     show_cheating()
     if args.task == "tag":
         show_one_filter()
+    else:
+        show_pairs()
 
     # 3. Training: what from, what counts, a trial in seconds; then the real thing.
     show_data(data, args)

@@ -37,7 +37,8 @@ def seeded():
 def make_config(task, **changes):
     shape = {"words": 11, "classes": 3, "cell": f"lstm, {BOTH}", "hidden": 7}
     shape |= {"layers": 1, "dropout": 0.0}
-    shape |= {"once": 9, "letters": True} if task == "tag" else {}
+    own = {"once": 9, "letters": True} if task == "tag" else {"pairs": []}
+    shape |= own
     return {**shape, **changes}
 
 
