@@ -926,3 +926,27 @@ def test_beams_equal_those_kept_by_hand(size):
         alone = tuple(part[row : row + 1] for part in start)
         ((same, also),) = rnn_utils.beam_search(advance, alone, limits[:1], size)
         assert same == ids and also == pytest.approx(log_p)
+
+
+def test_a_sparse_table_moves_only_the_rows_used():
+    """Its other rows stay, even those used a step before; the schedule holds for both."""
+    table = nn.Embedding(5, 3, sparse=True)
+    layer = nn.Linear(3, 2)
+    model = nn.Sequential(table, layer)
+    args = argparse.Namespace(lr=0.1, weight_decay=0.5, optimizer="adam")
+    sparse = rnn_utils.sparse_weights(model)
+    assert len(sparse) == 1 and sparse[0] is table.weight
+    optimizer = rnn_utils.make_optimizer(model.parameters(), args, sparse)
+    scheduler = rnn_utils.make_scheduler(optimizer, 8, args)
+    for used in ([0, 1], [2, 2]):
+        before = table.weight.detach().clone()
+        weights = layer.weight.detach().clone()
+        optimizer.zero_grad()
+        model(torch.tensor(used)).square().sum().backward()
+        optimizer.step()
+        scheduler.step()
+        moved = (table.weight != before).any(1).nonzero().flatten().tolist()
+        assert moved == sorted(set(used))
+        assert (layer.weight != weights).all()
+    rates = {group["lr"] for group in optimizer.param_groups}
+    assert len(rates) == 1 and rates != {0.1}
