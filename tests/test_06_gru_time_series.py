@@ -95,19 +95,6 @@ def test_gates_at_their_limits(r, z):
     torch.testing.assert_close(new, h if z else n)
 
 
-def test_the_two_cells_against_a_naive_loop(capsys):
-    """Unit by unit: r chooses who listens (PyTorch) or who is read (the paper)."""
-    state = [0.2, 0.4]
-    gate = [1.0, 0.0]
-    products = [0.5 * value for value in state]
-    theirs = f"{gate[0] * sum(products):.1f}, {gate[1] * sum(products):.1f}"
-    read = sum(gate[k] * products[k] for k in range(2))
-    lesson.show_the_paper()
-    lines = capsys.readouterr().out.splitlines()
-    assert f"= [{theirs}]  unit 2 does not listen" in lines[-2]
-    assert f"= [{read:.1f}, {read:.1f}]  unit 2 is not read" in lines[-1]
-
-
 def test_the_three_ways_sum_to_autograds_gradient(capsys):
     """What the lesson prints: z, through n, through z; and what PyTorch finds."""
     lesson.show_gradient()
@@ -116,14 +103,17 @@ def test_the_three_ways_sum_to_autograds_gradient(capsys):
     for line in lines:
         for name in ("kept", "through n", "through z", "sum", "PyTorch"):
             if line.startswith(f"  {name}"):
-                table[name] = [float(cell) for cell in line.split()[-3:]]
-    for column in (0, 1, 2):
+                table[name] = [float(cell) for cell in line.split()[-4:]]
+    for column in (0, 1, 2, 3):
         ways = [table[name][column] for name in ("kept", "through n", "through z")]
         assert sum(ways) == pytest.approx(table["sum"][column], abs=0.00016)
         assert table["PyTorch"][column] == table["sum"][column]
     # The first column is a plain RNN: h = tanh(0.9 * 1 + 1.2 * 0.5 + 0.1).
     new = math.tanh(1.6)
     assert table["sum"][0] == pytest.approx((1 - new**2) * 1.2, abs=0.00006)
+    # The second: its tanh at 0.9 * -0.8 + 0.7, near 0, hands on nearly all of 1.2.
+    new = math.tanh(-0.02)
+    assert table["sum"][1] == pytest.approx((1 - new**2) * 1.2, abs=0.00006)
 
 
 def test_gates_of_against_a_loop():
@@ -143,6 +133,22 @@ def test_gates_of_against_a_loop():
         torch.testing.assert_close(found_z[:, t], z_all[t])
     expected = (z_all[3] * z_all[4] * z_all[5] * z_all[6]).mean(0)
     torch.testing.assert_close(left, expected)
+
+
+def test_memory_needs_a_high_z(capsys):
+    """A GRU whose z begins near 1 says the first value; begun as usual it does not."""
+    lesson.show_memory()
+    found = {}
+    for line in capsys.readouterr().out.splitlines():
+        for name in ("plain RNN", "GRU  ", "GRU, z begins near 0.95"):
+            if line.startswith(f"  {name}"):
+                found[name] = [float(cell) for cell in line[len(name) + 2 :].split()]
+    opened, before, after = found["GRU, z begins near 0.95"]
+    assert opened < 0.1
+    assert found["GRU  "][0] > 0.2
+    assert min(before, after) > 0.9
+    assert found["GRU  "][1] < 0.6
+    assert len(found["plain RNN"]) == 1
 
 
 def test_the_small_gru_learns_the_rule(capsys):
@@ -345,16 +351,6 @@ def test_the_way_is_chosen_on_validation(target, tmp_path):
         assert row["p to last"] == lesson.diebold_mariano(ours, last, ahead)[1]
 
 
-@pytest.mark.parametrize("sign", [-1, 0, 1])
-def test_neighbours_of_d(sign):
-    """Opposed, unrelated, alike: a noise plus 0.8 of the one before; a still d: 0."""
-    noise = np.random.default_rng(5).standard_normal(4001)
-    expected = sign * 0.8 / (1 + 0.64 * abs(sign))
-    found = lesson.neighbours(noise[1:] + 0.8 * sign * noise[:-1])
-    assert found == pytest.approx(expected, abs=0.04)
-    assert lesson.neighbours(np.ones(9)) == 0
-
-
 def test_right_ways_against_a_loop():
     """Rises and falls told rightly; where nothing moves there is nothing to tell."""
     last = [5.0, 5, 5, 5, 5]
@@ -371,11 +367,15 @@ def test_a_copy_is_called_no_more_than_a_coin(capsys):
     """A forecast that knows the way of all moves, and the last value itself."""
     truth = np.random.default_rng(0).standard_normal((90, 1)).cumsum(0)
     last = np.vstack([[0.0], truth[:-1]])
-    for made, said in ((truth, "it is no copy"), (last, "no more than a coin")):
+    for made, said in ((truth, "the GRU 100.0%"), (last, "the GRU 0.0%")):
         forecasts = {"persistence": last, "autoregression": last, "GRU": made}
+        forecasts["moving average"] = last
         found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", {})
         lesson.report_lateness(found)
-        assert said in " ".join(capsys.readouterr().out.split())
+        out = " ".join(capsys.readouterr().out.split())
+        assert said in out
+        assert ("it is more than a copy" in out) == (made is truth)
+        assert ("no more than a coin" in out) == (made is last)
 
 
 def test_numbers_have_as_many_decimals_as_the_series_needs():
