@@ -831,19 +831,16 @@ def show_memory():
     print("\nSay the first of 31 values; the other 30 are small and mean nothing.")
     print("2,560 examples, read once.  Squared error on 500 others, and z:")
     print("                                error   mean z before   after")
-    for name, kind, b_iz in (
-        ("plain RNN", nn.RNN, None),
-        ("GRU", nn.GRU, None),
-        ("GRU, z begins near 0.95", nn.GRU, 3.0),
-    ):
+    for name in ("plain RNN", "GRU", "GRU, z begins near 0.95"):
+        kind = nn.RNN if name == "plain RNN" else nn.GRU
         torch.manual_seed(0)
         x = torch.rand(3060, 31, 1) * 2 - 1  # from -1 to 1
         first = x[:, 0]  # (3060, 1), the targets
         x[:, 1:] *= 0.1
         rnn = kind(1, 8, batch_first=True)
         output = nn.Linear(8, 1)
-        if b_iz is not None:  # rows 8 ... 15 belong to z; sigmoid(3) = 0.95
-            rnn.bias_ih_l0.data[8:16] = b_iz
+        if "begins" in name:  # rows 8 ... 15 belong to z; sigmoid(3) = 0.95
+            rnn.bias_ih_l0.data[8:16] = 3.0
         optimizer = torch.optim.Adam([*rnn.parameters(), *output.parameters()], lr=0.02)
         z = ""
         if kind is nn.GRU:
@@ -1737,17 +1734,16 @@ def report_bands(raw, band, found, data):
     for words, steps in said.items():
         print(f"  {words} the rival {', '.join(steps)} ahead")
     if len(kept["rival"]) > len(kept["corrected"]):
-        print(
-            "So the rival's plain band keeps its promise at more steps: where you must"
-        )
+        print("So the rival's plain band keeps its promise at more steps: if you must")
         print("rely on the 80 %, take that one.")
     before = float(is_inside(raw, found.truth, 1).mean())
     if abs(before - SHARE) < abs(extra["test_coverage"] - SHARE):
         print("One step ahead our correction even harmed: it trusts that test is like")
         print("validation, and here it is not.")
-    errors = rmse_of(found, found.ours, data.horizon) / max(
-        rmse_of(found, found.ours, 1), 1e-300
-    )
+    if data.horizon == 1:
+        return extra
+    far = rmse_of(found, found.ours, data.horizon)
+    errors = far / max(rmse_of(found, found.ours, 1), 1e-300)
     utils.say(
         f"""A band should grow as the errors do.  At {data.horizon} steps ahead ours is
         {width / max(first_width, 1e-300):.2f} times as wide as at 1, and the errors are
@@ -1925,9 +1921,8 @@ def conclude(found, rows, extra, model, data):
     utils.say(
         f"""And its band?  Promised are 80 %; it holds {extra["test_coverage"]:.1%} one step
         ahead, {extra["coverage_at_horizon"]:.1%} at {data.horizon}.  One step ahead, by cost,
-        it {said} the rival, p {p_text(extra["p_band"])}.  If the times
-        change, make the margin anew as values come in, from the last 200 or so (not
-        measured here)."""
+        it {said} the rival, p {p_text(extra["p_band"])}.  If the times change, make the
+        margin anew as values come in, from the last 200 or so (not measured here)."""
     )
     print("Before you believe a network, ask what the last value and a weighted sum")
     print("can do, how sure it is, and on what its makers chose it.")
@@ -2109,7 +2104,7 @@ def main(argv=None):
     show_gradient()
     show_by_hand()
 
-    # 3. Training: a small GRU in the open; memory; the loss of an edge; the lesson's network.
+    # 3. Training: a small GRU in the open; memory; an edge's loss; the lesson's network.
     train_in_the_open(min(args.epochs, 15))
     show_memory()
     show_pinball()
