@@ -1616,10 +1616,10 @@ def answer_the_title(rows, p, found, data):
 # What came of "Try this" (names [real], seed 0, accuracy on validation unless said)
 #
 #   --overfit-one-batch   64 of 64 right, loss 0.0003
-#   --compare cell        rnn 0.8117, lstm 0.8178, gru 0.8234, at 56 thousand weights
-#                         each (another processor: there the rnn has 0.8117, not
-#                         0.8128).  Another seed moves one by 0.004 to 0.014, so at
-#                         most the gru may be better.  Letter groups: 0.8278
+#   --compare cell        rnn 0.8128, lstm 0.8112, gru 0.8245, at 56 thousand weights
+#                         each (on another processor 0.8117, 0.8178, 0.8234).  Another
+#                         seed moves one by 0.004 to 0.014, so at most the gru may be
+#                         better.  Letter groups: 0.8278
 #   (--compare clip: the table before show_clipping; --leaky-split: section 1)
 #   --cell gru ...        0.8322, above the groups' 0.8278; on test 0.8410, below their
 #                         0.8616.  A lead of 0.004 on 1,806 names was no lead
