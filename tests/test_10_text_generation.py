@@ -426,8 +426,10 @@ def test_the_answer_says_who_is_nearer_to_the_author(capsys):
     assert "its text shows that: usual lines." in out
     assert "known speakers" not in out
     assert (
-        "23 characters (top-k 5), the author's own 23: no longer, so no sign of copying"
+        "passage from training has 9 characters, the author's own 23: no longer, so no "
+        "sign of copying"
         in out
+        and "at most 23 (top-k 5)" in out
     )
     assert "sees 6 characters" in out and "more than one window" in out
     for late_saved in (0.01, None):
