@@ -435,7 +435,7 @@ def test_the_answer_says_who_is_nearer_to_the_author(capsys):
     for late_saved in (0.01, None):
         assert "more than one window" not in answered(ours, late_saved)
     rows["temperature 1"]["usual lines"] = 0.01
-    rows["top-k 5"]["copy"] = 24
+    rows["temperature 1"]["copy"] = 24
     out = answered(ours + 1, 0.0)
     assert "luck 6.5%: the 7-gram" in out and "not learned enough" in out
     assert "Why the lines" not in out and "no sign" not in out
