@@ -125,10 +125,10 @@ import rnn_utils as utils
 # show the best, you have fitted the choice to the test part.
 #
 # Follow the rule.  We broke it in three places: (a) one reader or two was decided with a
-# look at test (4.6); (b) 48 months are a choice by cost: 132 (eleven years,
-# about a cycle of the sun) have the better loss on validation, but take three times as long;
-# (c) the answers to Try
-# this show test figures of many runs.  They teach; nothing is chosen by them.
+# look at test (4.6); (b) 48 months are a choice by cost: 132 (eleven years, about a cycle
+# of the sun) have the better loss on validation, but take three times as long; (c) the
+# answers to Try this show test figures of many runs.  They teach; nothing is chosen by
+# them.
 
 
 def to_levels(values, target):
