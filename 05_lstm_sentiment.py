@@ -495,8 +495,9 @@ def show_memory_path():
         """Reading it: sum is what stands inside the sigmoid.  At its start the LSTM
         reaches less far along this path than a plain RNN with 0.9, which is only
         assumed; one that holds a number has nothing left after ten words.  What differs
-        is what training can do.  Words near the end teach the gates first; a gate that opens makes the path longer; then words
-        further back teach as well, and so on.  Nothing guarantees it.  But the plain RNN
+        is what training can do.  Words near the end teach the gates first; a gate that
+        opens makes the path longer; then words further back teach as well, and so on.
+        Nothing guarantees it.  But the plain RNN
         has no gate: the same W_hh and tanh must hold the old, read the new and let the
         gradient through."""
     )
@@ -934,12 +935,13 @@ def show_weights(config, data):
     total = utils.count_parameters(model)
     print(f"  in all   {total:>10,}")
     reviews = len(data.parts[0])
+    each = total / reviews
     utils.say(
         f"""The cell, in its first layer: {blocks} times W_ih ({hidden},
         {config["embedding"]}), W_hh ({hidden}, {hidden}) and two biases ({hidden}).
         embed has a vector for each word known; attend, if there is one, the v of
-        attention; output a row of weights and a bias for each label. In all {
-            total / reviews:,.0f} numbers for each of {reviews:,} training reviews."""
+        attention; output a row of weights and a bias for each label.  In all
+        {each:,.0f} numbers for each of {reviews:,} training reviews."""
     )
 
 
