@@ -175,6 +175,7 @@ def show_one_review(data, max_length):
 #
 #     dh_T/dh_0 = product over all words of (tanh' times W_hh)
 #
+# (In books: the vanishing gradient.)
 # (W_hh is a matrix, so these are matrices; with one hidden number they are numbers.)
 # tanh', the slope of tanh, is 1 at 0 only; near -1 and 1, where things are held, it is
 # close to 0.  What many such factors leave of a gradient is printed below.
@@ -672,6 +673,10 @@ def explain_recall(rows):
             does not measure distance alone.  Read it beside "{MORE_SHORT}", the same
             cell with other batches; and beside other seeds (end of the file)."""
         )
+        if rows["rnn"]["N=10"] - rows["rnn"]["N=100"] < 0.05:
+            print(
+                "From N=10 on it hardly falls: the little that it has learned, it holds."
+            )
 
 
 def show_recall_gradient(reach, rows, plain, batch):
@@ -682,6 +687,10 @@ def show_recall_gradient(reach, rows, plain, batch):
         shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 10, 49))
         print(f"  {name:<26}{shown}")
     print("(0: less than 32 bits can hold.  Above 1: it can also grow, lesson 04.)")
+    utils.say(
+        """The LSTM before training has more than the table above left to f = 0.73: that
+        was the first path alone.  What comes besides comes by the second, through h."""
+    )
     trained = reach["lstm, trained"]
     if trained[1] < 0.5 and trained[49] > 0.3 * trained[10]:
         utils.say(
@@ -1579,8 +1588,9 @@ def answer_the_title(rows, ours, verdicts, order, data):
         utils.say(
             """Why does it win?  What decides here stands further away than three words
             reach, and a count of runs cannot join it.  A network that reads in order
-            can.  Does it take the LSTM's memory?  --pooling last, with and without
-            --cell rnn, tells (and the end of the lesson's file)."""
+            can.  Does it take the LSTM's memory?  Where attention sees all states, hardly.
+            But where the last state alone must know all (--pooling last), the LSTM had
+            1.0000 in a recorded run, a plain RNN 0.5716."""
         )
 
 
