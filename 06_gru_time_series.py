@@ -1180,11 +1180,11 @@ def rmse_of(found, name, ahead):
 # cannot be told apart by these months; that does not prove them equally good.
 #
 # The formula takes the M numbers for unrelated.  Are they?  Where the sun is restless,
-# errors are large for years on end, so d has calm and wild stretches.  That alone does
-# no harm as long as one d does not foretell the next (here that is taken for granted;
-# the general test below measures it).  And the test knows of chance in the months
-# alone.  With another --seed the network ends at other weights, so a verdict that is
-# close may turn with the seed.
+# errors are large for years on end, so d has calm and wild stretches.  That alone does no
+# harm as long as one d does not foretell the next (here, one step ahead, that is taken
+# for granted; with overlap, below, it is measured).  And the test knows of chance in the
+# months alone.  With another --seed the network ends at other weights, so a verdict that
+# is close may turn with the seed.
 
 
 def chance_of(statistic, count):
@@ -1652,11 +1652,11 @@ def show_forecasts(band, data):
     )
 
 
-# Is our band better than a simple one?  The rival is the autoregression +- a constant, one
-# width for all months.  Two things differ, the middle and the width, so a lower cost does
-# not say which of them did it.  A band that holds much may be wide, and a narrow one may
-# hold little.  The pinball losses of both edges count both: the lower their sum, called
-# cost, the better the band.
+# Is our band better than a simple one?  The rival is the autoregression +- a constant,
+# one width for all months.  Two things differ, the middle and the width, so a lower cost
+# does not say which of them did it.  A band that holds much may be wide, and a narrow one
+# may hold little.  The pinball losses of both edges count both: the lower their sum,
+# called cost, the better the band.
 
 
 def band_cost(low, high, truth):
