@@ -993,8 +993,10 @@ def show_weights(config, data):
 # what it learns is a rule or a review by heart.  Nor is --layer-norm, which is to make
 # the training steadier.
 #
-# None of them is sure to help: it must be tried.  That dropout is on by default is a
-# habit, not a finding: no run of this lesson shows that it helps.
+# None of them is sure to help: it must be tried.  On 6,000 reviews of IMDB, the best of
+# eight epochs kept (seed 0), 0.8605 of validation were right without any, 0.8601 with
+# dropout, 0.8501 with weight decay 1.  So the only brake that did something here is the
+# last one, to go back to the best epoch; that dropout is on by default is a habit.
 
 
 def as_line(numbers):
@@ -1843,6 +1845,9 @@ def main(argv=None):
 #     --compare regularization  validation: weight decay 1.0000, none 0.9943, dropout
 #                               0.9898, layer norm 0.9864.  The default run there shows
 #     no overfitting, so nothing is there to brake; 0.9943 is five of 880 reviews wrong.
+#
+#     --compare regularization --epochs 8, 6,000 of imdb [real], validation: none 0.8605,
+#     dropout 0.8601, weight decay 0.8501, layer norm 0.8325.  One seed.
 #
 #   The first of N letters (every default run; chance is 0.125), and the gradient from 49
 #   letters back:
