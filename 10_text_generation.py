@@ -972,7 +972,7 @@ def show_ways(model, corpus, args):
 # ladyships and loin do.  It has learned to spell, not a list.  Now read one sentence to
 # its end: it says nothing.
 #
-# Would counting do as well?  So the rival of 4.8, a 7-gram, writes too: it
+# Would counting do as well?  So the rival of 4.5, a 7-gram, writes too: it
 # looks at the last six characters and draws what followed them in the training text.
 
 
@@ -1438,9 +1438,9 @@ def read_ways(rows, numbers, fair):
         "Lower the temperature, or cut, and words come right, but surprises go: top-k and "
         "top-p forbid just what is unlikely.  So lower it where words must be right, raise "
         "it where all sounds the same.  (Copies tend to grow as it falls: likely is what "
-        "was often seen.)  Which knob?  Top-p first, 0.9 to 0.95: it cuts much where the "
-        "network is unsure, nothing where it is sure, while a temperature changes every "
-        "draw.  Our default, temperature 0.8, is a habit.  Trust the table, for your text."
+        "was often seen.)  Which knob?  Top-p keeps many tokens where the network is "
+        "unsure and few where it is sure; a temperature treats all places alike.  So try "
+        "top-p first; our default, temperature 0.8, is a habit.  Trust the table."
     )
 
 
