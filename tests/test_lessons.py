@@ -226,9 +226,12 @@ def test_every_training_flag_at_once(case, tmp_path, monkeypatch):
     seen = []
     real = rnn_utils.make_optimizer
 
-    def noted(parameters, args):
-        optimizer = real(parameters, args)
-        seen.append((args.epochs, args.accumulate, args.precision, optimizer))
+    def noted(parameters, args, sparse=()):
+        optimizer = real(parameters, args, sparse)
+        dense = getattr(
+            optimizer, "dense", optimizer
+        )  # the other takes no flags but lr
+        seen.append((args.epochs, args.accumulate, args.precision, dense))
         return optimizer
 
     monkeypatch.setattr(rnn_utils, "make_optimizer", noted)
@@ -241,7 +244,8 @@ def test_every_training_flag_at_once(case, tmp_path, monkeypatch):
     for value in result["metrics"].values():
         assert value is None or math.isfinite(value)
     state = torch.load(tmp_path / "out" / "last.pt", weights_only=True)
-    (group,) = state["training"]["optimizer"]["param_groups"]
+    kept = state["training"]["optimizer"]
+    (group,) = kept.get("dense", kept)["param_groups"]
     assert group["momentum"] == 0.9 and group["weight_decay"] == 0.1
     sizes = [v for v in state["config"].values() if isinstance(v, int)]
     assert 8 in sizes and 2 in sizes, "hidden size and layers"
