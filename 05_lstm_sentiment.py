@@ -658,6 +658,7 @@ def show_recall(args):
 def explain_recall(rows):
     """What the accuracies say; each sentence only where it is true of this run."""
     print(f"Chance is 0.125; the longest in training had {RECALL_LONGEST} letters.")
+    # Who holds the letter over every distance that was asked?
     able = [name for name, row in rows.items() if min(row.values()) > 0.95]
     if able:
         print(f"Right for more than 0.95 at every N, even at 100: {'; '.join(able)}.")
@@ -667,6 +668,7 @@ def explain_recall(rows):
             sequences are more common it learns to; where all lengths are equally common,
             it fails in as many batches.  The LSTM learns from these very batches."""
         )
+    # With one letter there is nothing to hold: an error there has another cause.
     if rows["rnn"]["N=1"] < 0.95 and MORE_SHORT in able:
         utils.say(
             f"""The row of rnn is low even at N=1, where nothing has to be held: so it

@@ -153,8 +153,8 @@ def tags_of(sentence):
 # f_0 and b_(T+1) are zeros: nothing has been read.  [f_t ; b_t] is one vector, the
 # numbers of f_t and then those of b_t; A is the matrix of a linear layer, and scores_t
 # has a number for each answer.  Each tag is chosen by itself: no answer sees its
-# neighbour's.  (One could also add f_t and b_t.  Side by side, what
-# comes next can tell them apart.)
+# neighbour's.  (One could also add f_t and b_t.  Side by side, what comes next can tell
+# them apart.)
 
 
 def show_what_has_been_read():
@@ -592,11 +592,12 @@ def show_cheating():
 # different in each epoch, so that it takes longer to learn them by heart.  When the
 # network is asked, no word is hidden.
 #
-# And something that its strongest rival knows.  In lesson 05 a model that counts single
-# words gained 2.4 points when pairs of words were counted as well: "not good" is not
-# "not" and "good".  A recurrent cell can learn what a pair means, but it must work that
-# out for each pair by itself.  So here the commonest pairs of neighbours in training get
-# a vector of their own, 60,000 at most, and what is fed at word t is a sum:
+# The second is something that its strongest rival knows.  In lesson 05 a model that
+# counts single words gained 2.4 points when pairs of words were counted as well: "not
+# good" is not "not" and "good".  A recurrent cell can learn what a pair means, but it
+# must work that out for each pair by itself.  So here the commonest pairs of neighbours
+# in training get a vector of their own, 60,000 at most, and what is fed at word t is a
+# sum:
 #
 #     x_t = vector of word t + vector of the pair (word t - 1, word t)
 #
@@ -609,8 +610,8 @@ def show_cheating():
 # and 7,001 others (seed 0, the best of four epochs): without pairs 0.8967 right, with
 # pairs 0.9184.
 #
-# One thing decides about that gain.  Most pairs stand in few batches.  Adam remembers the
-# direction of its last steps, and goes on in it for a while: so a rare pair's vector
+# One thing matters much for that gain.  Most pairs stand in few batches.  Adam remembers
+# the direction of its last steps, and goes on in it for a while: so a rare pair's vector
 # would still be moved by ten batches that do not have it.  After two of the four epochs
 # plain Adam had 0.9016 right, and SparseAdam, which leaves such rows alone, 0.9081.  So
 # here a step moves those rows alone that its batch has used: with sparse=True a gradient
@@ -1675,6 +1676,7 @@ RECORDED = {
 def explain(task, trial):
     """Print the answer to the title, in words."""
     print("\nWhat does the future of a sentence tell?")
+    # First what this run has shown itself; then what takes longer, from recorded runs.
     utils.say(
         f"""Where only a later word decides, it tells what no look to the left can.  In
         the small trial both directions had {trial[BOTH]:.1%} of the words right,
@@ -1682,6 +1684,7 @@ def explain(task, trial):
     )
     utils.say(RECORDED[task])
     print("And where the future is not there yet, nobody may ask it.")
+    # The rule to take home.
     utils.say(
         """So when to choose both directions?  When every word gets an answer and the text
         is finished: always.  For one answer a text: try it, and expect little.  Over what

@@ -68,8 +68,8 @@ These train anew, the first for less than a minute, the others for minutes:
     --epochs 2 --num-layers 1 --hidden-size 128
                                 a small network: 1.7530 nats.  With --sequence-length 4
                                 1.6485: gradients reach only 4 steps back, but there are
-                                16 times the updates.  (Whether 4
-                                helps the large network, too, was not measured.)
+                                16 times the updates.  (Whether 4 helps the large
+                                network, too, was not measured.)
     --dataset code              Python: does it keep the brackets, the indentation?
     --epochs 50                 (three times as long; the learning rate falls more slowly
                                 too)  After 16 val_loss stands still: does it rise?
@@ -118,7 +118,7 @@ import rnn_utils as utils
 #
 # So windows are not shuffled, as the lessons before shuffled their examples: a carried
 # state fits only the window that comes next.  (Many programs begin windows at random
-# places and from zero: simpler, but each starts cold.  Section 4 measures what a cold
+# places and from zero: simpler, but each starts cold.  Section 4.6 measures what a cold
 # start costs a network that was trained to carry.)
 
 
@@ -210,14 +210,13 @@ def show_streams():
 #     1.066 + 0.158 * 1.43 = 1.29
 #
 # and the spaces are still free.  So words may be ahead here, but it is not sure; and
-# pieces were not tried.
-# We take characters, with which nothing is free.
+# pieces were not tried.  We take characters, with which nothing is free.
 #
 # How long must a text of your own be?  This one has a million characters, and the network
 # 0.88 million weights: about one each.  With 50,000 characters it would be 18 each, enough
 # to learn passages by heart.  About one again are --num-layers 1 --hidden-size 64: 42,000
-# weights; add --dropout 0.5.  Then look where val_loss turns, and at the longest copy; a
-# part, 4.9, shows both on a text of a few thousand characters.
+# weights; add --dropout 0.5.  Then look where val_loss turns, and at the longest copy;
+# section 4.9 shows both on a text of a few thousand characters.
 
 
 def tokenize(text, level):
@@ -470,7 +469,7 @@ def generate(
         last = scores[0, -1].float().cpu().clone()  # (V,)
         # <unk> stands for tokens that we do not know: it cannot be written.
         last[0] = -math.inf
-        # With the knobs at rest: last.softmax(0).  Section 4 turns them.
+        # With the knobs at rest: last.softmax(0).  Section 4.1 turns them.
         p = next_distribution(last, temperature, top_k, top_p)  # (V,)
         if seen is not None:
             seen.append(p)
@@ -591,7 +590,7 @@ def as_text(corpus, ids, prompt=""):
 # could keep for more, and then remember farther back than it was taught.  On Shakespeare
 # it does not: section 4.6 finds no gain beyond 64 characters.
 #
-# Then what is carrying good for?  For the first tokens of each window.  Section 4 finds
+# Then what is carrying good for?  For the first tokens of each window.  Section 4.6 finds
 # that a cold start costs most at the first 16 places: a quarter of a window of 64 would
 # be learned in that state.  (A network trained wholly without carrying: not measured.)
 #
@@ -1335,8 +1334,8 @@ def text_of_ids(ids):
 # At temperature 1 the network draws what it expects, so its own share of such tokens is
 # what it promises, and the author's share shows whether the promise is right.  In the
 # recorded run it promises 2.4 %, and the author has 3.0 %: a little too sure of itself,
-# but 10,000 characters hardly settle such a difference.  Top-p cuts
-# off just these, so it has hardly any.
+# but 10,000 characters hardly settle such a difference.  Top-p cuts off just these, so it
+# has hardly any.
 #
 # A piece of the real author says what to expect.
 
@@ -1415,7 +1414,7 @@ def read_ways(rows, numbers, fair):
         "with few distinct runs says the same again and again: it is out.  Which of the "
         "others are near to the author, that is, no farther than luck may carry two texts?"
     )
-    in_all = set(fair)
+    in_all = set(fair)  # those that are near in every column so far
     for column, number in numbers[AUTHOR].items():
         author = rows[AUTHOR][column]
         near = []
@@ -1423,6 +1422,7 @@ def read_ways(rows, numbers, fair):
         for name in fair:
             if min(number, numbers[name][column]) < FEW:
                 continue
+            # Near: the two shares lie no farther apart than luck may carry them.
             share = rows[name][column]
             distances[name] = abs(share - author)
             if distances[name] <= luck(share, numbers[name][column], author, number):
@@ -1448,18 +1448,19 @@ def read_ways(rows, numbers, fair):
 #
 # What does it look like when a model does copy?  Counting shows it in a moment, on a text
 # that is much too short: the first four fifths of this file's docstring.  With D = 0.1
-# (the discount of 4.7) nearly all is left to what was seen.  The longer the
-# history, the better it can tell where in its text it is, and so what stands next.
+# (the discount of 4.7) nearly all is left to what was seen.  The longer the history, the
+# better it can tell where in its text it is, and so what stands next.
 
 
 def show_learned_by_heart():
     """2-, 4- and 10-grams of a short text: loss on it, loss on new text, longest copy."""
     ids, tokens = small_text()
-    cut = len(ids) * 4 // 5
+    cut = len(ids) * 4 // 5  # the last fifth is the new text
     characters = utils.Vocabulary.build([__doc__], (utils.UNK,))
     rows = {}
     for order in (2, 4, 10):
         grams = KneserNey(ids[:cut], order, tokens, discounts=[0.0, 0.1, 0.1, 0.1])
+        # It writes 300 characters: how long a passage of them stands in its text?
         ours = write_by_counting(grams, ids[:1], 300, seed=10)
         written = "".join(characters.decode(ours))
         row = {"own text": grams.losses(ids[:cut]).mean().item()}
@@ -1745,7 +1746,9 @@ def show_scan():
     print("\nAn outlook: minGRU, a recurrent network without a loop")
     print("Three steps, h_0 = 2, in a loop and as K times a running sum:")
     for t in range(3):
+        # In a loop: each state needs the one before.
         h = keep[t] * h + new[t]
+        # As K times a sum: product is K_t, total is h_0 + new_1 / K_1 + ... + new_t / K_t.
         product *= keep[t]
         total += new[t] / product
         print(f"  step {t + 1}: keep {keep[t]}, new {new[t]}", end="   ")

@@ -1926,6 +1926,8 @@ class WithSparse(torch.optim.Optimizer):
     alone that the batch has used.  It knows no weight decay.
     """
 
+    # A subclass, because schedules ask for an Optimizer.  Groups and state are kept by
+    # the two, so the base class has nothing to set up.
     def __init__(self, dense, sparse):
         self.dense = dense
         self.sparse = sparse
