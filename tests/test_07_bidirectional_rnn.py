@@ -95,7 +95,7 @@ def test_the_reader_equals_the_packed_layer_outputs_and_gradients(cell, layers):
     """On a padded batch, in no order of length; gradients of the input too."""
     options = {"batch_first": True, "bidirectional": True}
     theirs = lesson.CELLS[cell](5, 4, layers, **options).double()
-    ours = lesson.Reader(5, f"{cell}, {BOTH}", 4, layers, 0.0).double()
+    ours = lesson.Reader(5, cell, True, 4, layers, 0.0).double()
     for mine, yours in zip(ours.parameters(), theirs.parameters(), strict=True):
         mine.data.copy_(yours.data)
     x = torch.randn(3, 6, 5, dtype=torch.double, requires_grad=True)
@@ -113,7 +113,7 @@ def test_the_reader_equals_the_packed_layer_outputs_and_gradients(cell, layers):
 def test_two_cells_by_hand_equal_the_layer_and_the_reader():
     """Each row of a padded batch as if it stood alone."""
     layer = nn.LSTM(5, 4, batch_first=True, bidirectional=True).double()
-    reader = lesson.Reader(5, f"lstm, {BOTH}", 4, 1, 0.0).double()
+    reader = lesson.Reader(5, "lstm", True, 4, 1, 0.0).double()
     for mine, yours in zip(reader.parameters(), layer.parameters(), strict=True):
         mine.data.copy_(yours.data)
     x = torch.randn(3, 6, 5, dtype=torch.double)
@@ -163,8 +163,8 @@ def test_the_demonstrations_show_what_they_say(capsys):
     words = capsys.readouterr().out.replace(",", "").split()
     gaps = [float(words[k - 1]) for k, word in enumerate(words) if word == "apart"]
     assert len(gaps) + words.count("equal") == 2 and max(gaps) < 1e-12
-    forwards, not_looked = lesson.forecast_a_coin(f"gru, {FORWARDS}")
-    both, looked = lesson.forecast_a_coin(f"gru, {BOTH}")
+    forwards, not_looked = lesson.forecast_a_coin(both=False)
+    both, looked = lesson.forecast_a_coin(both=True)
     assert not_looked == "equal" and float(looked.split()[0]) > 1
     assert both[:7].min() > 0.99
     assert 0.489 < both[7] < 0.511
@@ -227,7 +227,7 @@ def test_an_answer_does_not_depend_on_the_neighbours(task, direction):
 @pytest.mark.parametrize("direction", [BOTH, FORWARDS])
 def test_who_sees_the_future(direction):
     """A changed word changes no forward state before it, and every backward one."""
-    reader = lesson.Reader(5, f"lstm, {direction}", 4, 1, 0.0).double()
+    reader = lesson.make_reader(5, f"lstm, {direction}", 4, 1, 0.0).double()
     x = torch.randn(1, 8, 5, dtype=torch.double)
     changed = x.clone()
     changed[0, 5] += 1
@@ -252,7 +252,7 @@ def test_pooling_takes_the_largest_value_at_a_real_word():
 @pytest.mark.parametrize("layers, shapes", [(1, []), (2, [(3, 6, 8)])])
 def test_dropout_acts_between_layers(layers, shapes):
     """Once for two layers, on what the first one hands up; never for one."""
-    reader = lesson.Reader(5, f"gru, {BOTH}", 4, layers, 0.5)
+    reader = lesson.Reader(5, "gru", True, 4, layers, 0.5)
     seen = []
     reader.dropout.register_forward_hook(lambda *a: seen.append(tuple(a[2].shape)))
     reader(torch.randn(3, 6, 5), torch.tensor([4, 6, 1]))
@@ -383,40 +383,6 @@ def test_overfits_a_tiny_batch(task):
     assert values["loss"].mean() < 0.05
 
 
-def test_what_tags_rest_on_respects_the_direction():
-    """Shares of each row sum to 1; forwards only, a later word has none."""
-    batch = make_batch("tag", n=1)
-    for direction in (BOTH, FORWARDS):
-        model = make_model("tag", cell=f"gru, {direction}")
-        shares = lesson.what_answers_react_to(model, batch)
-        torch.testing.assert_close(shares.sum(1), torch.ones(8).double())
-        assert (shares.triu(1).max() > 1e-6) == (direction == BOTH)
-
-
-def test_what_a_review_rests_on_is_the_gradient_of_the_answer():
-    """Against small changes of one word's vector, one number at a time."""
-    model = make_model("classify", hidden=3).double()
-    batch = make_batch("classify", n=1, width=4)
-    shares = lesson.what_answers_react_to(model, batch)
-    assert shares.shape == (1, 4)
-    x = model.vectors(batch).detach()
-    best = int(model(batch)[0].argmax())
-    pulls = []
-    for place in range(4):
-        slopes = []
-        for number in range(lesson.WORD_SIZE):
-            ends = []
-            for step in (-1e-2, 1e-2):
-                moved = x.clone()
-                moved[0, place, number] += step
-                ends.append(model.answer(moved, batch["text_length"])[0, best].item())
-            slopes.append((ends[1] - ends[0]) / 2e-2)
-        pulls.append(torch.tensor(slopes).norm())
-    pulls = torch.stack(pulls)
-    expected = (pulls / pulls.sum()).unsqueeze(0).to(shares.dtype)
-    torch.testing.assert_close(shares, expected, atol=0.01, rtol=0.02)
-
-
 # --- the file of tagged words -------------------------------------------------------------
 
 FILLER = "\t_\t_\t_\t_\t_\t_"
@@ -475,11 +441,11 @@ def test_whole_names_by_hand():
     for name, tags in (("some", "B-PER O O B-LOC O O"), ("none", "O O O O O O")):
         places = torch.tensor([data.labels.index(tag) for tag in tags.split()])
         scores = nn.functional.one_hot(places, len(data.labels))
-        found[name] = lesson.score_names(scores, data)
+        found[name] = lesson.name_scores(scores, data)
     assert found["some"] == {"precision": 0.5, "recall": 1 / 3, "f1": 0.4}
     assert found["none"] == {"precision": 0, "recall": 0, "f1": 0}
     plain = tiny_data([], [[("x", "NOUN")]])
-    assert lesson.score_names(None, plain) == {}
+    assert lesson.report_names("ours", {"ours": None}, plain) == {}
 
 
 def test_names_of_a_numbered_file_are_scored(tmp_path, capsys):
@@ -932,22 +898,6 @@ def test_rivals_are_the_same_for_each_part_alone(tmp_path):
         assert found.keys() == expected.keys()
         for name, scores in expected.items():
             torch.testing.assert_close(found[name], scores)
-
-
-def test_the_reviews_shown_are_those_where_both_are_sure(capsys):
-    """A long one only if there is no short one; and none if there is none."""
-    texts = ["first", "second", "long " * 70, "fourth"]
-    data = Namespace(parts=[[], [], [(text, "x") for text in texts]], labels=["n", "p"])
-    truth = torch.tensor([1, 1, 1, 0])
-    network = log_p([[0.4, 0.6], [0.2, 0.8], [0.01, 0.99], [0.9, 0.1]])
-    bag = log_p([[0.9, 0.1], [0.7, 0.3], [0.99, 0.01], [0.8, 0.2]])
-    lesson.show_who_knows(data, truth, network, bag)
-    said = capsys.readouterr().out
-    assert "second" in said and "first" not in said and "long" not in said
-    assert "network 80.0%, bag 30.0%" in said and "by the bag alone" in said
-    lesson.show_who_knows(data, 1 - truth, network, bag)
-    said = capsys.readouterr().out
-    assert "second" in said and "by the network alone" in said
 
 
 def test_three_labels_are_judged_together(tmp_path, short):
