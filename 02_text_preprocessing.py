@@ -87,7 +87,7 @@ import json
 import random
 import sys
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from itertools import chain, pairwise
 
 import numpy as np
@@ -471,7 +471,7 @@ def count_chunks(texts):
 
 
 # New text is cut by the merges, in their order.  To try all 500 on every chunk is slow,
-# so `BytePairs` turns it round: of the pairs that stand in the chunk it joins the one
+# so `utils.Merges` turns it round: of the pairs that stand in the chunk it joins the one
 # that was learnt earliest, and looks again.  GPT-2 cuts in this way too.  Why is the
 # result the same?  A merge makes only longer pieces, and a pair with a new piece in it
 # was learnt later (unless that piece can be made in two ways, which is rare: both forms
@@ -479,30 +479,18 @@ def count_chunks(texts):
 
 
 class BytePairs:
-    """Cuts new text: of all pairs in it that were learnt, the earliest joins first."""
+    """Cuts new text into chunks, and each chunk by the merges that were learnt."""
 
     def __init__(self, merges):
-        self.ranks = {}  # pair -> how early it was learnt
-        for rank, pair in enumerate(merges):
-            self.ranks.setdefault(pair, rank)  # learnt twice (rare): the first stays
+        self.merges = utils.Merges(merges)
         self.known = {}  # chunk -> pieces: a chunk is cut the same wherever it stands
-
-    def cut_chunk(self, chunk):
-        """Merge the earliest pair that was learnt, again and again."""
-        pieces = single_bytes(chunk)
-        while True:
-            learnt = [pair for pair in pairwise(pieces) if pair in self.ranks]
-            if not learnt:
-                return pieces
-            earliest = min(learnt, key=self.ranks.get)
-            pieces = merge_pair(pieces, earliest)
 
     def cut(self, text):
         """Text -> tokens, which are pieces of bytes."""
         tokens = []
         for chunk in CHUNK.findall(text):
             if chunk not in self.known:
-                self.known[chunk] = self.cut_chunk(chunk)
+                self.known[chunk] = self.merges.cut(single_bytes(chunk))
             tokens.extend(self.known[chunk])
         return tokens
 
@@ -512,35 +500,16 @@ def join_bytes(tokens):
     return b"".join(tokens).decode("utf-8", errors="replace")
 
 
-# The plain form looks at every chunk after every merge.  `learn_bpe` keeps the counts and
-# corrects them, for the few chunks that hold the pair: 50 merges on 500 speeches took it
-# 0.22 seconds, and the plain form 1.48.  It may be skipped at a first reading.
+# The plain form looks at every chunk after every merge.  The shared `utils.learn_merges`
+# keeps the counts and corrects them, for the few chunks that hold the pair: 50 merges on
+# 500 speeches took it 0.19 seconds, and the plain form 1.17.  Lesson 09 uses it too, on
+# letters instead of bytes.
 
 
 def learn_bpe(chunk_counts, how_many, min_freq=2):
     """As learn_bpe_plainly, but only chunks that hold the pair are touched."""
     pieces = {chunk: single_bytes(chunk) for chunk in chunk_counts}
-    pairs = count_pairs(chunk_counts, pieces)  # once; from here on corrected
-    holders = defaultdict(set)  # pair -> the chunks that hold it; empty at first
-    for chunk in chunk_counts:
-        for pair in pairwise(pieces[chunk]):
-            holders[pair].add(chunk)
-    learnt = []
-    while len(learnt) < how_many and pairs:
-        best = most_frequent(pairs)
-        if pairs[best] < min_freq:  # so a count that fell to 0 is never taken
-            break
-        learnt.append((best, pairs[best]))
-        # A chunk in holders may have lost the pair to an earlier merge.  No harm: what
-        # is subtracted is then added again.
-        for chunk in holders.pop(best):
-            for pair in pairwise(pieces[chunk]):
-                pairs[pair] -= chunk_counts[chunk]
-            pieces[chunk] = merge_pair(pieces[chunk], best)
-            for pair in pairwise(pieces[chunk]):
-                pairs[pair] += chunk_counts[chunk]
-                holders[pair].add(chunk)
-    return learnt
+    return utils.learn_merges(pieces, chunk_counts, how_many, min_freq)
 
 
 def show_chunks():

@@ -90,6 +90,7 @@ import re
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,7 +121,7 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 # It has what French is known for: adjectives that follow their noun, and words that
 # change with the noun beside them (le chat noir, la souris noire).
 
-MAX_LENGTH = 80  # words that are read of a text
+MAX_LENGTH = 80  # words (or pieces) that are read of a text
 ROOM = 10  # an answer has at most twice as many words as its source, and ten more
 EPOCHS = 6  # a choice of time, see section 3
 UPDATES = 800  # a small data set gets more epochs: as many as make 800 updates
@@ -135,45 +136,143 @@ class Pairs(NamedTuple):
     train: utils.Batches  # the three parts as batches of tensors
     val: utils.Batches
     test: utils.Batches
+    cut: object  # text -> a list of words, or of pieces with --pieces
+    join: object  # such a list -> text
 
 
-def load_data(dataset, parts, word_lists, args):
+# --- Words that training lacks (for --pieces) ----------------------------------------
+#
+# A network knows the words of its vocabulary.  All others are one <unk>, and of that
+# nobody can translate anything.  Lesson 02 had the remedy, byte-pair encoding: begin
+# with the smallest pieces, and join what often stands side by side.  Common words
+# become one piece, rare ones stay in several.  Here the smallest pieces are letters.
+#
+# The network writes pieces, so somebody must know where a word ends.  The last piece of
+# each word carries a mark for that.  It is a space, "_" where it is printed:
+#
+#     unlocked   ->   un lock ed_          joined:  "un" + "lock" + "ed "
+#
+# One list of pieces serves both languages.  Names and many words are written alike in
+# both, and a piece that means the same should have the same vector.  So one matrix reads
+# English, reads French and writes French.
+
+
+class Pieces:
+    """Cuts texts into pieces of words, and puts them together again."""
+
+    def __init__(self, merges):
+        self.merges = utils.Merges(merges)
+        self.known = {}  # word -> its pieces: the same wherever it stands
+
+    def cut(self, text):
+        """Text -> pieces; the last of each word ends in a space."""
+        pieces = []
+        for word in utils.split_pair(text):
+            if word not in self.known:
+                self.known[word] = self.merges.cut(letters(word))
+            pieces.extend(self.known[word])
+        return pieces
+
+    @staticmethod
+    def join(pieces):
+        """Pieces -> text.  (One that ends in the middle of a word ends the word, too.)"""
+        return utils.join_words("".join(pieces).split())
+
+
+def letters(word):
+    """The smallest pieces: "red" -> ["r", "e", "d "]."""
+    return [*word[:-1], word[-1] + " "]
+
+
+def learn_pieces(pairs, how_many):
+    """(merges, vocabulary of pieces) of the training pairs, of both languages.
+
+    how_many: letters and merges together.  A piece that stands in training once is left
+    out; so is one that was soon joined to longer ones and stands nowhere any more.
+    """
+    texts = [text for pair in pairs for text in pair]
+    counts = Counter(word for text in texts for word in utils.split_pair(text))
+    cut = {word: letters(word) for word in counts}
+    alphabet = {letter for pieces in cut.values() for letter in pieces}
+    learnt = utils.learn_merges(cut, counts, how_many - len(alphabet))
+    merges = [list(pair) for pair, _ in learnt]
+    pieces = Pieces(merges)
+    specials = (utils.PAD, utils.UNK, utils.BOS, utils.EOS)
+    rows = [pieces.cut(text) for text in texts]
+    return merges, utils.Vocabulary.build(rows, specials, min_freq=2)
+
+
+def shown(pieces):
+    """Pieces as they are printed: the end of a word as "_"."""
+    return [piece.replace(" ", "_") for piece in pieces]
+
+
+def show_pieces():
+    """Four words, eight merges learnt from them, and a word that is not among them."""
+    counts = {"rain": 6, "raining": 4, "snows": 5, "walking": 3}
+    cut = {word: letters(word) for word in counts}
+    learnt = utils.learn_merges(cut, counts, 8)
+    pieces = Pieces([pair for pair, _ in learnt])
+    print(
+        "\nPieces of words, learnt from rain x6, raining x4, snows x5, walking x3 (_ is"
+    )
+    print(
+        "the end of a word).  The pair that is joined, and how often it stands there:"
+    )
+    steps = [f"{' + '.join(shown(pair))} {count}" for pair, count in learnt]
+    print(f"  {',  '.join(steps[:4])},\n  {',  '.join(steps[4:])}")
+    for word in ("raining", "snowing"):
+        print(f"  {word:<8} -> {' '.join(shown(pieces.cut(word)))}")
+    print('"snowing" is new, and yet its pieces are all known.')
+
+
+def load_data(dataset, parts, feeds, args):
     """The parts as batches of tensors.
 
-    word_lists: the words that the model knows, of both languages, saved beside it.
+    feeds: the words that the model knows, of both languages, saved beside it; with
+    --pieces those are pieces, and the merges come with them.
     """
+    cut = utils.split_pair
+    join = utils.join_words
+    if "merges" in feeds:
+        pieces = Pieces(feeds["merges"])
+        cut = pieces.cut
+        join = pieces.join
     vocabularies = [
-        utils.Vocabulary(word_lists["source_words"]),
-        utils.Vocabulary(word_lists["target_words"]),
+        utils.Vocabulary(feeds["source_words"]),
+        utils.Vocabulary(feeds["target_words"]),
     ]
     batches = []
     for part in parts:
         training = part is parts[0]
-        tensors = utils.encode_pairs(part, vocabularies, MAX_LENGTH)
+        tensors = utils.encode_pairs(part, vocabularies, MAX_LENGTH, cut)
         size = args.batch_size if training else 100
         # bucket: sources of like length come into one batch: little padding.
         batches.append(
             utils.Batches(tensors, size, args.device, shuffle=training, bucket="source")
         )
-    return Pairs(dataset, parts, vocabularies, *batches)
+    return Pairs(dataset, parts, vocabularies, *batches, cut, join)
 
 
 def describe(data):
     """Print how much data there is, and what share of the test words is unknown."""
     sizes = " / ".join(f"{len(part):,}" for part in data.parts)
     print(f"{data.dataset.label}: {sizes} pairs to train, validate, test")
+    what = "words" if data.cut is utils.split_pair else "pieces"
     for name, vocabulary in zip(("source", "target"), data.vocabularies, strict=True):
         ids = data.test.data[name]
         unknown = (ids == UNK).sum() / (ids != PAD).sum()
-        print(f"  {name}: {len(vocabulary):,} words; in test {unknown:.1%} are unknown")
+        print(
+            f"  {name}: {len(vocabulary):,} {what}; in test {unknown:.1%} are unknown"
+        )
 
 
 def show_one_pair(data):
     """Print a short training pair on its way to the tensors."""
     pair = min(data.parts[0][:200], key=lambda pair: len(pair[0]))
-    tensors = utils.encode_pairs([pair], data.vocabularies, MAX_LENGTH)
-    words = utils.split_pair(pair[0])
-    given = [utils.BOS, *utils.split_pair(pair[1])]
+    tensors = utils.encode_pairs([pair], data.vocabularies, MAX_LENGTH, data.cut)
+    words = shown(data.cut(pair[0]))
+    given = [utils.BOS, *shown(data.cut(pair[1]))]
     print("\nOne pair on its way to the network:")
     print(f"  source        {pair[0]}")
     print(f"  words         {' '.join(words)}")
@@ -604,6 +703,7 @@ class Translator(nn.Module):
         kind="additive",
         inner=128,
         feeding=False,
+        shared=False,
     ):
         super().__init__()
         self.kind = kind
@@ -623,6 +723,8 @@ class Translator(nn.Module):
         # One matrix reads target words and writes them (Press and Wolf, 2017).  That
         # saves parameters; and words that are alike when read are alike when written.
         self.output.weight = self.embed_target.weight
+        if shared:  # one list of pieces for both languages: one matrix reads both
+            self.embed_source.weight = self.embed_target.weight
         # Small at the start: PyTorch's own start, of variance 1, suits a matrix that
         # reads, but as the output layer it would give huge numbers.
         for embedding in (self.embed_source, self.embed_target):
@@ -745,13 +847,13 @@ def make_measure(smoothing=0.0):
     return measure
 
 
-def train_model(kind, config, data, args, word_lists):
+def train_model(kind, config, data, args, feeds):
     """A new model of this kind, always from the same seed: (model, records)."""
     config = {**config, "kind": kind}
     utils.set_seed(args.seed)
     model = Translator(**config).to(args.device)
     measure = make_measure(args.label_smoothing)
-    records = utils.fit(model, measure, data.train, data.val, args, config, word_lists)
+    records = utils.fit(model, measure, data.train, data.val, args, config, feeds)
     return model, records
 
 
@@ -794,7 +896,7 @@ def make_advance(model, keys, mask, beam_size):
 def translate(model, texts, data, args, beam_size):
     """The best answer to each of N texts: a list of lists of words."""
     pairs = [(text, "") for text in texts]
-    tensors = utils.encode_pairs(pairs, data.vocabularies, MAX_LENGTH)
+    tensors = utils.encode_pairs(pairs, data.vocabularies, MAX_LENGTH, data.cut)
     answers = [None] * len(texts)
     model.eval()
     with utils.autocast(args):  # half precision with --precision bf16, else nothing
@@ -838,7 +940,7 @@ def translate(model, texts, data, args, beam_size):
 
 def read_source(model, text, data, args):
     """What `encode` makes of one text: keys (1, Ts, H), mask (1, Ts), state."""
-    words = utils.split_pair(text)[:MAX_LENGTH] or [utils.UNK]  # an empty text
+    words = data.cut(text)[:MAX_LENGTH] or [utils.UNK]  # an empty text
     source, lengths = utils.pad([data.vocabularies[0].encode(words)])
     return model.eval().encode(source.to(args.device), lengths)
 
@@ -881,25 +983,27 @@ def show_alignments(model, texts, data, args):
         print(f"\nWhere did it look?  ({model.kind})  Each word written, the word")
         print("read with the largest weight; if that is below 70 %, also the second.")
     for number, (text, words) in enumerate(zip(texts, answers, strict=True), start=1):
-        source = utils.split_pair(text)[:MAX_LENGTH]
+        source = data.cut(text)[:MAX_LENGTH]
         print(f"\n  source     {text[:200]}")
         if text in truth:
             print(f"  reference  {truth[text]}")
-        print(f"  answer     {utils.join_words(words)}")
+        print(f"  answer     {data.join(words)}")
         unknown = [word for word in source if word not in data.vocabularies[0]]
         if unknown:
             print(f"  (words that training lacks: {' '.join(unknown[:9])})")
         if model.kind == "none" or not words or not source:
             continue
         weights = where_it_looked(model, text, words, data, args)  # (Tt, Ts)
-        print_looks(words, source, weights)
+        rows = shown(words)
+        columns = shown(source)
+        print_looks(rows, columns, weights)
         utils.plot_matrix(
             args,
             f"alignment_{number}",
             f"{data.dataset.label}, {model.kind}",
             weights,
-            rows=words,
-            columns=source,
+            rows=rows,
+            columns=columns,
             xlabel="source",
             ylabel="answer",
             bar="weight",
@@ -917,8 +1021,8 @@ def show_right_places(model, answers, dictionary, data, args):
     right = 0
     by_place = 0  # right if word i of the answer always took word i of the source
     for (text, _), said in zip(data.parts[2][:100], answers, strict=False):
-        source = utils.split_pair(text)[:MAX_LENGTH]
-        words = utils.split_pair(said)
+        source = data.cut(text)[:MAX_LENGTH]
+        words = data.cut(said)
         written += len(words)
         if not words or not source:
             continue
@@ -984,7 +1088,7 @@ def translate_covered(model, text, place, data, args):
 
 def show_covering(model, text, words, data, args):
     """Each word of a source covered in turn, and what is written then."""
-    source = utils.split_pair(text)[:MAX_LENGTH]
+    source = data.cut(text)[:MAX_LENGTH]
     if len(source) < 2:
         return
     weights = where_it_looked(model, text, words, data, args)  # (Tt, Ts)
@@ -992,12 +1096,12 @@ def show_covering(model, text, words, data, args):
     print("turn: nothing can look there.  Then the source is translated again.  The")
     print("per cent: the largest weight that a word of the answer had given it.")
     print(f"  source                {text[:200]}")
-    print(f"  nothing covered       {utils.join_words(words)}")
+    print(f"  nothing covered       {data.join(words)}")
     guessed = []
     for place, word in enumerate(source[:20]):
         covered = translate_covered(model, text, place, data, args)
         largest = weights[:, place].max()
-        said = "the same" if covered == words else utils.join_words(covered)
+        said = "the same" if covered == words else data.join(covered)
         print(f"  {word:<15} {largest:4.0%}  {said}")
         if covered == words and largest >= 0.9:
             guessed.append(word)
@@ -1044,8 +1148,8 @@ def show_many_covered(model, answers, data, args):
     """What changes in 100 answers: (mean largest weight, three shares), or None."""
     tests = []
     for (text, _), said in zip(data.parts[2][:100], answers, strict=False):
-        words = utils.split_pair(said)
-        if words and len(utils.split_pair(text)) > 1:
+        words = data.cut(said)
+        if words and len(data.cut(text)) > 1:
             tests.append(changed_by_covering(model, text, words, data, args))
     if not tests:
         return None
@@ -1104,6 +1208,24 @@ def show_with_and_without(judged, data):
         print(f"  {kind:<18}  {greedy[place][:200]}")
 
 
+def show_rare_words(answers, data):
+    """With --pieces: test sentences with a word that training lacks, and the answers."""
+    known = {word for source, _ in data.parts[0] for word in utils.split_pair(source)}
+    print("\nSources with a word that stands nowhere in training; greedy answers:")
+    found = 0
+    touched = 0
+    for (source, truth), said in zip(data.parts[2], answers, strict=True):
+        new = [word for word in utils.split_pair(source) if word not in known]
+        touched += bool(new)
+        if not new or found == 3 or len(source) > 70:
+            continue
+        found += 1
+        cut = [f"{word}: {' '.join(shown(data.cut(word)))}" for word in new]
+        print(f"  source     {source}\n  pieces     {',  '.join(cut)}")
+        print(f"  reference  {truth}\n  answer     {said}\n")
+    print(f"{touched:,} of {len(answers):,} test sentences have such a word.")
+
+
 def text_scores(answers, pairs):
     """BLEU without case, BLEU with case, share of answers right word by word."""
     truth = [target for _, target in pairs]
@@ -1122,10 +1244,10 @@ def judge(model, records, data, args):
     # sentence, so the seconds compare the kinds and not the size of the beam.
     start = time.perf_counter()
     greedy = translate(model, texts, data, args, 1)
-    greedy = [utils.join_words(words) for words in greedy]
+    greedy = [data.join(words) for words in greedy]
     seconds = time.perf_counter() - start
     beam = translate(model, texts, data, args, args.beam_size)
-    beam = [utils.join_words(words) for words in beam]
+    beam = [data.join(words) for words in beam]
     scores = text_scores(greedy, data.parts[2])
     scores["bleu_beam"] = text_scores(beam, data.parts[2])["bleu"]
     # BLEU judges what it writes by itself; perplexity, how surprised it is by the true
@@ -1142,7 +1264,8 @@ def judge(model, records, data, args):
 
 def print_lengths(answers, data):
     """BLEU on each fifth of the test set by length; returns mean lengths and lines."""
-    lengths = data.test.lengths["source_length"]  # (N,)
+    sizes = [len(utils.split_pair(source)) for source, _ in data.parts[2]]
+    lengths = torch.tensor(sizes)  # (N,)
     groups = lengths.argsort(stable=True).chunk(5)  # shortest sentences first
     means = [lengths[group].float().mean().item() for group in groups]
     lines = {}
@@ -1443,6 +1566,7 @@ def make_flags():
     add = parser.add_argument_group("this lesson").add_argument
     kinds = [*SCORES, "all"]
     add("--attention-type", choices=kinds, default="additive", help="default additive")
+    add("--pieces", type=utils.whole(0), default=0, help="how many; 0: whole words")
     add("--input-feeding", action="store_true", help="remember where one has looked")
     add("--label-smoothing", type=utils.real(0, 0.9), default=0.1, help="default 0.1")
     add("--beam-size", type=utils.whole(1, 100), default=5, help="1: greedy")
@@ -1451,19 +1575,25 @@ def make_flags():
 
 
 def new_model(dataset, parts, args):
-    """(config, word_lists) of a new model: how to build it, and the words it knows."""
-    word_lists = utils.pair_feeds(dataset, parts[0])
+    """(config, feeds) of a new model: how to build it, and the words it knows."""
+    feeds = utils.pair_feeds(dataset, parts[0])
+    if args.pieces:
+        merges, vocabulary = learn_pieces(parts[0], args.pieces)
+        feeds["merges"] = merges
+        feeds["source_words"] = vocabulary.tokens
+        feeds["target_words"] = vocabulary.tokens
     config = {
-        "sources": len(word_lists["source_words"]),
-        "targets": len(word_lists["target_words"]),
+        "sources": len(feeds["source_words"]),
+        "targets": len(feeds["target_words"]),
         "hidden": args.hidden_size,
         "layers": args.num_layers,
         "dropout": args.dropout,
         "kind": args.attention_type,
         "inner": min(args.hidden_size, 128),
         "feeding": args.input_feeding,
+        "shared": args.pieces > 0,
     }
-    return config, word_lists
+    return config, feeds
 
 
 def kinds_to_train(dataset, args):
@@ -1489,13 +1619,13 @@ def flags_for(kind, args):
     return flags
 
 
-def train_kinds(kinds, config, data, args, word_lists):
+def train_kinds(kinds, config, data, args, feeds):
     """One model of each kind, from the same seed: kind -> (model, records)."""
     models = {}
     for kind in kinds:
         print(f"\nTraining on {data.dataset.label}, {kind}: one line an epoch")
         flags = flags_for(kind, args)
-        models[kind] = train_model(kind, config, data, flags, word_lists)
+        models[kind] = train_model(kind, config, data, flags, feeds)
     read_training()
     return models
 
@@ -1514,12 +1644,12 @@ def main(argv=None):
     dataset = utils.choose_dataset(args, ["multi30k"], offline)
     parts = utils.load_pairs(args, dataset)
     if args.eval_only:
-        model, config, word_lists = utils.load(args, Translator, dataset=dataset.name)
+        model, config, feeds = utils.load(args, Translator, dataset=dataset.name)
         args.attention_type = config["kind"]
         args.input_feeding = config["feeding"]
     else:
-        config, word_lists = new_model(dataset, parts, args)
-    data = load_data(dataset, parts, word_lists, args)
+        config, feeds = new_model(dataset, parts, args)
+    data = load_data(dataset, parts, feeds, args)
     if args.eval_only and args.predict:  # translate these texts, and no more
         text, words = show_alignments(model, args.predict, data, args)
         if model.kind != "none":
@@ -1527,6 +1657,7 @@ def main(argv=None):
         return
     describe(data)
     show_one_pair(data)
+    show_pieces()
 
     # 2. Attention: with numbers; how it learns; four scores; where it may stand.
     show_attention()
@@ -1543,7 +1674,7 @@ def main(argv=None):
             enough = max(EPOCHS, math.ceil(UPDATES / len(data.train)))
             args.epochs = 2 if args.quick else enough
         kinds = kinds_to_train(dataset, args)
-        models = train_kinds(kinds, config, data, args, word_lists)
+        models = train_kinds(kinds, config, data, args, feeds)
 
     # 4. Where did it look?  Is that right, and does it matter?  How much is it worth,
     #    and could that be luck?
@@ -1559,9 +1690,14 @@ def main(argv=None):
     right = None
     covering = None
     if kind != "none":
-        right = show_right_places(model, greedy_answers, dictionary, data, args)
+        expected = dictionary
+        if "merges" in feeds:  # its words as pieces: a whole word ends in a space
+            expected = {f"{word} ": f"{other} " for word, other in dictionary.items()}
+        right = show_right_places(model, greedy_answers, expected, data, args)
         show_covering(model, text, words, data, args)
         covering = show_many_covered(model, greedy_answers, data, args)
+    if "merges" in feeds:
+        show_rare_words(greedy_answers, data)
     if "none" in models and kind != "none":
         show_with_and_without(judged, data)
     means, lines = report(models, judged, rivals, right, covering, data, args)

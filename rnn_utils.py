@@ -31,6 +31,7 @@ import datetime
 import functools
 import gzip
 import hashlib
+import heapq
 import io
 import itertools
 import json
@@ -48,7 +49,8 @@ import time
 import unicodedata
 import warnings
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -1722,6 +1724,78 @@ def encode_texts(texts, vocabulary, max_length, keep="both"):
     return encode_reviews(TextPart(texts, [], ids), len(vocabulary), max_length, keep)
 
 
+# --- pieces of words: byte-pair encoding (lessons 02, 09); opened in lesson 02 -------------
+
+
+def merge_pair(pieces, pair):
+    """Join `pair` wherever it stands in a list of pieces: a b c b c, (b, c) -> a bc bc."""
+    merged = []
+    place = 0
+    while place < len(pieces):
+        here = tuple(pieces[place : place + 2])
+        merged.append(pair[0] + pair[1] if here == pair else pieces[place])
+        place += 2 if here == pair else 1
+    return merged
+
+
+def learn_merges(cut, counts, how_many, min_freq=2):
+    """The pairs of pieces to join, the most frequent first: [((left, right), count), ...].
+
+    cut: word -> its smallest pieces.  counts: word -> how often it occurs.  After each
+    merge only the words that hold the pair are counted anew.  Of equals, the first by the
+    alphabet.  A pair that occurs fewer than min_freq times is not joined.
+    """
+    cut = dict(cut)
+    pairs = Counter()
+    holders = defaultdict(set)  # pair -> the words that hold it, or held it
+    for word in cut:
+        for pair in pairwise(cut[word]):
+            pairs[pair] += counts[word]
+            holders[pair].add(word)
+    # A heap gives its least entry at once, so counts stand in it with a minus.  What has
+    # changed is put in again; an entry whose count is no longer true is passed over.
+    heap = [(-count, pair) for pair, count in pairs.items()]
+    heapq.heapify(heap)
+    learnt = []
+    while len(learnt) < how_many and heap:
+        count, best = heapq.heappop(heap)
+        if -count != pairs[best]:
+            continue
+        if -count < min_freq:
+            break
+        learnt.append((best, -count))
+        changed = set()
+        for word in holders.pop(best):
+            for pair in pairwise(cut[word]):
+                pairs[pair] -= counts[word]
+                changed.add(pair)
+            cut[word] = merge_pair(cut[word], best)
+            for pair in pairwise(cut[word]):
+                pairs[pair] += counts[word]
+                holders[pair].add(word)
+                changed.add(pair)
+        for pair in changed:
+            heapq.heappush(heap, (-pairs[pair], pair))
+    return learnt
+
+
+class Merges:
+    """Cuts new words by merges: of all learnt pairs in it, the earliest joins first."""
+
+    def __init__(self, merges):
+        self.ranks = {}  # pair -> how early it was learnt
+        for rank, pair in enumerate(merges):
+            self.ranks.setdefault(tuple(pair), rank)  # learnt twice: the first stays
+
+    def cut(self, pieces):
+        """The smallest pieces of a word -> the pieces after all merges."""
+        while True:
+            learnt = [pair for pair in pairwise(pieces) if pair in self.ranks]
+            if not learnt:
+                return pieces
+            pieces = merge_pair(pieces, min(learnt, key=self.ranks.get))
+
+
 # --- words of pairs (lessons 08, 09) ----------------------------------------------------
 
 # A word that ends in an apostrophe (l'), a number (1,000.5), a word, or one mark.
@@ -1823,19 +1897,19 @@ def pair_feeds(source, train):
     }
 
 
-def encode_pairs(pairs, vocabularies, max_length):
+def encode_pairs(pairs, vocabularies, max_length, cut=split_pair):
     """(source, target) texts -> tensors for `Batches(..., bucket="source")`.
 
     source (N, Ts), source_length (N,); target (N, Tt), target_length (N,), all filled
     up with 0.  Of each side the first max_length words stay; after those of the target
     comes <eos>, which its length counts.  A source without words becomes one <unk>, so
-    no length is 0.
+    no length is 0.  cut: another function that makes a list of tokens from a text.
     """
     sources = []
     targets = []
     for given, wanted in pairs:
-        given_words = split_pair(given)[:max_length] or [UNK]
-        wanted_words = [*split_pair(wanted)[:max_length], EOS]
+        given_words = cut(given)[:max_length] or [UNK]
+        wanted_words = [*cut(wanted)[:max_length], EOS]
         sources.append(vocabularies[0].encode(given_words))
         targets.append(vocabularies[1].encode(wanted_words))
     source, source_length = pad(sources)

@@ -242,8 +242,16 @@ def test_a_tiny_batch_is_learned_by_heart_and_aligned(kind):
 
 def make_data():
     pairs = [("a b c .", "d e ."), ("b", "e"), ("c a", "f d"), ("a", "d . e")]
+    return whole_words(pairs, [[], [], pairs])
+
+
+def whole_words(train, parts):
+    """The fields of `Pairs` that these tests read, for words."""
     return Namespace(
-        vocabularies=utils.pair_vocabularies(pairs, 1), parts=[[], [], pairs]
+        vocabularies=utils.pair_vocabularies(train, 1),
+        parts=parts,
+        cut=utils.split_pair,
+        join=utils.join_words,
     )
 
 
@@ -353,9 +361,7 @@ def test_the_dictionary_is_that_of_the_baseline(capsys):
     """Where it looks at the word that the dictionary expects, and where it does not."""
     train = [("a cat", "un chat"), ("a dog", "un chien"), ("the cat", "le chat")] * 3
     test = [("the dog", "le chien"), ("a cat", "un chat")]
-    data = Namespace(
-        vocabularies=utils.pair_vocabularies(train, 1), parts=[train, [], test]
-    )
+    data = whole_words(train, [train, [], test])
     dictionary = utils.word_dictionary(train)
     rivals = utils.pair_baselines(train, test, dictionary)
     assert rivals == utils.pair_baselines(train, test)
@@ -529,3 +535,49 @@ def test_a_small_data_set_is_read_more_often(tmp_path, monkeypatch):
     assert run_main(lesson, *flags) == 130
     assert run_main(lesson, *flags, "--epochs", 2) == 130
     assert seen[0] >= lesson.UPDATES > seen[1]
+
+
+# --- pieces of words ----------------------------------------------------------------------------
+
+
+def test_pieces_give_every_text_back_and_are_learnt_from_training():
+    pairs = [("the red cat .", "le chat rouge ."), ("a red hat", "l'homme rouge")] * 3
+    merges, vocabulary = lesson.learn_pieces(pairs, 60)
+    pieces = lesson.Pieces(merges)
+    assert pieces.cut("red") == ["red "]  # common: one piece
+    for text in ("Le chat d'un homme.", "Here-there , l' hat", "red cat"):
+        words = utils.split_pair(text)
+        found = pieces.cut(text)
+        assert "".join(found).split() == words
+        assert pieces.join(found) == utils.join_words(words)
+    # The end of a word is known: "redhat" is not "red" and "hat".
+    assert pieces.cut("redhat") != pieces.cut("red hat")
+    assert len(vocabulary) <= 64
+    for row in (pieces.cut(text) for pair in pairs for text in pair):
+        assert utils.UNK_ID not in vocabulary.encode(row)
+    # No room for merges: every word falls into its letters.
+    few, _ = lesson.learn_pieces(pairs, 1)
+    assert few == [] and lesson.Pieces(few).cut("red") == ["r", "e", "d "]
+
+
+def test_shared_pieces_have_one_matrix():
+    model = lesson.Translator(9, 9, hidden=8, inner=4, shared=True)
+    assert model.embed_source.weight is model.embed_target.weight
+    assert model.output.weight is model.embed_target.weight
+    assert (
+        utils.count_parameters(model)
+        == utils.count_parameters(lesson.Translator(9, 9, hidden=8, inner=4)) - 9 * 8
+    )
+
+
+def test_a_model_of_pieces_is_saved_with_its_merges(tmp_path, capsys):
+    path = tmp_path / "model.pt"
+    flags = ["--quick", "--no-plots", "--hidden-size", 16, "--path", path]
+    flags += ["--attention-type", "dot", "--out-dir", tmp_path / "out"]
+    trained = ["--epochs", 1, "--pieces", 200, "--save-model"]
+    assert run_main(lesson, *flags, *trained) == 0
+    assert "test sentences have such a word" in capsys.readouterr().out
+    assert run_main(lesson, *flags, "--eval-only", "--predict", "A red snowman.") == 0
+    said = capsys.readouterr().out
+    assert "answer" in said
+    assert "training lacks" not in said  # "snowman" is new, its pieces are not
