@@ -130,6 +130,13 @@ ROWS = {
     "09-dot": attention("dot", "dot attention"),
     "09-general": attention("general", "general attention"),
     "09-scaled-dot-product": attention("scaled-dot-product", "scaled dot-product"),
+    "09-pieces": Row(
+        "09 additive, pieces of words",
+        "09_attention_mechanism",
+        ("--pieces", "4000", "--dropout", "0.3", "--epochs", "16"),
+        *BLEU,
+        (0,),
+    ),
     "10-char": Row("10 LSTM, characters", "10_text_generation", (), *CHARS),
     "10-char-bf16": Row(
         "10 the same in bf16", "10_text_generation", BF16, *CHARS, (0,)
