@@ -44,7 +44,7 @@ You should see  (imdb [real], seed 0, --threads 1, about ten minutes)
     pairs, and passes single words in two of three trainings.  (On two threads, which add
     in another order, seed 0 had 0.8874.)
 
-Try this  (guess first, then run; what came out here stands at the end of the file)
+Try this  (guess first, then run; what came out is recorded at the end of the file)
     --dataset sample                here the order of words decides: who wins now?
     --dataset sample --cell rnn     the same with the plain RNN
     --dataset sample --pooling last, with and without --cell rnn
@@ -125,10 +125,11 @@ class ReviewData(NamedTuple):
 def show_one_review(data, max_length):
     """Print one short training review on its way from the file to the tensors."""
     # The first that fits into a line; in data without such a one, the first of all.
-    fitting = (
-        pair for pair in data.parts[0] if 12 <= len(utils.split_words(pair[0])) <= 24
-    )
-    text, label = next(fitting, data.parts[0][0])
+    text, label = data.parts[0][0]
+    for pair in data.parts[0]:
+        if 12 <= len(utils.split_words(pair[0])) <= 24:
+            text, label = pair
+            break
     words = utils.split_words(text)
     ids = data.vocabulary.encode(words)
     print("\nOne review on its way from the file to the network:")
@@ -548,7 +549,7 @@ class LetterNetwork(nn.Module):
 
 
 def loss_and_accuracy(scores, labels):
-    """Of each row of scores (B, C), with the true classes (B,): (B,) each."""
+    """Of each row of scores (B, C), with the true classes (B,): (B,) each (section 3)."""
     return {
         "loss": F.cross_entropy(scores, labels, reduction="none"),  # (B,)
         "accuracy": scores.argmax(1) == labels,  # (B,)
@@ -636,7 +637,7 @@ def show_recall(args):
         show_recall_gradient(reach, rows, models["rnn"], val[0])
     if rows["lstm"][f"N={RECALL_LONGEST}"] > 0.95:
         show_recalled_memory(models["lstm"], val[0])
-    draw_recall(rows, reach, args)
+    draw_recall(reach, args)
     return {cell: rows[cell][f"N={RECALL_LONGEST}"] for cell in RECALL_RATES}
 
 
@@ -645,14 +646,16 @@ def explain_recall(rows):
     print(f"Chance is 0.125; the longest in training had {RECALL_LONGEST} letters.")
     # Who holds the letter over every distance that was asked?
     able = [name for name, row in rows.items() if min(row.values()) > 0.95]
-    if able:
-        print(f"Right for more than 0.95 at every N, even at 100: {'; '.join(able)}.")
     plain = rows["rnn"]
     if plain["N=10"] < 0.95 and plain["N=10"] - plain["N=100"] < 0.1:
         utils.say(
             f"""The row of rnn hardly falls from N=10 ({plain["N=10"]:.2f}) to N=100
             ({plain["N=100"]:.2f}): the little that it has learned, it holds.  It fails at
             learning more, not at holding."""
+        )
+    if plain["N=1"] < 0.95:
+        print(
+            "It is low even at N=1, where nothing has to be held: not by distance alone."
         )
     if "lstm" in able and MORE_SHORT in able and "rnn" not in able:
         utils.say(
@@ -673,18 +676,17 @@ def show_recall_gradient(reach, rows, plain, batch):
     start = reach["lstm, before training"]
     if start[49] > 10 * sigmoid(1) ** 49:
         utils.say(
-            f"""Before training {start[49]:.1g} comes 49 letters back in the LSTM.  The
-            first path alone, 0.73 at each letter, would leave {sigmoid(1) ** 49:.0e}.
+            f"""Before training {start[49]:.2g} comes 49 letters back in the LSTM.  The
+            first path alone, about 0.73 at each letter, leaves {sigmoid(1) ** 49:.0e}.
             So nearly all comes by the second path, through h, as in the plain RNN
-            ({reach["rnn, before training"][49]:.1g}).  They part in training."""
+            ({reach["rnn, before training"][49]:.2g}).  They part in training."""
         )
     trained = reach["lstm, trained"]
     if trained[1] < 0.5 and trained[49] > 0.3 * trained[5]:
         utils.say(
             f"""The trained LSTM loses most in the first step, out of h = o * tanh(c) into
-            c: tanh is flat where c is large.  But what has got into c goes far:
-            {trained[5]:.2g} arrives 5 letters back, {trained[49]:.2g} arrives 49 back.
-            So long sequences teach as well."""
+            c: tanh is flat where c is large.  But what is in c goes far: 5 letters back
+            arrives {trained[5]:.2g}, 49 back {trained[49]:.2g}.  Long sequences teach."""
         )
     with torch.no_grad():
         states, _ = plain.rnn(plain.embed(batch["letters"]))  # (B, T, H)
@@ -736,8 +738,8 @@ def show_recalled_memory(model, batch):
     kept = by_first_letter(forget.prod(0), batch["label"])  # (8,)
     print("  product of f   " + "".join(f"{value:>7.2f}" for value in kept.tolist()))
     utils.say(
-        f"""Reading it: the product of f was {sigmoid(1) ** len(forget):.0e} as training
-        began.  Now it is above 0.5 for {int((kept > 0.5).sum())} of 8 letters: there the
+        f"""Reading it: as training began, the product of f was about
+        {sigmoid(1) ** len(forget):.0e}.  Now it is above 0.5 for {int((kept > 0.5).sum())} of 8 letters: there the
         gate has learned to stay open, and the first path holds.  (Where c grows, i * g
         adds to it at every letter.  h does not notice: tanh(c) is never above 1.)"""
     )
@@ -787,10 +789,8 @@ def pool(states, lengths, how, attend=None):
     if how == "max":
         # Minus infinity never wins.  (0 could: all real numbers may be negative.)
         return states.masked_fill(~real, -torch.inf).amax(1)  # (B, H)
-    if how == "attention":
-        weights = attention_weights(states, real, attend)  # (B, T, 1)
-        return (weights * states).sum(1)  # (B, H)
-    raise ValueError(how)
+    weights = attention_weights(states, real, attend)  # (B, T, 1)
+    return (weights * states).sum(1)  # (B, H)
 
 
 def attention_weights(states, real, attend):
@@ -847,9 +847,9 @@ def show_poolings():
 #     words -> embedding -> dropout -> LSTM -> pooling -> dropout -> linear -> scores
 #     (B, T)   (B, T, E)              (B, T, H)  (B, H)              (B, C)
 #
-# `--cell` puts another cell in the LSTM's place.  `--num-layers 2` puts a second LSTM
-# above the first: it reads the states of the first as if they were words.  Dropout sets
-# numbers to 0 at random while the network trains; section 3 says what for.
+# `--num-layers 2` puts a second LSTM above the first: it reads the states of the first as
+# if they were words.  Dropout sets numbers to 0 at random while the network trains;
+# section 3 says what for.
 
 
 class ReviewClassifier(nn.Module):
@@ -859,8 +859,7 @@ class ReviewClassifier(nn.Module):
         self, words, classes, embedding, cell, hidden, layers, pooling, norm, dropout
     ):
         super().__init__()
-        # Number 0 is padding: padding_idx means that nothing is learned for it.  That
-        # its vector is random does no harm: the mask leaves it out.
+        # Number 0 is padding: padding_idx means that nothing is learned for it.
         self.embed = nn.Embedding(words, embedding, padding_idx=0)
         # Vectors of length about 1.  PyTorch's own start has length sqrt(E), 10 here:
         # small steps would take long to change that.
@@ -910,13 +909,15 @@ def show_weights(config, data):
 # 3. Training
 # ====================================================================================
 #
-# The network ends in scores.  To train it takes four things more: a loss, which says how
-# wrong the scores are; a gradient; a step; and a learning rate for each step.
+# The last layer, the head, multiplies the pooled vector by a row of weights for each
+# class, sums, and adds a bias: a score for each class.  Training needs a loss, which says
+# how wrong the scores are; a gradient; a step; and a learning rate for each step.
 #
 # The loss.  For a yes or no one number z is enough, a logit: any number, above 0 for
 # pos.  p = sigmoid(z) is the probability of pos.  Binary cross-entropy is the loss:
 #
-#     -log(p) if the review is pos,    -log(1 - p) if it is neg
+#     -log(p) if the review is pos         its slope dloss/dz is p - 1
+#     -log(1 - p) if it is neg             its slope is p
 #
 # Our network has a score for each class instead, so that the same code does for three
 # labels.  softmax makes probabilities of the scores, and cross-entropy is minus the
@@ -944,7 +945,7 @@ def show_loss():
 # The gradient of a weight says how the loss changes with it.  loss.backward() finds it
 # for all weights, back through pooling and all words (by hand in lesson 04).  All
 # gradients together are one long vector.  Clipping: if it is longer than 1 (--clip), it
-# is made 1 long, its direction kept.  So no batch can throw the weights far away.
+# is made 1 long, its direction kept.  So no single batch outweighs all others.
 #
 # The step.  The simplest is w - lr * gradient, lr the learning rate.  Ours is AdamW
 # (Loshchilov and Hutter, 2019).  It keeps two running means for each weight, of its
@@ -1040,9 +1041,8 @@ def show_training_steps():
 #                     lower for so many epochs (default 2), and go back to the weights
 #                     of the best one.  Above it saved two epochs of six, and put epoch
 #                     2 back: loss 0.2345 instead of 0.3232, accuracy 0.9052 instead of
-#                     0.9032.  (Why does the loss differ more?  Accuracy asks only which
-#                     answer is given, the loss also how surely: a wrong answer given
-#                     more surely costs more)
+#                     0.9032.  (The loss differs more, because a wrong answer costs the
+#                     more, the more surely it is given; accuracy does not ask that)
 #   --dropout         in training, each number of a word's vector and of the pooled
 #                     vector is set to 0 with this probability (default 0.5).  No single
 #                     number can be relied on, so what is learned must rest on several
@@ -1064,8 +1064,8 @@ def show_training_steps():
 #     none 0.8605    dropout 0.5 0.8601    weight decay 1 0.8501    layer norm 0.8325
 #
 # So with the best epoch kept, no other brake helped; what is left is early stopping.
-# (One seed, one strength of each.  Dropout is on by default out of habit: 0.0004, by
-# which it stays behind, is one review of 2,501.)
+# (One seed, one strength of each.  Dropout is on by default out of habit.  It is behind
+# by 0.0004, and that is one review of 2,501.)
 
 
 def show_dropout():
@@ -1085,8 +1085,7 @@ def show_dropout():
     utils.say(
         """What stays is divided by 1 - 0.5 in training, so doubled: then sums are on
         average the same as afterwards, when nothing is left out.  Who forgets
-        model.eval() gets answers that change from one time to the next.  (utils.fit and
-        utils.load call it at their end.)"""
+        model.eval() gets answers that change from one time to the next."""
     )
 
 
@@ -1172,8 +1171,8 @@ def forward(model, batch):
 
 
 # The running verdict: let the review end after its first word, its second, and so on,
-# and ask each time.  Beside it stand the gates, which our own lstm_step computes with
-# the trained weights.  Each gate is H numbers; their mean is shown.
+# and ask each time.  Beside it stand the gates, by our own lstm_step with the trained
+# weights.  Each gate is H numbers; their mean is shown.
 
 VERDICT = "The music is superb, but the story is dull and weak."
 PAIRS = (
@@ -1187,8 +1186,7 @@ def running_verdict(model, ids):
     """Probabilities (T, C) after 1, 2, ... T words of one review: ids (1, T)."""
     lengths = torch.arange(1, ids.shape[1] + 1)  # (T,)
     with torch.no_grad():
-        # The same review T times, but of row t only the first t words count.  Simple,
-        # not fast: each row is read anew.
+        # The same review T times, but of row t only the first t words count.
         scores = model(ids.expand(len(lengths), -1), lengths)  # (T, C)
     return scores.softmax(1).cpu()
 
@@ -1243,8 +1241,8 @@ def show_running_verdict(model, config, data, args):
         print(f"  {word[:12]:<12} {chances[t]:.2f} {bar:<20} {rest}")
     answer = data.labels[int(everything[-1].argmax())]
     print(f"Reading it.  At the end {name} is {chances[-1]:.2f}: it says {answer}.")
-    if text == VERDICT:
-        print("You would say: the writer did not like the film.")
+    if "but" in words and data.source.name == "sample":
+        print('(In the sample the opposite follows every "but": p may turn there.)')
     if "f" in columns:
         utils.say(
             f"""i, f, o: how far the gates are open, each a mean of {config["hidden"]}
@@ -1256,11 +1254,10 @@ def show_running_verdict(model, config, data, args):
         )
     if "weight" in columns:
         utils.say(
-            f"""weight (the column sums to 1): how much of the pooled vector of the whole
-            text is the state at this word.  It is largest at
-            "{words[columns["weight"].argmax()]}": for what the cell knew when it had read
-            so far, not for that word alone.  So what c forgets at a "but", as in the toy
-            of section 2, is not lost: attention sees the earlier states too."""
+            f"""weight (sums to 1): how much of the pooled vector of the whole text is the
+            state at this word.  It is largest at "{words[columns["weight"].argmax()]}":
+            for what the cell knew when it had read so far, not for that word alone.  So
+            what c forgets at a "but" is not lost: attention sees the earlier states."""
         )
     rows = {name: chances, **columns}
     matrix = torch.stack(list(rows.values()))  # (rows, T)
@@ -1297,14 +1294,11 @@ def show_how_long_it_holds(model, data, cut=10):
     if gaps[-1] < 0.1:
         utils.say(
             """So this memory is short: 30 words later hardly anything is left.  An LSTM
-            can learn to hold a letter for 100 steps (section 2, in a run that trains);
-            these reviews did not teach this network to."""
+            can learn to hold a letter for 100 steps (section 2); these reviews did not
+            teach this network to."""
         )
         if model.pooling != "last":
-            utils.say(
-                f"""It need not: {model.pooling} pooling sees every state, so each has to
-                know only its own stretch of the review."""
-            )
+            print(f"It need not: {model.pooling} pooling sees every state.")
     else:
         print(f"So 30 words later {gaps[-1]:.0%} of a state still depends on them.")
 
@@ -1336,9 +1330,9 @@ def show_pairs(model, data, args):
 
 
 # These are single sentences.  How much does it use the order in whole reviews?
-# Shuffle the words of each one, and ask again: a model that counts single words would
-# not notice.  (These are the reviews of validation.  And this network was trained on
-# words in order.  Fairer would be a second one, trained on shuffled words: an exercise.)
+# Shuffle the words of each one of validation, and ask again: a model that counts single
+# words would not notice.  (This network was trained on words in order.  Fairer would be
+# a second one, trained on shuffled words: an exercise.)
 
 
 def shuffle_words(batches, args):
@@ -1365,10 +1359,8 @@ def show_shuffled(model, data, args):
     other = mixed_right.float().mean().item()
     only_real, only_mixed, p = utils.mcnemar(real_right, mixed_right)
     print(f"\n{data.source.label}: validation, {data.val.n:,} reviews")
-    print(f"  words as written         accuracy {real:.4f}, right only so {only_real}")
-    print(
-        f"  words of each shuffled   accuracy {other:.4f}, right only so {only_mixed}"
-    )
+    print(f"  words as written    accuracy {real:.4f}, right only so {only_real}")
+    print(f"  words shuffled      accuracy {other:.4f}, right only so {only_mixed}")
     print(f"  right only so: wrong in the other order.  p = {p:.1g} (McNemar)")
     if p >= 0.05:
         print("  Chance alone could make such a gap: order may be worth nothing to it.")
@@ -1400,14 +1392,13 @@ def show_answers(scores, data, count=2, most=4):
 
 
 # Look at your four.  On IMDB some labels seem wrong (all praise, 9.5/10, labelled neg);
-# and some reviews are jokes: they praise in words and mean the opposite.
+# and some reviews praise in words and mean the opposite.
 #
 # The table on test has four rivals, and none of them is a network.  "majority" gives
 # all reviews the answer that is commonest in training.  The other three count words,
-# and a linear model, logistic regression, gives each count a weight.  (It is the last
-# layer of our network, nn.Linear and softmax, put on counts instead of a pooled
-# vector.)  Where a word stands, they do not know; but neighbours can be counted
-# together:
+# and logistic regression gives each count a weight: it is the last layer of our network,
+# put on counts instead of a pooled vector.  Where a word stands, they do not know; but
+# neighbours can be counted together:
 #
 #   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency)
 #   tfidf_bigram    words and pairs of neighbours: "not good" is a thing of its own
@@ -1423,10 +1414,10 @@ def show_answers(scores, data, count=2, most=4):
 #     (1 + log(n)) * (1 + log((1 + reviews) / (1 + reviews that hold it)))
 #
 # The second factor is small for words that stand nearly everywhere ("the").  "not" once
-# in a review, and in two of four reviews: 1 * (1 + log(5 / 3)) = 1.511.  Then all numbers
-# of the review are divided by the length of their vector, so that long reviews do not
-# weigh more.  (scikit-learn: TfidfVectorizer, then LogisticRegression with C=10; the
-# larger C, the weaker the pull to small weights.)
+# in a review, and in two of four reviews: 1 * (1 + log(5 / 3)) = 1.511.  Then the
+# numbers of a review are divided by the length of their vector, so that long ones do not
+# weigh more.  (LogisticRegression has C=10: the larger C, the weaker the pull to small
+# weights.)
 #
 # The log-count ratio r of a run of words says how much commoner it is in one class than
 # in the other.  With n_pos the number of pos reviews that hold it, and n_neg of neg
@@ -1438,11 +1429,10 @@ def show_answers(scores, data, count=2, most=4):
 # "film" in the four tiny reviews of section 3: n_pos 2, n_neg 1; the sums 11 and 12, so
 #     r = log((3 / 11) / (2 / 12)) = log(1.636) = +0.492
 #
-# The run's 1 is multiplied by r.  Why does that help?  LogisticRegression (here with
-# C=1) pulls all weights to 0.  A run that tells the classes apart has an r far from 0:
-# a small weight is enough, and the pull costs it little.  A run that is as common on
-# both sides has an r near 0: it would need a large weight, and gets none.  (In books:
-# naive Bayes features, NB-SVM.)
+# Why does it help to multiply by r?  Logistic regression (here C=1) pulls all weights
+# to 0.  A run that tells the classes apart has an r far from 0: a small weight is enough,
+# and the pull costs it little.  A run as common on both sides has an r near 0: it would
+# need a large weight, and gets none.  (In books: naive Bayes features, NB-SVM.)
 #
 # In IMDB 956,285 runs stand in two training reviews or more.  Among the strongest are
 # "of the worst" (r = -3.3), "waste of time" (-2.8), "3 / 10" (-3.7), "of the best"
@@ -1475,9 +1465,7 @@ def log_count_ratios_by_hand():
 
 def show_log_count_ratio():
     """Print the log-count ratios of the toy's runs, and what they say of a new review."""
-    print(
-        "\nThe log-count ratio of each run that two or more of these four reviews hold"
-    )
+    print("\nThe log-count ratio of each run that two or more of four reviews hold")
     print(f"  pos: {' | '.join(TOY_POS)}     neg: {' | '.join(TOY_NEG)}")
     print("  run              n_pos  n_neg   ratio r")
     total = 0.0  # of the runs that the new review has, as if all weights were 1
@@ -1529,16 +1517,10 @@ def score_all(answers, truth):
 def compare_with_rivals(answers, ours, truth):
     """Print McNemar's test against each rival: rival -> beats, loses to, ..."""
     right = {name: scores.argmax(1) == truth for name, scores in answers.items()}
-    utils.say(
-        """Luck?  Count the test reviews that only one of two gets right.  Were both
-        equally good, these would fall like tosses of a coin (McNemar's test, lesson
-        04).  It judges this one training: another --seed may turn a small difference
-        round."""
-    )
+    print("Luck?  McNemar's test (lesson 04) on the reviews that only one gets right.")
+    print("It judges this one training: another --seed may turn a small gap round.")
     verdicts = {}
-    for name in answers:
-        if name == ours:
-            continue
+    for name in [rival for rival in answers if rival != ours]:
         only_ours, only_theirs, p = utils.mcnemar(right[ours], right[name])
         if p >= 0.05:  # below that a difference counts as real
             verdicts[name] = "cannot be told apart from"
@@ -1661,9 +1643,6 @@ def load_data(source, reviews, feeds, args):
     return ReviewData(source, pairs, vocabulary, labels, train, val, test)
 
 
-COMPARED = 6000  # --compare trains several models, so each on so many reviews
-
-
 def fewer_reviews(reviews, count):
     """The same reviews, but only `count` for training, whatever --seed says."""
     train = reviews.parts[0]
@@ -1713,9 +1692,7 @@ def compare(config, data, args):
     rivals = utils.review_baselines(data.parts[0], data.parts[1], data.labels)
     kinds = variants(config, args)
     utils.compare_variants(args, data.source, kinds, train, score_all(rivals, truth))
-    print(
-        "One seed: gaps of some points can be luck.  A row is that of its best epoch."
-    )
+    print("One seed: gaps of some points can be luck.  A row is of its best epoch.")
 
 
 def print_predictions(model, feeds, data, args):
@@ -1771,13 +1748,9 @@ def recall_flags(cell, args):
     return flags
 
 
-def draw_recall(rows, reach, args):
-    """Picture of the accuracies, and of the gradients."""
-    lines = {cell: list(row.values()) for cell, row in rows.items()}
-    lines["chance"] = [1 / len(RECALL_LETTERS)] * len(RECALL_ASKED)
-    title = "The first of N random letters [sample: generated]"
-    axes = ("N", "accuracy", RECALL_ASKED)
-    utils.plot_lines(args, "memory", title, lines, *axes, dashed=[MORE_SHORT])
+def draw_recall(reach, args):
+    """Picture of the gradients."""
+    title = "Gradient along 50 random letters [sample: generated]"
     dashed = [name for name in reach if "before" in name]
     axes = ("letters before the last", "gradient, last letter = 1")
     utils.plot_lines(args, "gradient", title, reach, *axes, log=True, dashed=dashed)
@@ -1822,7 +1795,7 @@ def main(argv=None):
     else:
         config, feeds = new_model(source, reviews, args)
     if args.compare:
-        reviews = fewer_reviews(reviews, COMPARED)
+        reviews = fewer_reviews(reviews, 6000)  # for several models, so less for each
     data = load_data(source, reviews, feeds, args)
     sizes = " / ".join(f"{len(part):,}" for part in data.parts)
     print(f"{source.label}: {sizes} reviews to train, validate, test;", end=" ")
@@ -1837,8 +1810,9 @@ def main(argv=None):
     show_memory_path()
     recalled = {}
     if args.eval_only:
-        print("\n(How far back a cell recalls is left out: it would have to train.")
-        print("A recorded run stands at the end of the lesson's file.)")
+        print(
+            "\n(How far back a cell recalls is left out: a recorded run is in the file.)"
+        )
     else:
         recalled = show_recall(args)
     show_poolings()
@@ -1865,11 +1839,10 @@ def main(argv=None):
 
 # What came out here (seed 0 where none is said; on another machine the digits differ)
 #
-#   The default run on imdb, its overfitting, and --compare regularization: section 3.
+#   --compare regularization, and the overfitting of the default run: section 3.
 #   --compare pooling: section 2.
 #
-#   --dataset sample [sample], two minutes each.  Accuracy on test (nothing was chosen by
-#   it):
+#   --dataset sample [sample], two minutes each.  Accuracy on test:
 #
 #                              attention    last state alone
 #       LSTM                      0.9920              1.0000
@@ -1892,8 +1865,7 @@ def main(argv=None):
 #       LSTM                1.0000   1.0000   1.0000   1.0000   0.03
 #       rnn, more short     1.0000   1.0000   1.0000   1.0000   3.1e-07
 #
-#     The LSTM has 1.0000 with seeds 1 and 2 as well; "rnn, more short" too, but for
-#     0.9960 of 100 letters with seed 1.
+#     With seeds 1 and 2 these last two have 1.0000 as well (one number: 0.9960).
 #
 #   --compare cell, 6,000 of imdb [real], about 20 minutes.  Validation, equal weights;
 #   both seeds have the same reviews, so the counts stay: tfidf_unigram 0.8756,

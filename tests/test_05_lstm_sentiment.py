@@ -516,7 +516,7 @@ def test_open_gates_are_counted(monkeypatch, capsys):
     lesson.show_recalled_memory(model, batch)
     said = " ".join(capsys.readouterr().out.split())
     assert "above 0.5 for 7 of 8 letters" in said and "below 0.01 for 1 of 8" in said
-    assert "was 2e-07 as training began" in said
+    assert "product of f was about 2e-07" in said
 
 
 def test_means_by_first_letter():
