@@ -288,7 +288,8 @@ def filled_by(name):
     """The rows of the table that a run of row `name` fills."""
     if ROWS[name].title:
         return [name]
-    return [row for row in ROWS if row[:2] == name[:2] and row != name]
+    flag = ROWS[name].flags[:1]  # its value, "all", stands for that of each of these
+    return [row for row in ROWS if ROWS[row].flags[:1] == flag and row != name]
 
 
 def one_a_model(result):
