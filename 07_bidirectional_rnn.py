@@ -29,9 +29,8 @@ The second line is the title's own task, on real sentences: 7 minutes.  It ends 
 Time/NOUN flies/VERB like/ADP an/DET arrow/NOUN.  (ADP: in, of, like.  DET: a, an, the.)
 
 --task tag gives one answer for each word: there the future matters most.  --task
-classify, the default, gives one answer for a whole review: there it matters little.
-That, too, is worth seeing, but see the tags first.  A small trial on made-up sentences
-is part of both: it answers the title within seconds.
+classify, the default, gives one answer for a whole review: there it matters little.  A
+small trial on made-up sentences is part of both: it answers the title within seconds.
 
 You should see, within seconds once the data are read  (seed 0, one thread)
     The small trial: 2,700 made-up sentences, 1,757 words to test
@@ -57,17 +56,18 @@ And on the real data  (seed 0, one thread, one layer)
       linear_before               0.9154               0.9120            0.7226
       most_frequent_tag           0.8615               0.8754            0.2859
     unseen are new words, which training does not have: 7.5% of all; there the letters
-    help (--char-features none leaves them out).  Forwards only has as many weights
-    (--unidirectional --hidden-size 207).  The second direction spares 538 of 1,712
-    mistakes, 516 of these among ambiguous words.  A linear model that sees one word
-    ahead is as good as an LSTM that sees none: 0.9353 against 0.9318 (p = 0.025, no
-    more than a hint).
+    help (--char-features none leaves them out).  linear_before is not told the next
+    word; most_frequent_tag gives each word its commonest tag.  Forwards only has as many
+    weights (--unidirectional --hidden-size 207); with seeds 1 and 2 it is 0.9524 and
+    0.9522 against OWED and OWED.  The second direction spares 538 of 1,712 mistakes,
+    516 of these among ambiguous words.  A linear model that sees one word ahead is as
+    good as an LSTM that sees none: 0.9353 against 0.9318 (p = 0.025, a hint, no more).
     IMDB, film reviews, 84 MB to download: share of 25,000 test reviews judged rightly
       lstm, both directions   0.9098      ratio_trigram   0.9173
       lstm, forwards only     0.9052      tfidf_bigram    0.9096
     Forwards only has as many weights again (--unidirectional --hidden-size 156).  With
-    seeds 1 and 2 both directions have 0.9117 and 0.9122.  The two others are lesson 05's
-    linear models, which count runs of words: ratio_trigram beats the network.
+    seeds 1 and 2 it is 0.9117 and 0.9122 against OWED and OWED.  The two others are
+    linear models of lesson 05, which count runs of words: ratio_trigram beats the network.
 
 Try this  (guess first, then run; what came out stands after `explain`, in section 4)
     --compare direction                            what is the second direction worth?
@@ -78,8 +78,7 @@ Try this  (guess first, then run; what came out stands after `explain`, in secti
 
 # Sizes
 #     B  batch (texts)            T  time (words of the longest text in the batch)
-#     E  vector of a word: 100; of a word to tag, with its letters, 200
-#     H  hidden state of one direction
+#     E  vector of a word: 100, and with letters 200     H  hidden state of one direction
 #     D  the states at a word: 2 H with both directions, H with one
 #     V  vocabulary (words)       C  classes: labels of texts, or tags of words
 #     L  layers                   W  letters of the longest word in the batch
@@ -163,7 +162,6 @@ def show_what_has_been_read():
     print("What has been read at each word?")
     print(f"  {'':<10}{'f_t, from the left':<30}b_t, from the right")
     words = words_of(OPENING[0])
-    # At word t: f_t has read words 1 to t, b_t the last word down to t, in that order.
     for t in range(len(words)):
         left = " ".join(words[: t + 1])
         right = " ".join(reversed(words[t:]))
@@ -542,9 +540,7 @@ def show_cheating():
     """Print how well each kind of reader "forecasts" the toss of a coin."""
     print("\nWhen is reading backwards cheating?  Two networks forecast a coin.  Fed")
     print("eight tosses, they must name the next one at each.  How often right?")
-    print(
-        "Last column: toss 8 is turned over; the largest change of the scores before it"
-    )
+    print("Last column: toss 8 is turned over; how far does an earlier score move?")
     print(f"  {'':<18}tosses 2 to 8   toss 9, not fed   earlier scores")
     for direction in (FORWARDS, BOTH):
         right, looked = forecast_a_coin(direction == BOTH)
@@ -692,10 +688,9 @@ def spell(word):
 # and so gives one number.  Why not a second recurrent network, over the letters?  What
 # tells is mostly a short run of letters; filters look for it at all places at once.
 #
-# The example below only counts the letters that fit.  That is a case of multiplying and
-# adding up: let each letter's vector be zeros with a single 1, at a place of its own, and
-# let the filter's weights be the vectors of i, n and g.  Then each product is 1 where the
-# letters agree, 0 where they do not, and the sum counts.  Training finds other weights.
+# The example below only counts the letters that fit.  That is multiplying and adding up,
+# too, if a letter's vector is zeros with a single 1, at a place of its own, and the
+# filter's weights are the vectors of i, n and g.  Training finds other weights.
 
 
 def show_one_filter():
@@ -808,14 +803,13 @@ NETWORKS = {"classify": ReviewNetwork, "tag": Tagger}
 # from and 7,001 others, none of them of test, the network had 0.8967 right without pairs
 # and 0.9184 with them (seed 0, the best of four epochs).
 #
-# Most pairs stand in few batches.  Adam would go on moving the vector of such a pair for
-# a while after its last batch; SparseAdam moves those alone that the batch has used, and
-# utils.fit takes it where sparse=True.  (After two of those epochs: 0.9016 and 0.9081.)
+# Most pairs stand in few batches.  Adam would go on moving such a pair's vector for a
+# while after its last batch; SparseAdam, which utils.fit takes where sparse=True, moves
+# those alone that the batch has used.  (After two epochs: 0.9016 Adam, 0.9081 SparseAdam.)
 #
-# How is a pair found quickly?  It becomes one number, its key.  With V words known, the
-# pair of words a and b has the key a * V + b, as two digits make one number: with V = 10,
-# words 4 and 7 make 47.  The keys are sorted, so that torch.searchsorted can halve its
-# way to one, without a Python loop.
+# How is a pair found quickly?  It becomes one number, its key: a * V + b for words a and b
+# of V, as two digits make one number (V = 10: 4 and 7 make 47).  The keys are sorted, so
+# that torch.searchsorted can halve its way to one.
 MOST_PAIRS = 60_000  # pairs that get a vector
 LEAST_USES = 3  # of a pair in training; a rarer one would be learned by heart
 
@@ -848,8 +842,8 @@ class PairVectors(nn.Module):
     def __init__(self, words, keys):
         super().__init__()
         self.words = words  # V
-        # A buffer is no weight, but moves to the GPU with the weights.  The saved file
-        # has the keys among the arguments of the network: no need to keep them twice.
+        # A buffer is no weight, but moves to the GPU with the weights.  Not persistent:
+        # the saved file has the keys among the network's arguments.
         self.register_buffer("keys", torch.tensor(keys), persistent=False)  # (P,)
         rows = len(keys) + 1  # row 0: none of them
         self.embed = nn.Embedding(rows, WORD_SIZE, padding_idx=0, sparse=True)
@@ -872,7 +866,7 @@ def show_pairs():
     """Print how the pairs of one short review are looked up."""
     ids = torch.tensor([[2, 3, 4, 7]])  # (1, T): it was not joy; V = 8 words known
     pairs = PairVectors(8, [19, 28, 37])  # it was: 2 * 8 + 3; was not; not good
-    print("\nAn aside: it was not joy, as pairs; V = 8, the keys 19, 28, 37 known")
+    print('\nAn aside: pairs in "it was not joy"; V = 8, the keys 19, 28, 37 known')
     print(f"  ids    {ids[0].tolist()}")
     print(f"  keys   {pair_keys(ids, 8)[0].tolist()}")
     print(f"  pairs  {pairs.numbers(ids)[0].tolist()}   0: none, adds zeros")
@@ -1299,12 +1293,12 @@ def print_trial(answers, sizes, data, args):
         f"""{riddles:,} of the words have several tags.  Who knows all others, and guesses
         half of these, has 1 - 0.5 * {riddles:,} / {len(truth):,} = {guessed:.4f}.  The
         ceiling is higher, since it is over all the sentences, and a beginning that comes
-        only once counts as right there.  The counter has {counted:.4f} at these words.
-        (It may be below one half: if one sentence of a pair is in test, the other may
-        be in training, and its counts lean towards the wrong tag.)  The linear
-        model sees one word of the future: that is much, and not always enough.  All
-        right, 1.0000, is possible here: {int(unseen.sum())} of the words are new, and
-        once a sentence is read to its end nothing is left open."""
+        only once counts as right there.  most_frequent_tag has {counted:.4f} at these
+        words; below one half it may be since the twin of a sentence in test is mostly in
+        training, where its counts lean towards the wrong tag.  The linear model sees one
+        word of the future: that is much, and not always enough.  All right is possible
+        here: {int(unseen.sum())} of the words are new, and once a sentence is read to its
+        end nothing is left open."""
     )
     right = {name: scores.argmax(1) == truth for name, scores in answers.items()}
     compare_right(BOTH, right[BOTH], FORWARDS, right[FORWARDS])
@@ -1364,9 +1358,8 @@ def show_opening(models, data, args):
         print("So it is new, and what is around it, or its letters, must tell.")
     elif abs(uses["VERB"] - uses["NOUN"]) <= 2:
         print(
-            "Who sees no later word can do no better than halves; to which of the two"
+            "So who sees no later word can only guess, and be right at about one half."
         )
-        print("it leans is chance of training.")
     lines = [words_of(sentence) for sentence in data.parts[TRAIN]]
     seen = sum(words_of(sentence) in lines for sentence in OPENING)
     print(f"(Of these two sentences {seen} stand in training.)")
@@ -1379,8 +1372,8 @@ def show_opening(models, data, args):
 # Which rivals?  For tags those of the small trial, and linear_before, which is not told
 # the next word.  For reviews those of lesson 05, linear models that count words
 # (tfidf_unigram), words and pairs (tfidf_bigram), words, pairs and triples
-# (ratio_trigram: each weighs as much as the ratio of its uses in the two kinds of
-# reviews says).
+# (ratio_trigram, after the ratio of a run's uses in the two kinds of reviews, by which
+# it is weighted).
 
 
 def tag_rivals(data, part, args):
@@ -1438,9 +1431,6 @@ def show_sentences(scores, data):
     print(f"{len(wrong):,} have a mistake.")
 
 
-# --- the report -----------------------------------------------------------------------
-
-
 def print_scores(ours, answers, data, args):
     """The table on test and a test against the best rival: name -> figures.
 
@@ -1478,9 +1468,7 @@ def report(model, config, records, data, args, trial):
     rows = print_scores(ours, answers, data, args)
     metrics = {f"test_{name}": value for name, value in rows[ours].items()}
     if args.task == "tag":
-        metrics |= report_names(
-            ours, answers, data
-        )  # section 5; only for tags of names
+        metrics |= report_names(ours, answers, data)  # only where tags are of names
         ambiguous, unseen = kinds_of_words(data, TEST)
         metrics["test_ambiguous_words"] = int(ambiguous.sum())
         metrics["test_unseen_words"] = int(unseen.sum())
@@ -1540,7 +1528,8 @@ def show_what_helps(model, config, data, args):
     print("would miss it less.")
 
 
-# Recorded runs; forwards only with --hidden-size 207 for tags, 156 for reviews.
+# Recorded runs; forwards only with --hidden-size 207 for tags, 156 for reviews.  (The
+# time of a step is the processor's, of 36 batches of EWT, in turns with the others.)
 RECORDED = {
     "tag": """In real text many words are settled by themselves and by the words before
         them, so there is less to gain.  Still almost a third of the mistakes went, as
@@ -1575,16 +1564,14 @@ def explain(task, trial):
         forwards only, with as many weights, {trial[FORWARDS]:.1%}."""
     )
     utils.say(RECORDED[task])
-    # The rule to take home, in the words of section 2.
+    # The rule to take home, that of section 2.
     utils.say(
         """When may one read from both ends?  What is there in full before the answer is
         due may be read so, also a finished window of weeks before one forecast.  What is
-        still to be answered may not be: a forecast at each day, a live stream, a text
-        being written."""
-    )
-    utils.say(
-        """And when it is allowed, when to choose it?  When every word gets an answer:
-        always.  For one answer a text: try it, and expect little."""
+        still to be answered may not be read: a forecast at each day of a series, a live
+        stream, a text being written.  And where one may, does it pay?  If every word gets
+        an answer: yes, take both.  For one answer a text, or a window: try it, and expect
+        little."""
     )
 
 
@@ -1627,8 +1614,8 @@ def draw(config, records, data, args):
 #     root of 0.1 * 0.6 and of 0.9 * 0.4                  0.245    0.600
 #     divided by 0.245 + 0.600, so that they sum to 1     0.290    0.710
 #
-# Two opinions are mostly better than one: mistakes that only one makes are outvoted,
-# whoever it is.  So there is a control: two bags, made into one in the same way.
+# Two opinions are mostly better than one, whoever gives them.  So there is a control:
+# two bags, made into one in the same way.
 # Recorded (IMDB, test, seeds 0, 1, 2): together 0.9220, 0.9230, 0.9242, two bags 0.9197,
 # p = 0.032 (a hint), 0.0042 and 0.00012.  Forwards only has 0.9210 together (seed 0): so
 # of this the second direction is 0.001.
@@ -1684,8 +1671,8 @@ def report_together(ours, answers, checked, checked_rivals, data, args):
             rows[name]["p"] = f"{p:.2g}"  # of McNemar's test against "together"
             if more > fewer and p <= 0.01:
                 beaten.append(name)
-    print(f"\nAn outlook: the network, counting {w}, and {BAG}, the rest, as one judge")
-    utils.print_table(f"{data.source.label}: test", rows)
+    title = f"An outlook: the network, with weight {w}, and {BAG} as one judge"
+    utils.print_table(f"{title}, on test", rows)
     print(f"(two bags: {BAG} and tfidf_bigram.  p: McNemar's test against together)")
     print(f"With p of 0.01 or less together beats: {'; '.join(beaten) or 'none'}.")
     return {
@@ -1823,7 +1810,7 @@ def load_reviews(args, source):
         parts.append(list(zip(part.texts, part.labels, strict=True)))
         tensors = utils.encode_reviews(part, len(vocabulary), MAX_LENGTH)
         classes = [reviews.labels.index(label) for label in part.labels]
-        tensors["label"] = torch.tensor(classes)  # (N,)
+        tensors["label"] = torch.tensor(classes)  # (texts,)
         train = number == TRAIN
         bucket = None if args.no_packing and not train else "text"  # as above
         made = utils.Batches(tensors, args.batch_size, args.device, train, bucket)
@@ -1878,13 +1865,13 @@ def choose_source(args):
 
 
 def name_of_cell(args):
-    """Kind and direction in one, as `Reader` takes them: "lstm, both directions"."""
+    """Kind and direction in one, as `make_reader` takes them."""
     direction = FORWARDS if args.unidirectional else BOTH
     return f"{args.cell}, {direction}"
 
 
 def new_model(data, args):
-    """(config, feeds) of a new model: how to build it, and what feeds it."""
+    """(config, feeds) of a new model: how to build it; its words and labels."""
     config = {
         "words": len(data.vocabulary),
         "classes": len(data.labels),
