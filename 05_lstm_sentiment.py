@@ -397,10 +397,9 @@ def show_lstm_is_nn_lstm():
     pairs = zip(our_gradients, their_gradients, strict=True)
     gap = max((one - other).abs().max().item() for one, other in pairs)
     utils.say(
-        f"""With random weights and numbers, (B, T, E) = (4, 9, 5) and H = 7, our
-        states and those of nn.LSTM are {(ours - theirs).abs().max():.0e} apart, the
-        gradients of W and b {gap:.0e}.  So nn.LSTM, which is faster, may stand in
-        its place from here on."""
+        f"""With random weights, (B, T, E) = (4, 9, 5) and H = 7, our states and those of
+        nn.LSTM are {(ours - theirs).abs().max():.0e} apart, the gradients of W and b
+        {gap:.0e}.  So nn.LSTM, which is faster, may stand in its place from here on."""
     )
 
 
@@ -493,10 +492,11 @@ def show_memory_path():
     utils.say(
         """Reading it: sum is what stands inside the sigmoid.  A plain RNN that holds a
         number has nothing left after ten words.  At its start the LSTM has 0.044 left
-        then, and next to nothing after 50.  What differs is what training can do.  Words near the end teach the gates first; a gate that opens makes the path
-        longer; then words further back teach as well, and so on.  Nothing guarantees
-        it.  But the plain RNN has no gate: the same W_hh and tanh must hold the old,
-        read the new and let the gradient through."""
+        then, and next to nothing after 50.  What differs is what training can do.  Words
+        near the end teach the gates first; a gate that opens makes the path longer; then
+        words further back teach as well, and so on.  Nothing guarantees it.  But the
+        plain RNN has no gate: the same W_hh and tanh must hold the old, read the new and
+        let the gradient through."""
     )
 
 
@@ -737,18 +737,16 @@ def show_recalled_memory(model, batch):
     forget = torch.stack([step.f[:, number] for step in steps[1:]])  # (T-1, B)
     kept = by_first_letter(forget.prod(0), batch["label"])  # (8,)
     print("  product of f   " + "".join(f"{value:>7.2f}" for value in kept.tolist()))
+    is_open = int((kept > 0.5).sum())
+    is_shut = int((kept < 0.01).sum())
     utils.say(
         f"""Reading it: as training began, the product of f was about
-        {sigmoid(1) ** len(forget):.0e}.  Now it is above 0.5 for {int((kept > 0.5).sum())} of 8 letters: there the
-        gate has learned to stay open, and the first path holds.  (Where c grows, i * g
-        adds to it at every letter.  h does not notice: tanh(c) is never above 1.)"""
+        {sigmoid(1) ** len(forget):.0e}.  Now it is above 0.5 for {is_open} of 8 letters:
+        there the gate has learned to stay open, and the first path holds.  (Where c
+        grows, i * g adds to it at every letter.  h does not notice: tanh(c) is never
+        above 1.)  It is below 0.01 for {is_shut} of 8: what stands in c there at the end
+        was written anew, with the help of h, as a plain RNN holds."""
     )
-    if (kept < 0.01).any():
-        utils.say(
-            f"""It is below 0.01 for {int((kept < 0.01).sum())} of 8.  What still stands in
-            c there was written anew, with the help of h, as a plain RNN holds.  So an
-            LSTM has both ways, and training takes what works."""
-        )
 
 
 # Back to reviews.  The cell gives a state after each word, (B, T, H).  The answer needs
@@ -899,9 +897,9 @@ def show_weights(config, data):
             print(f"  {config['cell'] if name == 'rnn' else name:<8} {count:>10,}")
     total = utils.count_parameters(model)
     print(f"  in all   {total:>10,}")
-    each = total / len(data.parts[0])
+    reviews = len(data.parts[0])
     print(
-        f"That is {each:,.0f} for each training review, most of them in embed, the words."
+        f"That is {total / reviews:,.0f} for each of the {reviews:,} training reviews."
     )
 
 
@@ -1538,8 +1536,7 @@ def compare_with_rivals(answers, ours, truth):
 
 # Why do the counts win on IMDB?  Reviewers say what they think in set words and phrases
 # ("awful", "waste of time", "7 / 10"), and which of them occur is nearly all that one
-# needs to know.  Why the network falls behind, the table does not tell.  A guess: it has
-# to find the phrases by itself, and counting gets them ready made.
+# needs.  A guess why the network falls behind: it has to find the phrases by itself.
 #
 # When should one take an LSTM, then?  Where order decides, as in the sample.  And where
 # there is more text to learn from: networks that first learned to guess the next word
