@@ -86,9 +86,7 @@ def test_gates_at_their_limits(r, z):
     w_ih, w_hh, b_ih, b_hh = (weight.detach().clone() for weight in layer.parameters())
     b_ih[:7] = 5000 * (2 * r - 1)  # sigmoid: 0 or 1 exactly
     b_ih[7:14] = 5000 * (2 * z - 1)
-    new, found_r, found_z = lesson.gru_step(x[:, 0], h, w_ih, w_hh, b_ih, b_hh)
-    assert (found_r == r).all()
-    assert (found_z == z).all()
+    new = lesson.gru_step(x[:, 0], h, w_ih, w_hh, b_ih, b_hh)
     n = torch.tanh(
         x[:, 0] @ w_ih[14:].T + b_ih[14:] + r * (h @ w_hh[14:].T + b_hh[14:])
     )
@@ -116,39 +114,93 @@ def test_the_three_ways_sum_to_autograds_gradient(capsys):
     assert table["sum"][1] == pytest.approx((1 - new**2) * 1.2, abs=0.00006)
 
 
-def test_gates_of_against_a_loop():
-    """Every z, and the product of the last four: unit by unit, by a loop."""
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_gates_of_against_a_loop(kind):
+    """r and z, or i and f, step by step from the states that PyTorch's cell makes."""
     torch.manual_seed(2)
-    rnn = nn.GRU(1, 5, batch_first=True)
+    rnn = kind(1, 5, batch_first=True)
     x = torch.randn(6, 7, 1)
-    z_all = []
-    with torch.no_grad():
-        h = torch.zeros(6, 5)
-        for t in range(7):
-            h, _, z = lesson.gru_step(x[:, t], h, *rnn.parameters())
-            z_all.append(z)
-        found_z, left = lesson.gates_of(rnn, x, 4)
-    assert found_z.shape == (6, 7, 5)
+    w_ih, w_hh, b_ih, b_hh = (weight.detach() for weight in rnn.parameters())
+    states, _ = rnn(x)
+    first, second = lesson.gates_of(rnn, x)
+    assert first.shape == second.shape == (6, 7, 5)
+    h = torch.zeros(6, 5)
     for t in range(7):
-        torch.testing.assert_close(found_z[:, t], z_all[t])
-    expected = (z_all[3] * z_all[4] * z_all[5] * z_all[6]).mean(0)
-    torch.testing.assert_close(left, expected)
+        for gate, rows in ((first, slice(0, 5)), (second, slice(5, 10))):
+            from_input = x[:, t] @ w_ih[rows].T + b_ih[rows]
+            expected = torch.sigmoid(from_input + h @ w_hh[rows].T + b_hh[rows])
+            torch.testing.assert_close(gate[:, t], expected)
+        h = states[:, t].detach()
 
 
-def test_memory_needs_a_high_z(capsys):
+def test_the_toy_windows_are_those_of_make_windows(capsys):
+    """The printed rows: what is read, the targets, and the part."""
+    lesson.show_windows()
+    printed = {"training": [], "validation": [], "neither": []}
+    for line in capsys.readouterr().out.splitlines():
+        for part, rows in printed.items():
+            if line.startswith("  [") and f" {part}" in line:
+                lists = [piece.split("]")[0] for piece in line.split("[")[1:]]
+                rows.append([[int(cell) for cell in row.split(",")] for row in lists])
+    assert len(printed["neither"]) == 1
+    plain = lesson.Scaling(0.0, 1.0, [1.0, 1.0])
+    values = [4, 6, 5, 8, 7, 9, 6, 8, 5, 7] + [0] * 60  # fewer would be refused
+    data = data_of(values, length=3, horizon=2, scaling=plain)
+    for part, start, end in (("training", 0, 7), ("validation", 7, 10)):
+        windows = lesson.make_windows(data, start, end)
+        assert [row[0] for row in printed[part]] == windows["x"][:, :, 0].tolist()
+        assert [row[2] for row in printed[part]] == windows["y"].tolist()
+
+
+def test_memory_needs_an_open_way(capsys):
     """A GRU whose z begins near 1 says the first value; begun as usual it does not."""
     lesson.show_memory()
     found = {}
     for line in capsys.readouterr().out.splitlines():
-        for name in ("plain RNN", "GRU  ", "GRU, z begins near 0.95"):
-            if line.startswith(f"  {name}"):
-                found[name] = [float(cell) for cell in line[len(name) + 2 :].split()]
-    opened, before, after = found["GRU, z begins near 0.95"]
-    assert opened < 0.1
-    assert found["GRU  "][0] > 0.2
+        for name in lesson.MEMORY_CELLS:
+            if line.startswith(f"  {name:<26}"):
+                found[name] = [float(cell) for cell in line[28:].split()]
+    assert found.keys() == lesson.MEMORY_CELLS.keys()
+    error, before, after = found["GRU, z begins near 0.95"]
+    assert error < 0.1
     assert min(before, after) > 0.9
-    assert found["GRU  "][1] < 0.6
+    error, before, after = found["LSTM, f begins near 0.95"]
+    assert error < 0.2
+    assert min(before, after) > 0.85
+    for name in ("GRU", "LSTM"):
+        assert found[name][0] > 0.2
+        assert found[name][1] < 0.6
     assert len(found["plain RNN"]) == 1
+
+
+def test_r_held_at_one_stays_there():
+    """After training every r is 1, and the other weights have learned."""
+    series, _ = lesson.heating_series(300)
+    data = data_of(series.to_numpy(), length=8, horizon=1)
+    gru, _, _ = lesson.train_small(data, 2, hold_r=True)
+    free, head, moves = lesson.train_small(data, 2)
+    x = lesson.make_windows(data, data.val_end, 300)["x"]
+    assert (lesson.gates_of(gru, x)[0] == 1).all()
+    assert (lesson.gates_of(free, x)[0] < 0.99).all()
+    assert not torch.equal(gru.weight_ih_l0[8:], free.weight_ih_l0[8:])
+    outputs = head(free(x)[0][:, -1])[:, 0].detach() * data.scaling.step_sizes[0]
+    assert moves == pytest.approx(outputs.numpy())
+
+
+def test_overfitting_is_told_by_the_course_of_the_curves(capsys):
+    """The epoch of the least val_, and both figures there and in the last epoch."""
+    records = []
+    for epoch, (val, own) in enumerate([(3, 3), (1, 2), (2, 1)], start=1):
+        record = {"epoch": epoch, "one_step": 4.0 - epoch, "val_one_step": 5.0 - epoch}
+        records.append(record | {"further": float(own), "val_further": float(val)})
+    lesson.report_overfitting(records)
+    out = capsys.readouterr().out
+    assert "epoch 3 val_one_step 2.000, 2.000 one_step 1.000, 1.000" in " ".join(
+        out.split()
+    )
+    assert "epoch 2 val_further 1.000, 2.000 further 2.000, 1.000" in " ".join(
+        out.split()
+    )
 
 
 def test_the_small_gru_learns_the_rule(capsys):
@@ -165,9 +217,9 @@ def test_the_small_gru_learns_the_rule(capsys):
     z = {"on": [], "off": []}
     for line in out.splitlines():
         cells = line.split()
-        if len(cells) == 5 and cells[1] in z:
+        if len(cells) == 8 and cells[1] in z:
             assert (float(cells[0]) > 20) == (cells[1] == "off")
-            z[cells[1]].append(float(cells[2]))
+            z[cells[1]].append(float(cells[3]))
     assert len(z["on"]) + len(z["off"]) == 10
     gap = abs(np.mean(z["on"]) - np.mean(z["off"]))
     assert gap > 0.5
@@ -351,31 +403,21 @@ def test_the_way_is_chosen_on_validation(target, tmp_path):
         assert row["p to last"] == lesson.diebold_mariano(ours, last, ahead)[1]
 
 
-def test_right_ways_against_a_loop():
-    """Rises and falls told rightly; where nothing moves there is nothing to tell."""
-    last = [5.0, 5, 5, 5, 5]
-    made = [6.0, 4, 6, 5, 9]
-    came = [7.0, 3, 4, 6, 5]  # right, right, wrong, wrong, no move
-    forecasts = {"persistence": np.array([last]).T, "GRU": np.array([made]).T}
-    truth = np.array([came]).T
-    found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", {})
-    expected = [True, True, False, False]
-    assert lesson.right_ways(found, "GRU").tolist() == expected
-
-
-def test_a_copy_is_called_no_more_than_a_coin(capsys):
-    """A forecast that knows the way of all moves, and the last value itself."""
+def test_a_copy_foretells_nothing(capsys):
+    """A perfect forecast foretells all of the change, a copy and one half-way less."""
     truth = np.random.default_rng(0).standard_normal((90, 1)).cumsum(0)
     last = np.vstack([[0.0], truth[:-1]])
-    for made, said in ((truth, "the GRU 100.0%"), (last, "the GRU 0.0%")):
+    said = {"100.0%": truth, "0.0%": last, "75.0%": (truth + last) / 2}
+    for percent, made in said.items():
         forecasts = {"persistence": last, "autoregression": last, "GRU": made}
         forecasts["moving average"] = last
         found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", {})
         lesson.report_lateness(found)
         out = " ".join(capsys.readouterr().out.split())
-        assert said in out
-        assert ("it is more than a copy" in out) == (made is truth)
-        assert ("no more than a coin" in out) == (made is last)
+        assert (
+            f"by the moving average 0.0%, by the autoregression 0.0%, by the GRU {percent}"
+            in out
+        )
 
 
 def test_numbers_have_as_many_decimals_as_the_series_needs():
@@ -503,6 +545,9 @@ def test_one_step_test_is_a_t_test():
         lesson.diebold_mariano(ours, theirs, 1),
     ):
         assert found == pytest.approx((expected.statistic, expected.pvalue))
+    d = ours**2 - theirs**2
+    alike = np.correlate(d - d.mean(), d - d.mean(), "full")[49:] / 50
+    assert [lesson.likeness(d, lag) for lag in range(50)] == pytest.approx(alike)
     assert lesson.compare_one_step(ours, ours) == (0.0, 1.0)
     assert lesson.diebold_mariano(ours, ours, 3) == (0.0, 1.0)
 
@@ -639,7 +684,7 @@ def test_coverage_is_of_the_next_step_in_the_test_part(capsys):
     low, high = lesson.expected_shares(data.val_end - data.train_end, count)
     assert (extra["expected_low"], extra["expected_high"]) == (low, high)
     out = capsys.readouterr().out
-    assert ("corrected: 1 ahead" in out) == (low <= 0.75)
+    assert ("corrected 75.0%: enough" in out) == (low <= 0.75)
 
 
 def test_the_rival_band_against_a_loop():
@@ -672,14 +717,6 @@ def test_the_rival_band_against_a_loop():
     assert extra["constant_band_cost"] == pytest.approx(np.mean(theirs))
     expected = ttest_1samp(np.subtract(ours, theirs), 0).pvalue
     assert extra["p_band"] == pytest.approx(expected)
-
-
-def test_is_inside_counts_where_the_truth_is_known():
-    """Two steps ahead: in, under, over the band; the fourth truth lies past the end."""
-    truth = np.array([[0.0, 1.0], [0.0, -3.0], [0.0, 9.0], [0.0, np.nan]])
-    band = np.tile([-2.0, 0.0, 2.0], (4, 2, 1))
-    assert lesson.is_inside(band, truth, 2).tolist() == [True, False, False]
-    assert lesson.is_inside(band, truth, 1).tolist() == [True] * 4
 
 
 @pytest.mark.parametrize(("found_on", "count"), [(10, 10), (30, 50), (423, 423)])
