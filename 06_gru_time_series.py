@@ -120,9 +120,8 @@ import rnn_utils as utils
 #
 # The rule: choices are made on validation (which cell, how long a past, which epoch),
 # and test is looked at once, with what was chosen.  If you try ten networks on test and
-# show the best, you have fitted the choice to the test part.
-#
-# Follow the rule.  We did not always: 4.6 confesses where.
+# show the best, you have fitted the choice to the test part.  (4.6 confesses where we
+# did not keep to it.)
 
 
 def to_levels(values, target):
@@ -1803,8 +1802,8 @@ def report_bands(raw, band, found, data):
 # No plain RNN beats persistence (p 0.090 to 0.182).  With a learning rate of its own
 # each, the order might be another.
 #
-# Hidden size and learning rate: is a neighbour of 48 and 0.005 better on validation?  The
-# lowest val_loss of seed 0 (other seeds of the default have 2.060 to 2.116):
+# Hidden size and learning rate: is a neighbour of 48 and 0.005 better on validation?
+# The lowest val_loss of seed 0 (five seeds of the default: 2.060 to 2.116):
 #
 #   --hidden-size   --lr 0.002   --lr 0.005   --lr 0.0125
 #   8                     OWED         OWED          OWED
