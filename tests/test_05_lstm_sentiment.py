@@ -157,14 +157,25 @@ def test_gates_of_the_trained_network(layers):
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             ),
         )
-    assert list(gates) == ["i", "f", "o"]
-    for name, values in gates.items():
-        assert values.shape == (6,)
-        torch.testing.assert_close(values[0], getattr(step, name).mean())
+        steps = lesson.lstm_by_hand(
+            model.embed(ids), *torch.zeros(2, 1, 7), *list(model.rnn.parameters())[:4]
+        )
+    *means, single = gates
+    assert means == ["i", "f", "o"]
+    for name in means:
+        assert gates[name].shape == (6,)
+        torch.testing.assert_close(gates[name][0], getattr(step, name).mean())
+    # Of the single forget gates the one with the widest range.
+    forget = torch.cat([step.f for step in steps])  # (T, H)
+    ranges = forget.max(0).values - forget.min(0).values
+    place = int(single.removeprefix("f_"))
+    assert ranges[place] == ranges.max()
+    torch.testing.assert_close(gates[single], forget[:, place])
 
 
 @pytest.mark.parametrize(
-    ("reach", "said"), [(4, "It need not: mean pooling"), (99, "25% of a state still")]
+    ("reach", "said"),
+    [(4, "It need not be long: mean pooling"), (99, "25% of a state still")],
 )
 def test_how_long_it_holds(capsys, reach, said):
     """A state that is the mean of the last `reach` words: what it knows, and for how long."""
@@ -287,17 +298,21 @@ def test_model_overfits_a_tiny_batch(cell, pooling):
 # ---------------------------------------------------------------- training by hand
 
 
-def test_the_loss_is_binary_cross_entropy(capsys):
-    """The printed loss of logit 0.8, and that of the two scores, against PyTorch's own."""
-    lesson.show_loss()
-    lines = capsys.readouterr().out.splitlines()
-    z = torch.tensor(0.8, requires_grad=True)
-    loss = nn.functional.binary_cross_entropy_with_logits(z, torch.tensor(1.0))
-    loss.backward()
-    (row,) = [line.split() for line in lines if line.split()[:1] == ["0.8"]]
-    assert row[2:] == [f"{loss:.3f}", f"{z.grad:.3f}"]
-    (pair,) = [line for line in lines if "PyTorch" in line]
-    assert pair.endswith(f"{loss:.3f}")
+def test_the_loss_is_binary_cross_entropy():
+    """The table of section 3 against PyTorch's own loss, of a logit and of two scores."""
+    with open(lesson.__file__, encoding="utf-8") as file:
+        _, _, part = file.read().partition("logit z   p = sigmoid(z)")
+    rows = [line.strip("# ").split() for line in part.splitlines()[1:5]]
+    for row in rows:
+        z = torch.tensor(float(row[0]), requires_grad=True)
+        loss = nn.functional.binary_cross_entropy_with_logits(z, torch.tensor(1.0))
+        loss.backward()
+        p = torch.sigmoid(z)
+        assert row[1:] == [f"{p:.3f}", f"{loss:.3f}", f"{z.grad:.3f}"]
+        scores = torch.stack([torch.tensor(0.0), z])  # their difference is z
+        both = nn.functional.cross_entropy(scores, torch.tensor(1))
+        torch.testing.assert_close(both, loss)
+    assert len(rows) == 4
 
 
 @pytest.mark.parametrize("clip", [0.2, 1.0])
@@ -473,59 +488,44 @@ def test_short_sequences_are_more_common(tmp_path):
     assert 23 <= np.median(even) <= 28 and 6 <= np.median(short) <= 8
 
 
-def test_the_number_shown_carries_gradient(capsys):
-    """Number 3 alone reaches the answer: it is shown, with what its gate lets through."""
+def test_how_far_an_lstm_is_in_training():
+    """Accuracy after 10 and 50 letters by nn.LSTM; the product of f by its own formula."""
     torch.manual_seed(7)
     model = lesson.LetterNetwork("lstm")
-    model.output.weight.data[:, :3] = 0
-    model.output.weight.data[:, 4:] = 0
-    model.rnn.weight_hh_l0.data.zero_()
+    model.rnn.weight_hh_l0.data.zero_()  # so that f depends on the letter alone
     model.rnn.bias_ih_l0.data[32:64] = 5.0  # gates so open that their product is seen
     batch = lesson.recall_batch(64, lesson.RECALL_LONGEST, "cpu")
-    lesson.show_recalled_memory(model, batch)
-    lines = capsys.readouterr().out.splitlines()
-    rows = {line[2:17].strip(): line[17:].split() for line in lines if line[:2] == "  "}
-    steps = lesson.lstm_by_hand(
-        model.embed(batch["letters"]), *torch.zeros(2, 64, 32), *model.rnn.parameters()
-    )
-    kept = torch.stack([step.f[:, 3] for step in steps[1:]]).prod(0)
-    kept = lesson.by_first_letter(kept, batch["label"])
-    assert rows["product of f"] == [f"{share:.2f}" for share in kept.tolist()]
-    last = lesson.by_first_letter(steps[-1].c[:, 3], batch["label"])
-    assert rows["N = 50"] == [f"{mean + 0.0:.1f}" for mean in last.tolist()]
+    found = lesson.how_far_it_is(model, batch)
+    x = model.embed(batch["letters"])
+    for length, accuracy in zip((10, 50), found, strict=False):
+        right = model(batch["letters"][:, :length]).argmax(1) == batch["label"]
+        assert accuracy == pytest.approx(right.float().mean().item())
+    sums = x @ model.rnn.weight_ih_l0[32:64].T + model.rnn.bias_ih_l0[32:64]
+    f = torch.sigmoid(sums + model.rnn.bias_hh_l0[32:64])  # (B, T, 32)
+    kept = f[:, 1:].prod(1).mean(0).max().item()
+    assert found[2] == pytest.approx(kept, rel=1e-4) and kept > 0.1
 
 
-def test_open_gates_are_counted(monkeypatch, capsys):
-    """Letter a has f = 1, letter b f = 0, the others 0.99: 7 products above 0.5, 1 at 0."""
-    gates = {0: 1.0, 1: 0.0}
+def test_watching_changes_nothing(tmp_path):
+    """Five looks, the last after the last step; the training is that without them."""
     torch.manual_seed(8)
-    model = lesson.LetterNetwork("lstm")
-    batch = lesson.recall_batch(64, lesson.RECALL_LONGEST, "cpu")
-
-    def lstm_by_hand(x, h, c, *weights):
-        open_f = [[gates.get(k, 0.99)] for k in batch["label"].tolist()]
-        f = torch.tensor(open_f).expand(-1, 32)
-        c = torch.ones(64, 32, requires_grad=True)
-        steps = []
-        for _ in range(x.shape[1]):
-            steps.append(lesson.Step(f, f, torch.ones_like(f), f, c, c + 0))
-            c = f * c + f
-        return steps
-
-    monkeypatch.setattr(lesson, "lstm_by_hand", lstm_by_hand)
-    lesson.show_recalled_memory(model, batch)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "above 0.5 for 7 of 8 letters" in said and "below 0.01 for 1 of 8" in said
-    assert "product of f was about 2e-07" in said
-
-
-def test_means_by_first_letter():
-    """What show_recalled_memory prints for each letter."""
-    torch.manual_seed(6)
-    first = torch.arange(8).repeat(2)  # (B,)
-    values = torch.rand(16)
-    means = lesson.by_first_letter(values, first)
-    torch.testing.assert_close(means, (values[:8] + values[8:]) / 2)
+    train = [lesson.recall_batch(8, 5, "cpu") for _ in range(8)]
+    val = [lesson.recall_batch(8, lesson.RECALL_LONGEST, "cpu")]
+    weights = []
+    seen = []
+    for watched in (False, True):
+        utils.set_seed(0)
+        model = lesson.LetterNetwork("lstm")
+        flags = lesson.recall_flags("lstm", recall_args(tmp_path))
+        measure = lesson.measure_letters
+        if watched:
+            measure = lesson.watch(model, len(train), val[0], seen)
+        utils.fit(model, measure, train, val, flags)
+        weights.append(utils.copy_weights(model))
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name])
+    assert [look[0] for look in seen] == [0, 2, 4, 6, 8]
+    assert list(seen[-1][1:]) == pytest.approx(lesson.how_far_it_is(model, val[0]))
 
 
 # ---------------------------------------------------------------- the ratio
@@ -646,7 +646,7 @@ def test_answers_and_the_most_wrong(capsys):
     data = fake_data([("it was <br /> so so", "pos"), (long, "neg"), ("fine", "pos")])
     scores = torch.tensor([[1.0, 0.0], [0.0, 9.0], [0.0, 1.0]])
     lesson.show_answers(scores, data, count=3)
-    some, wrong = capsys.readouterr().out.split("where it is surest, and wrong")
+    some, wrong = capsys.readouterr().out.split("wrong, the surest first")
     assert "✘ said neg 73.1%" in some and "✘ said pos 100.0%" in some
     assert "✔ said pos 73.1%, truth pos:\n      fine" in some
     assert wrong.index("start") < wrong.index("it was so so")
@@ -691,7 +691,8 @@ def test_order_is_tested_on_the_same_reviews(monkeypatch, capsys):
     assert found["val_accuracy"] == pytest.approx(0.9)
     assert found["val_accuracy_shuffled"] == pytest.approx(0.4)
     printed = capsys.readouterr().out
-    assert "0.9000, right only so 6" in printed and "0.4000, right only so 1" in printed
+    assert "0.9000, right only in this order 6" in printed
+    assert "0.4000, right only in this order 1" in printed
     assert "p = 0.1 " in printed and "Chance alone" in printed  # 16 of 128
 
 
