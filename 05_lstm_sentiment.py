@@ -42,7 +42,8 @@ You should see  (imdb [real], seed 0, --threads 1, about ten minutes)
     words, pairs of words, runs of one to three words (section 4).
 
     Can it read a review?  Judge it, yes.  With seeds 0, 1 and 2 the LSTM has 0.8926,
-    0.8942 and 0.8820: below tfidf_bigram each time, above tfidf_unigram twice.  Read
+    0.8942 and 0.8820: below tfidf_bigram each time, above tfidf_unigram twice.  (Seeds
+    lie 1.2 points apart: a smaller gap between lstm and rnn would say nothing.)  Read
     it, hardly.  With the words of each review shuffled it loses only 1.4, 2.2 and 1.5
     points on validation; it takes "not dull" for dull, and "dull, but good" too.  And
     30 words later next to nothing is left of what stood before.  (All at the end of
@@ -517,8 +518,7 @@ def show_memory_path():
 # numbers, and a linear layer on the state after the last letter.  Each cell learns from
 # 1,000 batches of sequences of 1 to 50 letters, every length as likely as any other.
 # Then it is asked about new ones of up to 100.  No letter but the first gives the answer
-# away: chance is 1 in 8.  (All this takes about a minute.  In a hurry?  Reviews go on at
-# "Back to reviews".)
+# away: chance is 1 in 8.  (All this takes about a minute.)
 #
 # A third row, "rnn, more short", asks what the plain RNN lacks.  It is the same cell,
 # and it gets as many batches.  But short sequences are more common in them: half of its
@@ -682,16 +682,14 @@ def show_recall(args):
     title = "Accuracy on the first of L random letters [sample: generated]"
     utils.print_table(title, rows, corner="cell")
     print(f"Chance is 0.125; the longest in training had {RECALL_LONGEST} letters.")
-    print(
-        "\nThe LSTM in training: accuracy, and what its first path leaves of 49 letters"
-    )
+    print("\nThe LSTM in training: accuracy, and what its first path leaves after L=50")
     print("  batches     L=10     L=50   product of f (largest of 32 numbers)")
     for batches, at_10, at_50, kept in seen:
         print(f"  {batches:>7}   {at_10:.3f}    {at_50:.3f}   {kept:.2g}")
     print(
-        "\nHow much of the gradient arrives, of 1 at the last letter; and which share of"
+        "\nHow much of the gradient arrives, of 1 at the last letter; and the share of"
     )
-    print("the numbers h is near 1 or -1 (beyond 0.95), where tanh is flat:")
+    print("numbers h near 1 or -1 (beyond 0.95), where tanh is flat:")
     print("  letters before the last           1        5       20       49   near 1")
     for name, curve in reach.items():
         shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 5, 20, 49))
@@ -819,12 +817,9 @@ def show_poolings():
 
 
 # Which is best?  From 6,000 reviews of IMDB, accuracy on validation (--compare pooling,
-# seed 0, about ten minutes):
-#
-#     mean 0.8641       max 0.8413       attention 0.8377       last 0.8357
-#
-# The mean is ahead.  But attention had 0.8733 with another seed (end of the file).  So
-# one training each does not settle it, and the default, attention, is a choice.
+# seed 0, about ten minutes): mean 0.8641, max 0.8413, attention 0.8377, last 0.8357.  But
+# attention had 0.8733 with another seed (end of the file).  So one training each does
+# not settle it, and the default, attention, is a choice.
 #
 # The whole network, with V = 15,000, E = 100, H = 128 and C = 2 here:
 #
@@ -891,9 +886,8 @@ def show_weights(config, data):
 # 3. Training
 # ====================================================================================
 #
-# The last layer, the head, multiplies the pooled vector by a row of weights for each
-# class, sums, and adds a bias: a score for each class.  Training needs a loss, which says
-# how wrong the scores are; a gradient; a step; and a learning rate for each step.
+# The last layer makes a score for each class of the pooled vector.  Training needs a
+# loss, which says how wrong the scores are; a gradient; a step; and a learning rate.
 #
 # The loss.  For a yes or no one number z is enough, a logit: any number, above 0 for
 # pos.  p = sigmoid(z) is the probability of pos.  Binary cross-entropy is the loss:
@@ -982,13 +976,7 @@ def show_training_steps():
     for step, (rate, loss, length) in enumerate(history, start=1):
         clipped = ", clipped to 0.2" if length > 0.2 else ""
         print(f"  {step:>4}   {rate:>13.4f}   {loss:.3f}   {length:.3f}{clipped}")
-    with torch.no_grad():
-        scores = model(batch["text"], batch["text_length"])  # (4, 2)
-    chances = scores.softmax(1)[:, 1].tolist()
-    print("  p(pos) afterwards:", end="")
-    for text, chance in zip(TOY_POS + TOY_NEG, chances, strict=True):
-        print(f"  {text} {chance:.2f}", end="")
-    print("\nThe rate starts at 0.1 / 25, rises, and falls: the last step moves hardly")
+    print("The rate starts at 0.1 / 25, rises, and falls: the last step moves hardly")
     print("anything.  A gradient longer than 0.2 is shortened.")
 
 
@@ -1084,18 +1072,12 @@ def show_overfitting(records, config, data, args):
     """Print both losses of every epoch, where they part, and what was kept."""
     losses = [record["val_loss"] for record in records]
     ended, best = early_stopping_by_hand(losses, args.patience)  # epochs, from 1
-    # One scale for both columns: the largest loss of all gets 24 signs.
-    largest = max(losses + [record["loss"] for record in records])
     print("\nDid it learn to read, or these reviews by heart?")
-    print("  epoch   loss on training                 loss on validation")
+    print("  epoch   loss on training   loss on validation")
     for record in records:
-        bar = "#" * round(24 * record["loss"] / largest)
-        val_bar = "#" * round(24 * record["val_loss"] / largest)
-        note = "  kept" if record["epoch"] == best else ""
-        print(
-            f"  {record['epoch']:>5}   {record['loss']:.3f} {bar:<24}   "
-            f"{record['val_loss']:.3f} {val_bar:<24}{note}"
-        )
+        note = "   kept" if record["epoch"] == best else ""
+        shown = f"{record['loss']:>16.3f}   {record['val_loss']:>18.3f}"
+        print(f"  {record['epoch']:>5}   {shown}{note}")
     print("(Training: a mean over an epoch, while the weights still change, and under")
     print("dropout, if any.  So it may lie above validation.)")
     last = records[-1]
@@ -1109,7 +1091,7 @@ def show_overfitting(records, config, data, args):
     else:
         print("The two losses did not part: no overfitting so far.")
     print(f"Early stopping by hand: end after epoch {ended}, keep epoch {best}.")
-    print(f"utils.fit ended after epoch {len(records)} of at most {args.epochs}.")
+    print(f"utils.fit: ended after epoch {len(records)} of {args.epochs} planned.")
     about = f"{data.source.label}, {config['cell']}"
     panels = {"loss": ["loss", "val_loss"], "accuracy": ["accuracy", "val_accuracy"]}
     utils.plot_records(args, "training", f"Training, {about}", {about: records}, panels)
@@ -1290,7 +1272,6 @@ def show_pairs(model, data, args):
         print(f"        p moves by {chances[1] - chances[0]:+.2f}, the answer {turns}.")
     if set(data.labels) == {"neg", "pos"}:
         print("If it read as you do, p would move up, down and up, by nearly 1.")
-        print('Where the answer stays, "but", "not" and the order count too little.')
 
 
 # These are single sentences.  How much does it use the order in whole reviews?
@@ -1367,9 +1348,8 @@ def show_answers(scores, data, count=2, most=4):
 #
 # The table on test has four rivals, and none of them is a network.  "majority" gives
 # all reviews the answer that is commonest in training.  The other three count words,
-# and logistic regression gives each count a weight: it is the last layer of our network,
-# put on counts instead of a pooled vector.  Where a word stands, they do not know; but
-# neighbours can be counted together:
+# and logistic regression gives each count a weight: the last layer of our network, put
+# on counts.  Where a word stands, they do not know; but neighbours count together:
 #
 #   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency): how
 #                   often a word stands in the review, made small if nearly all have it
@@ -1443,7 +1423,6 @@ def show_log_count_ratio():
 def report(model, config, records, recalled, data, args):
     """The table on test beside its baselines, the answer to the title, metrics.json."""
     metrics = show_shuffled(model, data, args)
-    # The test reviews are looked at here, once a run.
     ours = f"{config['cell']} (this lesson)"
     truth = data.test.data["label"].cpu()  # (N,)
     answers = {ours: utils.collect(model, forward, data.test, args)}  # (N, C)
@@ -1457,10 +1436,8 @@ def report(model, config, records, recalled, data, args):
     verdicts = compare_with_rivals(answers, ours, truth)
     order = (metrics["val_accuracy"], metrics["val_accuracy_shuffled"])
     answer_the_title(rows, ours, verdicts, order, data)
-    for name, value in rows[ours].items():
-        metrics[f"test_{name}"] = value
-    for cell, value in recalled.items():
-        metrics[f"memory_{cell}"] = value
+    metrics |= {f"test_{name}": value for name, value in rows[ours].items()}
+    metrics |= {f"memory_{cell}": value for cell, value in recalled.items()}
     known = {name: row["accuracy"] for name, row in rows.items() if name != ours}
     words = int(data.train.lengths["text_length"].sum())
     size = utils.count_parameters(model)
@@ -1491,9 +1468,9 @@ def compare_with_rivals(answers, ours, truth):
     return verdicts
 
 
-# Why do the counts win on IMDB?  Reviewers say what they think in set words and phrases
-# ("awful", "waste of time", "7 / 10"), and which of them occur is nearly all that one
-# needs.  A guess why the network falls behind: it has to find the phrases by itself.
+# Why do the counts win on IMDB?  Reviewers say what they think in set phrases ("waste of
+# time", "7 / 10"), and which of them occur is nearly all that one needs.  A guess why the
+# network falls behind: it has to find the phrases by itself.
 #
 # When should one take an LSTM, then?  Where order decides, as in the sample; and there
 # its memory counts most where the last state alone must know all (end of the file).  And
@@ -1546,10 +1523,8 @@ def answer_the_title(rows, ours, verdicts, order, data):
     if verdicts["ratio_trigram"] == "loses to" and data.source.name == "imdb":
         print("So which words and phrases occur says most here: counting has that too.")
     elif verdicts["ratio_trigram"] == "beats" and data.source.name == "sample":
-        utils.say(
-            """Why does it win?  What decides here stands further away than three words
-            reach, and a count of runs cannot join it.  A network that reads in order
-            can."""
+        print(
+            "Why?  What decides here often stands further away than three words reach."
         )
 
 
@@ -1573,9 +1548,8 @@ def load_data(source, reviews, feeds, args):
     for part in reviews.parts:
         unknown = set(part.labels) - set(labels)
         if unknown:
-            raise utils.UserError(
-                f"the model was not trained on label '{min(unknown)}'"
-            )
+            name = min(unknown)
+            raise utils.UserError(f"the model was not trained on label '{name}'")
         if numbered:
             tensors = utils.encode_reviews(part, len(tokens), *room)
         else:
@@ -1783,11 +1757,11 @@ def main(argv=None):
 #
 #   The default run, imdb [real], --threads 1.  The rows "p" are p(pos) of the pairs:
 #
-#                                        seed 0        seed 1        seed 2
-#       test                             0.8926        0.8942        0.8820
-#       validation                       0.9052        0.9044        0.9028
-#         words shuffled                 0.8916        0.8828        0.8876
-#       30 words later                     0.01          0.01          0.02
+#                                         seed 0        seed 1        seed 2
+#       test                              0.8926        0.8942        0.8820
+#       validation                        0.9052        0.9044        0.9028
+#         words shuffled                  0.8916        0.8828        0.8876
+#       30 words later                      0.01          0.01          0.02
 #       p good, but dull / dull, but good  0.01 / 0.00   0.03 / 0.00   0.00 / 0.00
 #       p good / not good                  0.97 / 0.48   0.99 / 0.64   0.93 / 0.48
 #       p dull / not dull                  0.00 / 0.00   0.00 / 0.00   0.00 / 0.00
