@@ -301,10 +301,9 @@ def show_two_cells():
 
 # So far no sentence had padding.  In a batch, shorter texts are filled up at the end
 # (lesson 01).  The reader from the left comes to the padding last, when the states at
-# the words have already been made.  The reader from the right comes to it first!  Every
-# state b_t at a word would depend on how much padding there was, that is on the longest
-# text in the same batch.  So we must not turn round the row, but the words in the row,
-# and leave padding where it is.  Of a text of 3 words in a row 5 wide:
+# the words have been made.  The reader from the right comes to it first!  Every state b_t
+# at a word would depend on the longest text in the batch.  So we must not turn round the
+# row, but the words in the row.  Of a text of 3 words in a row 5 wide:
 #
 #     places                    0     1     2     3     4
 #     words                     We    swim  .     -     -       - is padding
@@ -385,10 +384,9 @@ def show_what_padding_does():
 #     EWT, tags        0.9532 with    0.9525 without    (McNemar's test: p = 0.06)
 #     IMDB, reviews    0.9098 with    0.8936 without    (p below 1e-8)
 #
-# The whole harm is b's: of f these networks use only the states at the words.  Sentences
-# have little padding, reviews may have hundreds of places.  And 0.8936 is less than the
-# 0.9052 of a network that reads forwards only: so asked, the second reader costs more than
-# it brings.  (Trained without the lengths, too, as --no-packing alone does: not measured.)
+# The whole harm is b's: of f these networks use only the states at the words.  Reviews may
+# have hundreds of places of padding: 0.8936 is less than forwards only has, 0.9052.
+# (Trained without the lengths, too, as --no-packing alone does: not measured.)
 #
 # Turning the words round does the same as packing.  In a program of your own write
 # packing, as most do: it is short, and everybody knows it.
@@ -408,10 +406,10 @@ def show_what_padding_does():
 # With several layers (--num-layers), each has its two readers.  From the second on, both
 # are fed the pairs (f_t, b_t) of the layer below, so there each knows something of the
 # whole text at every word.  nn.LSTM's output is that of the last layer alone.  Its h_n
-# and c_n hold all layers, (2 L, B, H): h_n[0] is layer 1 forwards, h_n[1] layer 1
-# backwards, h_n[2] layer 2 forwards, and so on.  So h_n[-2] and h_n[-1] are the last
-# layer's.  The networks below have one layer unless told otherwise.  With two, a step of
-# training on EWT takes 1.3 times as long; whether it brings anything was not measured.
+# and c_n hold all, (2 L, B, H): layer 1 forwards, layer 1 backwards, layer 2 forwards, and
+# so on; h_n[-2] and h_n[-1] are the last layer's.  The networks below have one layer unless
+# told otherwise.  With two, a training step on EWT takes 1.3 times as long; whether it
+# brings anything was not measured.
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  # what --cell may name
 BOTH = "both directions"
@@ -583,10 +581,6 @@ def show_cheating():
 # upon, and a review, which looks different in each epoch, takes longer to learn by heart.
 # When the network is asked, no word is hidden.  The second trick are vectors for pairs of
 # words, such as "not good": see the aside at the end of this section, or skip it.
-#
-# Lesson 05's LSTM, forwards only and with attention for its pooling, has 0.8926, 0.8942
-# and 0.8820 on the same test reviews (seeds 0, 1, 2); this one 0.9098, 0.9117 and 0.9122.
-# With seed 0 direction is 0.5 of these 1.7 points; the rest was not taken apart on test.
 WORD_SIZE = 100  # numbers for each word
 HIDDEN_SHARE = 0.2  # of the words of reviews, in training
 
@@ -789,10 +783,6 @@ NETWORKS = {"classify": ReviewNetwork, "tag": Tagger}
 # word.  On 18,000 reviews to learn from and 7,001 others, none of them of test, the network
 # had 0.8967 right without pairs and 0.9184 with them (seed 0, the best of four epochs).
 #
-# Most pairs stand in few batches.  Adam would go on moving a pair's vector after its last
-# batch; SparseAdam, which utils.fit takes where sparse=True, moves only what the batch has
-# used.  (After two epochs: 0.9016 Adam, 0.9081 SparseAdam.)
-#
 # How is a pair found?  It becomes one number, its key: a * V + b for words a and b of V, as
 # two digits make one number (V = 10: 4 and 7 make 47).  The keys are sorted, so that
 # torch.searchsorted can halve its way to one.  With V = 8 and the keys 19, 28 and 37
@@ -833,6 +823,8 @@ class PairVectors(nn.Module):
         # the saved file has the keys among the network's arguments.
         self.register_buffer("keys", torch.tensor(keys), persistent=False)  # (P,)
         rows = len(keys) + 1  # row 0: none of them
+        # sparse: utils.fit takes SparseAdam, which moves only the pairs that a batch has.
+        # (After two epochs: 0.9081 right; with Adam, which moves all, 0.9016.)
         self.embed = nn.Embedding(rows, WORD_SIZE, padding_idx=0, sparse=True)
         nn.init.zeros_(self.embed.weight)
 
@@ -1275,8 +1267,7 @@ def print_trial(answers, sizes, data, args):
     )
     right = {name: scores.argmax(1) == truth for name, scores in answers.items()}
     compare_right(BOTH, right[BOTH], FORWARDS, right[FORWARDS])
-    print("These sentences are made so that what stands before such a word tells")
-    print("nothing about its tag.  Real text is kinder to a reader from the left.")
+    print("Here what stands before such a word tells nothing.  Real text is kinder.")
     return {name: row["accuracy"] for name, row in rows.items()}
 
 
@@ -1518,12 +1509,6 @@ def show_what_helps(model, config, data, args):
 #     linear_before             0.9154      0.9120       0.7226
 #     most_frequent_tag         0.8615      0.8754       0.2859
 #
-#     IMDB, 25,000 reviews      accuracy
-#     ratio_trigram             0.9173
-#     lstm, both directions     0.9098
-#     tfidf_bigram              0.9096
-#     lstm, forwards only       0.9052
-#
 # Why are ambiguous words above the average?  They are not new, and one odd use makes a
 # word one of them: of EWT's 15,241, 10,234 have one tag in nine uses of ten or more.  The
 # other 5,007 are the hard ones.
@@ -1573,7 +1558,7 @@ RECORDED = {
         directions,
         0.9052, OWED and OWED forwards only.
         So with seed 0 it is worth half a point, and ratio_trigram, which counts, has
-        0.9173.  Training took 437 s in both directions, 359 s forwards only, side by
+        0.9173, tfidf_bigram 0.9096.  Training took 437 s in both directions, 359 s forwards only, side by
         side: 1.2 times as long."""
     ],
 }
