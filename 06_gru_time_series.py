@@ -10,14 +10,12 @@ forecast is.
 
 What you will learn
     - how one long row of numbers becomes examples, with no look into the future
-    - the GRU cell by hand, with numbers, beside the LSTM of lesson 05, and why it can
-      learn from far back
-    - its training in one plain loop, its gates after it, and a task of pure memory
+    - the GRU cell by hand, beside the LSTM of lesson 05, and why it can learn from far
+      back; its gates at work; a task of pure memory
     - four rivals, which a network must beat to be worth its cost (books: baselines)
     - how to tell a better forecast from a lucky one (the Diebold-Mariano test)
     - several steps ahead: asked for directly, or by feeding forecasts back
-    - a band that should hold 80 % of what comes: learned, corrected, and checked
-      against a rival without a network
+    - a band that should hold 80 % of what comes, checked against a simple one
     - what the cell and the length of the past change, measured
 
 You need lesson 03 (why a series is split by time, and what the rivals are), lesson 04
@@ -29,7 +27,7 @@ Run it
     python 06_gru_time_series.py --save-model --forecast 24
     python 06_gru_time_series.py --eval-only --forecast 24
     python 06_gru_time_series.py --input my.csv --column sales
-The third and fourth end with the 24 months that follow, the first 12 with a band.
+--forecast 24 ends with the 24 months that follow, the first 12 with a band.
 
 You should see  (sunspots [real], seed 0, one thread, half a minute to a minute)
       one month ahead          RMSE    p, the GRU against it
@@ -45,28 +43,25 @@ You should see  (sunspots [real], seed 0, one thread, half a minute to a minute)
 Try this  (guess first, then run)
     --dataset sine                   how close to the noise can any forecast come?
     --dataset stock                  is tomorrow's price in the prices until today?
-    --dataset stock --leaky-scaling  a leak: in which units does it flatter?
-    --dataset stock --target return  ask for the change in per cent: what becomes of
-                                     the error, and what of the band?
+      with --leaky-scaling             a leak: in which units does it flatter?
+      with --target return             the change in per cent: error and band?
     --dataset heating                a rule that no weighted sum can write: who wins?
-      and --cell rnn                   does that rule need a gate?
+      with --cell rnn                  does that rule need a gate?
     --sequence-length 6, then 150    who gains from more past, GRU or rival?
     --cell rnn, then --cell lstm     does the cell matter here?
     --seed 1, then 2                 how much of the result is the seed's luck?
-    Each run prints its own answer, and all the recorded runs of the last three.
+    Each run prints its own answer, and at its end recorded runs of the last three.
 
 Your own series  (--input my.csv)
-    A CSV file with a header, a column of dates (2000-12-31) and one of numbers; if it
-    has several of these, name one: --column sales.  What is repaired is printed: rows
-    are sorted, of a date that stands twice the last row counts, and a missing date or
-    an empty cell takes the value before it.  Trading days are no regular dates, and
-    weekends are not filled.  With the default flags it takes 194 rows or more; a few
-    hundred are better, for validation and test get 15 % each.
+    A CSV file with a header, a column of dates (2000-12-31) and one of numbers; of
+    several, name one (--column).  What is repaired is printed: rows are sorted, of a
+    date that stands twice the last row counts, a missing date or an empty cell takes
+    the value before it (trading days have no missing dates).  With the default flags
+    it takes 194 rows or more; of few, validation and test get 15 % each.
 
-How to read it: the lesson itself is in the comments, and in what it prints.  Functions
-named show_ are small examples: read them.  Those named report_ make tables: read what
-they print, and skip how.  The last functions of the file, below `main`, serve flags and
-files, and so does what is marked [returns]: skip them all.
+How to read it: the lesson is in the comments, and in what it prints.  Functions named
+show_ are small examples: read them.  Those named report_ make tables: skip how.  Skip
+what stands below `main` and what is marked [returns]: it serves flags and files.
 """
 
 # Sizes, and what they are in the default run
@@ -105,30 +100,25 @@ import rnn_utils as utils
 # mean count of one month, from 0 to about 250.  The counts rise and fall in cycles of
 # about eleven years, so the 48 months that we read show about a third of a cycle.
 #
-# Four decisions follow: how to split, how to scale, what to forecast, where to choose.
-#
 # The split is by time: the first 70 % of the series are for training, the next 15 % for
 # validation, the last 15 % for test.  Dealt out at random, a test value would stand
-# between two training values, and to forecast it would be to join the dots (lesson 03
-# measured it).  A window belongs to a part if all that is asked lies in it.  What it
-# reads may reach back into the part before: that is the past, which is known when the
-# forecast is made.
+# between two training values: forecasting it would be joining the dots (lesson 03).  A
+# window belongs to a part if all that is asked lies in it.  What it reads may reach back
+# into the part before: that is the past, known when the forecast is made.
 #
-# Scaling is fitted on the training part alone.  Networks learn best from small numbers,
-# so what is read becomes (value - mean) / std, with mean and standard deviation of
-# training.  Taken from the whole series, they would tell the network how high the series
-# will rise; `--leaky-scaling` measures that.
+# Scaling is fitted on the training part alone: what is read becomes (value - mean) / std,
+# for networks learn best from small numbers.  Mean and std of the whole series would tell
+# the network how high it will rise; `--leaky-scaling` measures that.
 #
 # What the network should say is called its targets, what it does say its outputs.  The
 # targets are changes since the origin: origin 4, asked 5 and 6, targets +1 and +2.  So
-# an output of 0 repeats the last value, and the network learns what to add to it.  Each
-# target is divided by the usual size of a change over so many steps.  Otherwise the far
-# steps, whose changes are large, would rule the loss.
+# an output of 0 repeats the last value.  Each target is divided by the usual size of a
+# change over so many steps, or the far steps, whose changes are large, would rule.
 #
 # If your series rises for years, as prices do, its test part may lie higher than all of
-# training, and the network is asked where it has never been.  Changes in per cent look
-# alike in all years: `--target return` reads and forecasts those.  Then the "levels" of
-# the code are logarithms; else they are the values.  [returns] marks its few lines.
+# training.  Changes in per cent look alike in all years: `--target return` reads and
+# forecasts those.  Then the "levels" of the code are logarithms; else they are the values.
+# [returns] marks its few lines.
 #
 # Choices are made on validation (which cell, how long a past, which epoch).  Test is
 # looked at once, with what was chosen.  If you try ten networks on test and show the
@@ -255,11 +245,10 @@ def say_what_was_read(data, column, repairs):
         print(f"  - {sentence}")
 
 
-# A series with a rule.  `heating` is invented, as the sine of lesson 03.  A room has a
-# heating, and a thermometer that is slow: what it shows is four steps old.  Where it
-# shows more than 20 degrees the heating goes off and the room cools by 0.5; else it
-# warms by 0.5.  A draught adds a little noise.  So the room swings around 20.  No
-# weighted sum of past values can write such an "if".  Section 3 asks whether a GRU can.
+# A series with a rule, invented.  A room has a slow thermometer: what it shows is four
+# steps old.  Where it shows more than 20 degrees the heating goes off and the room cools
+# by 0.5; else it warms by 0.5.  A draught adds a little noise.  No weighted sum of past
+# values can write such an "if".  Section 3 asks whether a GRU can.
 
 
 def heating_series(count=2000):
@@ -304,8 +293,8 @@ def show_windows():
         print(f"  {read}  {values[origin]}       {asked}  {targets!s:<8}  {part}")
     utils.say(
         """Reading it: no target stands in two parts.  The last windows read values of
-        training; that is no leak, for at that time they are the past.  (4 6 5 is left out:
-        the code keeps one value more before each window, for --target return.)"""
+        training; that is no leak: they are the past.  (4 6 5 is left out: make_windows
+        keeps one value more before each window, for --target return.)"""
     )
 
 
@@ -331,9 +320,10 @@ def show_one_window(data):
         numbers = f"{change:>+8.4g}   {usual:>10.4g}   {target:>+6.2f}"
         value = as_text(data.values[place], data)
         print(f"  {data.dates[place]:%Y-%m-%d}  {value:>11}  {numbers}")
-    mean = f"{data.scaling.mean:.4g}"
-    print(f"It reads (number - {mean}) / {data.scaling.std:.4g}: mean and standard")
-    print("deviation of the training part alone.")
+    print(
+        f"It reads (number - {data.scaling.mean:.4g}) / {data.scaling.std:.4g}: mean and"
+    )
+    print("standard deviation of the training part alone.")
 
 
 # ====================================================================================
@@ -361,21 +351,18 @@ def show_one_window(data):
 # number between 0 and 1 for every unit of the state; "*" multiplies unit by unit.  n is
 # the candidate: what could be written.
 #
-# PyTorch gives every W a bias of its own, so each line has two, such as b_ir and b_hr.
-# For r and z one would do, for the two are only added.  In n the second one matters: it
-# stands inside r * (W_hn h + b_hn).
+# PyTorch gives every W a bias of its own, such as b_ir and b_hr.  Only in n do the two
+# differ in what they do: b_hn stands inside r * (W_hn h + b_hn).
 #
-# What became one gate: an LSTM decides twice, how much to keep (f) and how much to
-# write (i).  With f = 0.88, i = 0.73 and g = 0.66 its c goes from 0.6 to 1.01.  A GRU
-# decides once: what it does not keep it writes.  With z = 0.88 and n = 0.66 its h goes
-# from 0.6 to 0.61: a weighted mean of old state and candidate, which stays between -1
-# and 1 and needs no second tanh.
-# What disappeared: the memory c and the gate o that showed a part of it.  What is new:
-# r, the reset gate, says how much of the old state the candidate may see.
+# What became one gate: an LSTM decides twice, how much to keep (f) and how much to write
+# (i).  With f = 0.88, i = 0.73 and g = 0.66 its c goes from 0.6 to 1.01.  A GRU decides
+# once: what it does not keep it writes.  With z = 0.88 and n = 0.66 its h goes from 0.6
+# to 0.61: a weighted mean of old state and candidate, between -1 and 1, that needs no
+# second tanh.  What disappeared: the memory c and the gate o.  What is new: r, the reset
+# gate, says how much of the old state the candidate may see.
 #
-# A warning if you read on elsewhere.  Here z = 1 keeps and z = 0 writes, as in the
-# first paper and in PyTorch.  Other texts (Chung et al., 2014, for one) swap the two:
-# h = (1 - z) * h + z * n.
+# A warning.  Here z = 1 keeps and z = 0 writes, as in the first paper and in PyTorch.
+# Other texts (Chung et al., 2014, for one) swap the two: h = (1 - z) * h + z * n.
 
 
 def sigmoid(number):
@@ -455,9 +442,8 @@ def show_limits():
     utils.say(
         """z = 1: all is kept, whatever r is; z = 0: all is written anew.  What is r good for?
         In the last two rows both take half of the candidate.  With r = 1 the old state has
-        its say in it; with r = 0 the input alone decides.  So a cell can start afresh (r),
-        and yet take over only as much of the new start as it likes (z).  Honestly: no task
-        of this lesson needs r (section 3 holds it at 1 and loses nothing)."""
+        its say in it; with r = 0 the input alone decides.  Honestly: no task of this lesson
+        needs r (section 3 holds it at 1 and loses nothing)."""
     )
 
 
@@ -482,9 +468,9 @@ def show_limits():
 #     dz/dh = z * (1 - z) * W_hz
 #     dn/dh = (1 - n^2) * (r * W_hn + (W_hn h + b_hn) * r * (1 - r) * W_hr)
 #
-# When z comes close to 1, then 1 - z comes close to 0, and the second and third way
-# close.  What is left is the first: about 1, at every step.  (This is for one unit.
-# With H units each of the three is a matrix; the first has the z on its diagonal.)
+# When z comes close to 1, then 1 - z comes close to 0, and the second and third way close.
+# What is left is about 1, at every step.  (This is for one unit.  With H units each of the
+# three is a matrix; the first has the z on its diagonal.)
 
 
 def ways_of_gradient(r_bias, z_bias, x=1.0):
@@ -534,17 +520,15 @@ def show_gradient():
     utils.print_table("How much does h_t change if h_(t-1) does?", rows, "")
     utils.say(
         """RNN: the same cell with r near 1 and z near 0, which makes a GRU a plain RNN.  GRU:
-        the step from above.  larger z: the same with b_iz larger by 5.  Reading it: the plain RNN has one way only.  Where its
-        tanh is flat (x = 1) the gradient dies out; where it is steep (x = -0.8), its weight
-        of 1.2 makes it blow up.  No gate keeps the product near 1.  In the GRU z can: with
-        z near 1 the gradient passes nearly whole, and after 48 steps much of it is left.
-        With a middling z it dies out here as well.  (In truth no two of 48 steps are alike:
-        these show only the tendency.)  And the LSTM?  Its memory c has a way through no
-        weight: of c = f * c + i * g the slope along c is f (lesson 05).  An f near 1 does
-        there what a z near 1 does here.  And how does z come near 1?  At first it is about
-        0.5, and nothing passes from far back, but over a few steps some gradient does.
-        Where it pays to hold, it pushes z up; then more passes, from further back.  Nothing
-        guarantees it.  So one can help, and let z begin high: section 3 tries it."""
+        the step from above.  larger z: b_iz larger by 5.  Reading it: the plain RNN has one
+        way only.  Where its tanh is flat (x = 1) the gradient dies out; where it is steep (x
+        = -0.8), its weight of 1.2 makes it blow up.  In the GRU a z near 1 lets the gradient
+        pass nearly whole; with a middling z it dies out here as well.  (In truth no two of
+        48 steps are alike.)  And the LSTM?  Of c = f * c + i * g the slope along c is f
+        (lesson 05): an f near 1 does there what a z near 1 does here.  And how does z come
+        near 1?  At first it is about 0.5, and nothing passes from far back, but over a few
+        steps some gradient does.  Where it pays to hold, it pushes z up; then more passes.
+        Nothing guarantees it.  So one can let z begin high: section 3 tries it."""
     )
 
 
@@ -576,8 +560,8 @@ def gru_by_hand(x, h, w_ih, w_hh, b_ih, b_hh):
     return torch.stack(states, dim=1)  # (B, T, H)
 
 
-# A look into trained gates.  The first two blocks of a GRU are r and z, of an LSTM i and
-# f.  Once the layer has read, all states are known, so all gates can be made at once.
+# A look into gates: the first two blocks of a GRU are r and z, of an LSTM i and f.  Once
+# the layer has read, all states are known, so all gates can be made at once.
 
 
 @torch.no_grad()
@@ -613,20 +597,16 @@ def show_by_hand():
     print("That is the rounding of 64-bit numbers: the two are one layer.")
     lstm = utils.count_parameters(nn.LSTM(1, 48))
     gru = utils.count_parameters(nn.GRU(1, 48))
-    print(f"Weights with one input and 48 units: LSTM {lstm:,}, GRU {gru:,}, or")
-    print(f"{gru / lstm:.2f} times as many: three blocks instead of four.")
+    print(f"Weights with one input and 48 units: LSTM {lstm:,}, GRU {gru:,}: 3 to 4.")
 
 
-# In the first paper the reset gate acts on the state *before* the product with W_hn, in
-# PyTorch on the result:
+# In the first paper the reset gate acts on the state *before* the product with W_hn: it
+# chooses which units are *read*.  In PyTorch it chooses which units *listen*, which is
+# faster, for the three products with h are done as one:
 #
 #     Cho et al. (2014)    n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)
 #     PyTorch              n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
 #
-# So in the paper r chooses which units are *read*, in PyTorch which units *listen*.
-# PyTorch's is faster: W_hn h needs no r, so the three products with h are done as one.
-
-
 # The network: a recurrent layer reads the T values, and a linear layer makes the
 # outputs of its last state.  For each step ahead there are three: the forecast, and the
 # low and the high edge of a band around it, which should hold 80 % of what comes.
@@ -635,14 +615,12 @@ def show_by_hand():
 #     x_1 ... x_T --> [ GRU ] --> last state --> Linear --> the same for 2 ... S ahead
 #
 # These are two networks, here called readers (the class Reader), which share no weight.
-# With one for all, its 48 numbers must serve the next step and the eleven further ones
-# alike, and their losses pull at the same weights.  The next step is what 4.3 judges, so
-# here it has a reader to itself, at twice the work.  Does that pay?  Validation says no,
-# test says yes: see 4.6.
+# With one for all, 48 numbers must serve the next step and eleven further ones alike.
+# The next step is what 4.3 judges, so it has a reader to itself, at twice the work.  Does
+# that pay?  Validation says no, test says yes: see 4.6.
 #
-# With more columns, such as the temperature beside the use of electricity, x becomes
-# (B, T, F), the layer nn.GRU(F, H), each column scaled by its own mean and std.  Beware
-# of a leak: the temperature of the days to come is not known, only its forecast is.
+# With more columns x becomes (B, T, F), the layer nn.GRU(F, H), each column scaled by its
+# own mean and std.  Beware of a leak: the temperature of the days to come is not known.
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 LOW = 0  # the places of the three outputs
@@ -696,9 +674,9 @@ class Forecaster(nn.Module):
 # 3. Training
 # ====================================================================================
 #
-# First a small GRU: the heating of section 1, one step ahead, eight values read, eight
-# units, and the loop of lesson 04 without its refinements.  Can it write the "if" that
-# no weighted sum can?  As we know the rule, we can look for it in the gates.
+# First a small GRU: the heating of section 1, eight values read, eight units, one step
+# ahead, and the loop of lesson 04 without its refinements.  Can it write the "if"?  As we
+# know the rule, we can look for it in the gates.
 
 
 def one_epoch(rnn, head, optimizer, x, y, size):
@@ -787,33 +765,30 @@ def train_in_the_open(epochs=15):
     print("  thermometer   rule    r      z       h   share   forecast   the move")
     for row in range(24, 34):
         rule = "off" if shown[row] > 20 else "on"
-        line = f"  {shown[row]:>11.2f}   {rule:<4} {r[row, unit]:.2f}   "
-        line += (
-            f"{z[row, unit]:.2f}   {h[row, unit]:>+5.2f}   {shares[row, unit]:>+5.2f}"
-        )
-        print(f"{line}   {moves[row]:>+8.2f}   {truth[row] - last[row]:>+8.2f}")
+        line = f"  {shown[row]:>11.2f}   {rule:<4} "
+        line += f"{r[row, unit]:.2f}   {z[row, unit]:.2f}   {h[row, unit]:>+5.2f}   "
+        line += f"{shares[row, unit]:>+5.2f}   {moves[row]:>+8.2f}   "
+        print(f"{line}{truth[row] - last[row]:>+8.2f}")
     changes = z[shown > 20].mean(0) - z[shown <= 20].mean(0)  # (H,)
     follow = int((abs(changes) > 0.2).sum())
     right = np.mean((moves < 0) == (shown > 20))
     utils.say(
         f"""Reading it: the closer the share is to the forecast, the more this one unit does.
-        Look at h: it should change its sign where the rule changes.  Then at z: near 1 the unit holds, near 0 it overwrites itself, so that h can jump.
-        Recorded, 15 epochs: in the last hours before the heating goes on again z falls from
-        0.86 to 0.33, so the jump is made ready; r hardly changes (0.81 to 0.96), and held
-        at 1 it costs nothing (0.160, free 0.162).  This rule does not need r.  The mean z
-        of off and of on differ by more than 0.2 in {follow} of the 8 units.  The forecast
-        goes the way of the rule in {right:.1%} of all test hours.  Each wrong way costs up
-        to one degree: so a few of them raise the RMSE."""
+        h should change its sign where the rule changes.  Then look at z: near 1 the unit
+        holds, near 0 it overwrites itself, so that h can jump.  (Recorded, 15 epochs: in the
+        last hours of "off" z falls from 0.86 to 0.33, so the jump is made ready.  r hardly
+        changes, 0.81 to 0.96, and held at 1 it costs nothing: 0.160, free 0.162.)  The mean
+        z of off and of on differ by more than 0.2 in {follow} of the 8 units.  The forecast
+        goes the way of the rule in {right:.1%} of all test hours; each wrong way costs up
+        to one degree, so a few of them raise the RMSE."""
     )
-    print("(z is made of the last value and h.  The thermometer's value was read three")
-    print("steps before: so h has carried it, or what tells as much.)")
 
 
 # Did that need a gate?  No: a tanh is no weighted sum either, and a plain RNN learned the
-# rule as well (--dataset heating: RMSE 0.1675, the GRU 0.1683, no better than the eight
-# units above, though with 48 units, 48 values and one seed).  Four steps of memory are
-# few.  So here is a task of pure memory, in which the argument of section 2 can show
-# itself: read one value, then 30 small ones that mean nothing, and say the first.
+# rule as well (--dataset heating, 48 units, 48 values, one seed: RMSE 0.1675, the GRU
+# 0.1683, no better than eight units above).  So here is a task of pure memory, where the
+# argument of section 2 can show itself: read one value, then 30 small ones that mean
+# nothing, and say the first.
 
 MEMORY_CELLS = {
     "plain RNN": nn.RNN,
@@ -848,9 +823,7 @@ def show_memory():
             gate += f"{gates_of(rnn, x[2560:])[1].mean():>8.2f}"
         error = squared_error(rnn, head, x[2560:], first[2560:])
         print(f"  {name:<26}{error:>7.3f}{gate}")
-    utils.say(
-        """Reading it: always to say 0 has 0.333.  Recorded, the error of three seeds:"""
-    )
+    print("Reading it: always to say 0 has 0.333.  Recorded, the error of three seeds:")
     print("                                 seed 0    1       2")
     print("  plain RNN                      0.330   0.013   0.185")
     print("    largest |eigenvalue| after   0.69    1.56    1.48")
@@ -859,33 +832,30 @@ def show_memory():
     print("  GRU, ten passes                0.000   0.345   0.329")
     print("  GRU, z begins near 0.95        0.024   0.014   0.017")
     utils.say(
-        """The plain RNN: its values are small, and there the slope of tanh is near 1.  So all
-        hangs on W_hh, on the largest of its |eigenvalues|: by how much a step stretches the
-        state in the direction that it keeps best.  It began below 1 each time (0.59, 0.79,
-        0.56).  Where training pushed it beyond 1 the value survived, and where it did not,
-        it was lost.  That is luck.  LSTM and GRU as PyTorch begins them learn nothing in one
-        pass (0.327 to 0.345): a gate of 0.5 leaves a billionth after 30 steps, one of 0.95 a
-        fifth.  So it is not the name GRU that remembers, but a z near 1, as section 2 said.
-        If your task needs long memory, begin so."""
+        """The plain RNN holds small values, where the slope of tanh is near 1.  So all hangs on
+        the largest |eigenvalue| of W_hh: by how much a step stretches the state in the
+        direction that it keeps best.  It began below 1 (0.59, 0.79, 0.56); where training
+        pushed it beyond 1 the value survived.  That is luck.  LSTM and GRU as PyTorch begins
+        them learn nothing in one pass (0.327 to 0.345): a gate of 0.5 leaves a billionth
+        after 30 steps, one of 0.95 a fifth.  So it is not the name GRU that remembers, but a
+        z near 1, as section 2 said.  If your task needs long memory, begin so."""
     )
 
 
 # Now the network of section 2.  What makes one of its outputs the forecast and another
-# the edge of a band?  Only the loss: each output moves to where its own loss is least.
-# The squared error is least, on average, at the mean of all that may come: that is the
-# forecast.
+# the edge of a band?  Only the loss.  The squared error is least, on average, at the mean
+# of all that may come: that is the forecast.
 #
 # The edges should be such that 10 % of the truths fall below the low one and 90 % below
-# the high one, so that 80 % fall between.  (To forecast such edges is called quantile
-# regression.)  For that there is the pinball loss.  For the high edge, each truth above
-# it costs 0.9 for every 1 that it is away, each truth below it costs 0.1.
+# the high one, so that 80 % fall between (quantile regression).  For that there is the
+# pinball loss.  For the high edge, each truth above it costs 0.9 for every 1 that it is
+# away, each truth below it costs 0.1.
 #
 # Why does that put the edge where 90 % lie below?  Move it up by a little.  Each truth
 # below it now costs 0.1 of that little more, each truth above it 0.9 less.  With nine
-# truths below and one above that is 9 * 0.1 more and 1 * 0.9 less: nothing is gained
-# and nothing lost, so here the loss is least.  With fewer than nine below, moving up
-# pays; with all ten below, moving down does.  For the low edge the prices are swapped.
-# (Each edge has a loss of its own, so nothing forbids that low comes out above high.)
+# below and one above that is 9 * 0.1 more and 1 * 0.9 less: so here the loss is least.
+# With fewer below, moving up pays; with all ten below, moving down does.  For the low
+# edge the prices are swapped.  (Nothing forbids that low comes out above high.)
 
 BELOW_LOW = 0.1  # the share of the truth that should lie below the low edge
 BELOW_HIGH = 0.9
@@ -913,12 +883,11 @@ def show_pinball():
     print("Least where nine of ten lie below, anywhere between 9 and 10.")
 
 
-# Each step ahead has a loss, the sum of three: of its forecast and of both its edges.
-# The whole loss is that of the next step plus the mean of those of the further steps.
-# As the two readers share no weight, adding their losses changes the gradient of neither,
-# but for clipping (below), which measures both together.  One epoch is kept for both, the
-# one with the best sum on validation: one file, one number to choose by.  What that costs
-# the further reader on validation is printed after the training.
+# Each step ahead has a loss, the sum of three: of its forecast and of both its edges.  The
+# whole loss is that of the next step plus the mean of those of the further steps.  As the
+# two readers share no weight, adding their losses changes the gradient of neither, but
+# for clipping.  One epoch is kept for both, the best by the sum on validation: one file,
+# one number to choose by.  What that costs the further reader is printed after training.
 
 
 def measure(model, batch):
@@ -937,11 +906,11 @@ def measure(model, batch):
     return {"loss": total, "one_step": square[:, 0], "further": further}
 
 
-# The loop is `utils.fit`, which lesson 04 wrote by hand.  To the plain loop above it
-# adds: gradients clipped to the length 1; validation after each epoch, and at the end
-# the weights of the epoch with the lowest loss there; and a learning rate that rises to
-# --lr over the first quarter of the run and then falls to nothing (warm-up, then decay;
-# PyTorch: OneCycleLR).  So 30 epochs are another run from the start, not 15 continued.
+# The loop is `utils.fit`, which lesson 04 wrote by hand.  To the plain loop above it adds:
+# gradients clipped to the length 1; validation after each epoch, and at the end the
+# weights of the best one; a learning rate that rises to --lr over the first quarter of
+# the run and then falls to nothing (PyTorch: OneCycleLR).  So 30 epochs are another run
+# from the start, not 15 continued.
 
 
 def train_model(data, config, args, saved_with_it=None):
@@ -953,9 +922,8 @@ def train_model(data, config, args, saved_with_it=None):
     model = Forecaster(**config).to(args.device)
     windows = make_windows(data, 0, data.train_end)
     later = make_windows(data, data.train_end, data.val_end)
-    # Shuffled: in order of time, every epoch would end with the newest years, and the
-    # weights would lean towards them.  It leaks nothing: only windows of training are
-    # dealt, and inside each window time keeps its order.
+    # Shuffled: in order of time, every epoch would end with the newest years.  It leaks
+    # nothing: only windows of training are dealt, and inside each time keeps its order.
     train = utils.Batches(windows, args.batch_size, args.device, shuffle=True)
     val = utils.Batches(later, 1024, args.device)
     kept = config if saved_with_it else None
@@ -968,11 +936,12 @@ def explain_the_lines(data):
     later = make_windows(data, data.train_end, data.val_end)
     copied = float((later["y"][:, 0] ** 2).mean())
     print(f"\nTraining on {data.source.label}: one line an epoch, val_ on validation")
-    print("  loss       the loss of step 1 + further; a step's loss is its squared")
-    print("             error and both its pinball losses")
-    print("  one_step   the squared error of step 1 alone, in usual changes.  On")
-    print(f"             validation the last value, an output of 0, has {copied:.4f}:")
-    print("             look how far below that val_one_step comes")
+    print(
+        "  loss       the loss of step 1 + further; a step's loss is its squared error"
+    )
+    print("             and both its pinball losses")
+    print("  one_step   the squared error of step 1 alone, in usual changes; the last")
+    print(f"             value, an output of 0, has {copied:.4f} on validation")
     print("  further    the mean of the losses of steps 2, 3, ... S")
     print("  grad_norm  the length of the gradient before clipping (lesson 04)")
 
@@ -985,50 +954,11 @@ def report_overfitting(records):
             continue
         val = f"val_{name}"
         best = min(records, key=lambda record: record[val])
-        lasted = f"{val} {last[val]:.3f}, {name} {last[name]:.3f}"
-        if best is last:
-            print(
-                f"{name} does not overfit: {val} is least in the last epoch ({lasted})."
-            )
-            continue
-        rises = "overfits" if last[name] < best[name] else "is past its best"
+        overfits = best is not last and last[name] < best[name]
         utils.say(
-            f"""{name} {rises}: {val} was least in epoch {best["epoch"]}, {best[val]:.3f}, and
-            {name} was {best[name]:.3f} there; in the last epoch {lasted}.  What it has
-            learned since holds for the training part alone."""
-        )
-
-
-def report_gates(model, data):
-    """Print how long the units of the reader of the next step keep what they hold."""
-    if model.name != "GRU" or model.near.rnn.num_layers > 1:
-        return
-    known = known_before(data, data.train_end, data.val_end)  # (M, K)
-    x = network_input(known, data)  # (M, T, 1)
-    _, z = gates_of(model.near.rnn, x)  # (M, T, H)
-    # At each step a unit keeps z of what it holds.  So the product of the last ten z is
-    # the share left of what it held ten steps before.  (What comes back by n is not in.)
-    steps = min(10, data.length)
-    left = z[:, -steps:].prod(dim=1).mean(0)  # (H,), a mean over the windows
-    order = left.argsort()  # the unit that forgets most comes first
-    count = len(order)
-    rows = {}
-    for which, place in (("fastest", 0), ("middle", count // 2), ("slowest", -1)):
-        mean = z[:, :, order[place]].mean()
-        rows[which] = {"mean z": f"{mean:.3f}", "left": f"{left[order[place]]:.3f}"}
-    title = "How long the units hold: z of the next-step reader, on validation"
-    utils.print_table(title, rows, "unit")
-    utils.say(
-        f"""left: the share that is left of what the unit held {steps} steps before, a mean
-        over the windows (so those in which z stays near 1 weigh most).  Reading it: a tenth
-        or more is left in {int((left >= 0.1).sum())} of {count} units; before training,
-        with z about 0.5, {0.5**steps:.3f} is left in all.  Half of the units follow the
-        last few values.  If it goes on so over all {data.length} values, even the slowest
-        keeps about {left[order[-1]] ** (data.length / steps):.1%} of the first."""
-    )
-    if data.source.name == "sunspots":
-        print(
-            "The far past tells little here: of 6 months the RMSE is 18.78, of 48 17.83."
+            f"""{name} {"overfits" if overfits else "does not overfit"}: {val} was least in
+            epoch {best["epoch"]}, {best[val]:.3f}, and is {last[val]:.3f} in the last one;
+            on training {name} was {best[name]:.3f} then, and is {last[name]:.3f}."""
         )
 
 
@@ -1038,8 +968,7 @@ def report_gates(model, data):
 #
 # --- 4.1 The rivals -------------------------------------------------------------------
 #
-# They are those of lesson 03, and all are fitted before the test part begins: a rival
-# that has seen it would be one that nobody could have known.
+# They are those of lesson 03, all fitted before the test part begins.
 
 
 def rivals_forecasts(data):
@@ -1053,8 +982,7 @@ def rivals_forecasts(data):
     found["persistence"] = utils.persistence(values, origins, steps)
     # Seasonal naive: the value one season before, if training shows a season.  After
     # the same eight values, with a season of four, it says 3, 7, 10, 6, 3, ...
-    # (Sunspots: 127 months, about eleven years.  But the sun is no clock: its cycles
-    # differ in length and height.  So this rival is a poor one there.)
+    # (Sunspots: 127 months.  But its cycles differ in length: a poor rival there.)
     season = utils.find_season(train)
     if season:
         found["seasonal naive"] = utils.seasonal_naive(values, origins, steps, season)
@@ -1115,7 +1043,7 @@ class Findings(NamedTuple):
     ours: str  # the network's name among them
     fed_back: str  # and its name where it reads its own forecasts
     before_test: dict  # what was found without test: order, width, season, ...
-    ways: tuple | list = ()  # (S,), the way that validation chose for each step
+    ways: tuple | list = ()  # (S,), the way chosen on validation for each step
 
 
 def both_ways(model, data, start, end, args):
@@ -1153,9 +1081,8 @@ def judge(model, data, args):
     )
 
 
-# An error is forecast minus truth.  Three figures sum up many (lesson 03): RMSE, the
-# root of the mean square; MAE, the mean absolute error; and MASE, the MAE divided by
-# that of persistence on training.
+# An error is forecast minus truth.  RMSE is the root of the mean square, MAE the mean
+# absolute error, MASE the MAE divided by that of persistence on training (lesson 03).
 
 
 def errors_of(found, name, ahead):
@@ -1184,34 +1111,30 @@ def rmse_of(found, name, ahead):
 #     statistic = mean(d) / (std(d) / sqrt(M))
 #
 # How often chance alone brings a statistic so far from 0 is called p.  Below 0.05, once
-# in twenty, we call a difference more than luck.  show_test counts it out for ten months:
-# if both are equally good, each d could as well have the other sign.  For many months
-# that is too many to count, and Student's t distribution is the short cut to nearly the
-# same p.  (It asks for a statistic beyond about 2, above or below; with few months a
-# little further out.)  This is the test of Diebold and Mariano (1995), one step ahead.
-# (In books: "equally good" is the null hypothesis, 0.05 the significance level, and a
-# difference with p below it is statistically significant.)  With a larger p the two
-# cannot be told apart by these months; that does not prove them equally good.
+# in twenty, we call a difference more than luck.  show_test counts it for ten months: of
+# two equally good forecasts, each d could as well have the other sign.  Of many months
+# the signs are too many to count, and Student's t distribution is the short cut.  (It
+# asks for a statistic beyond about 2, above or below.)  This is the test of Diebold and
+# Mariano (1995), one step ahead; with p below 0.05 books call a difference statistically
+# significant.  With a larger p the two cannot be told apart by these months; that does
+# not prove them equally good.
 #
-# The formula takes the M numbers for unrelated: one d must not foretell the next.  4.4
-# looks at that.  And the test knows of chance in the months alone, not of that in the
-# seed: see below the table.
+# The formula takes the M numbers for unrelated: one d must not foretell the next (4.4).
+# And it knows of chance in the months alone, not of that in the seed: see the table.
 
 
 def chance_of(statistic, count):
     """p of a statistic made of `count` numbers."""
     from scipy.stats import t as students_t  # takes a second to load: only where needed
 
-    # sf: the share of the curve beyond the statistic; count - 1: its degrees of freedom.
-    # Both ends count (so 2 *): we ask whether the two differ, whoever is better.
+    # sf: the share of the curve beyond the statistic; both ends count, so 2 *.
     return float(2 * students_t.sf(abs(statistic), count - 1))
 
 
 def compare_one_step(ours, theirs):
     """Errors (M,) one step ahead of two forecasts -> (statistic, p)."""
     d = ours**2 - theirs**2  # (M,)
-    # ddof=1: the squares are divided by M - 1, not M.  The mean is taken from the same
-    # numbers, so they lie a little too close to it.
+    # ddof=1: divided by M - 1, as the numbers lie a little too close to their own mean.
     standard_error = d.std(ddof=1) / len(d) ** 0.5
     if standard_error == 0:
         return 0.0, 1.0  # both make the same errors
@@ -1254,11 +1177,12 @@ def show_test():
     for signs in itertools.product([-1, 1], repeat=10):
         hits += abs(np.mean(d * signs)) >= abs(mean)
     print(
-        f"p counted: of the {2**10:,} ways to give the ten d signs, {hits} have a mean as"
+        f"p counted: of {2**10:,} ways to give the ten d signs, {hits} have a mean as far"
     )
-    print(f"far from 0: {hits / 2**10:.3f}.  Student's t says nearly the same.")
-    print(f"We were closer in {int((d < 0).sum())} of 10 months.  Yet two equally good")
-    print(f"forecasts differ so much in {p:.0%} of all cases: ten months are too few.")
+    print(f"from 0, or {hits / 2**10:.3f}: Student's t is the short cut to that.")
+    print(
+        f"We were closer in {int((d < 0).sum())} of 10 months; ten months are too few."
+    )
     many = mean / (std / 40**0.5)
     print(f"40 such months: {mean:.2f} / ({std:.2f} / sqrt(40)) = {many:.2f},", end=" ")
     print(f"p = {chance_of(many, 40):.5f}.")
@@ -1282,8 +1206,8 @@ def score_one_step(found, data):
         rows[name]["statistic"] = statistic
         rows[name]["p"] = p
     # The autoregression against persistence: for the answer to the title.
-    linear = errors_of(found, "autoregression", 1)
-    _, p = compare_one_step(linear, errors_of(found, "persistence", 1))
+    last = errors_of(found, "persistence", 1)
+    _, p = compare_one_step(errors_of(found, "autoregression", 1), last)
     rows["autoregression"]["p to last"] = p
     return rows
 
@@ -1305,32 +1229,15 @@ def verdicts(found, rows):
     return said
 
 
-def report_lateness(found):
-    """Print whether the forecast is a copy of the last value, one step late."""
-    # Persistence errs by the whole change that comes: what part of it do others foretell?
-    whole = rmse_of(found, "persistence", 1) ** 2
-    if whole == 0:  # nothing ever moves
-        return
-    parts = []
-    for name in ("moving average", "autoregression", found.ours):
-        part = 1 - rmse_of(found, name, 1) ** 2 / whole
-        parts.append(f"the {name} {part:.1%}")
-    utils.say(
-        f"""Is the forecast a copy of the last value, one step late?  How much of the squared
-        change that comes is foretold (1 - MSE / MSE of persistence)?  By a copy 0 %, by a
-        perfect forecast 100 %, by {", by ".join(parts)}.  The rest comes as a
-        surprise, and there the picture looks one step late: nobody could know it, or it
-        was not learned."""
-    )
-
-
 def report_one_step(found, data):
     """Print the table one step ahead and what it says; returns its rows."""
     rows = score_one_step(found, data)
+    whole = rows["persistence"]["MSE"]  # 0 where nothing ever moves
     shown = {}
     for name, row in rows.items():
         shown[name] = {key: as_text(row[key], data) for key in ("RMSE", "MAE")}
         shown[name]["MASE"] = f"{row['MASE']:.2f}"
+        shown[name]["foretold"] = f"{1 - row['MSE'] / whole:.1%}" if whole > 0 else "-"
         if name != found.ours:  # the network is not tested against itself
             shown[name]["statistic"] = f"{row['statistic']:.2f}"
             shown[name]["p"] = p_text(row["p"])
@@ -1339,20 +1246,21 @@ def report_one_step(found, data):
     chosen = found.before_test
     utils.say(
         f"""statistic and p: the test of the {found.ours} against this rival, below 0
-        where the {found.ours} errs less.  The moving average takes {chosen["width"]} values, the autoregression
-        {chosen["order"]}; the season is {chosen["season"] or "none that training shows"}.
+        where the {found.ours} errs less.  The moving average takes {chosen["width"]} values,
+        the autoregression {chosen["order"]}; the season is {chosen["season"] or "none that training shows"}.
         Persistence has MASE {rows["persistence"]["MASE"]:.2f} here, on training 1 by
-        definition: if more, test is the harder part."""
+        definition: if more, test is the harder part.  foretold: how much of the squared
+        change that comes (1 - MSE / MSE of persistence); of a copy of the last value 0 %, of
+        a perfect forecast 100 %.  The rest is a surprise, and there a picture looks one step
+        late."""
     )
     print(f"Reading it: the {found.ours}")
     for said, names in verdicts(found, rows).items():
         print(f"  {said} {', '.join(names)}")
     print(
-        "But this network is one seed.  Recorded on sunspots: seed 1 has p 0.022 against"
+        "But this is one seed.  Recorded on sunspots: seed 1 has p 0.022 against seed 0,"
     )
-    print("seed 0, and it is the same method!  The test compares two forecasts.  To")
-    print("compare methods, take more seeds.")
-    report_lateness(found)
+    print("and it is the same method!  To compare methods, take more seeds.")
     if data.source.name in ("sine", "heating"):
         # But for luck no forecast comes below the noise: 1 times as much is the best.
         times = rows[found.ours]["MSE"] / noise_floor(data)
@@ -1370,14 +1278,12 @@ def report_one_step(found, data):
 #     known 5 6 7.1        -> 8.3
 #     known 6 7.1 8.3      -> 9.4    three steps ahead, two of which were made up
 #
-# Fed back, each forecast is built on the errors of those before it, and a fault of the
-# rule for one step grows.  Say each value is in truth 1.10 times the one before, and the
-# network has learned 1.08.  Then it is 1.8 % too low one step ahead, 19.8 % twelve steps
-# ahead: 1 - (1.08 / 1.10)^12.  Asked directly, one reader must serve eleven steps at
-# once.  So neither is better by nature: for
-# each step validation decides, and the way chosen is compared with the rivals on test.
+# Fed back, each forecast is built on the errors of those before it.  Say each value is in
+# truth 1.10 times the one before, and the network has learned 1.08.  Then it is 1.8 % too
+# low one step ahead, 19.8 % twelve steps ahead: 1 - (1.08 / 1.10)^12.  Asked directly,
+# one reader must serve eleven steps.  So for each step validation decides, and the way
+# chosen is compared with the rivals on test.  There the test of 4.3 needs more care.
 #
-# For that the test of 4.3 needs more care.
 # A forecast three months ahead errs by what all three months bring; the one made a
 # month later has two of the same months before it:
 #
@@ -1387,16 +1293,18 @@ def report_one_step(found, data):
 # A surprise in July hits both.  So their errors are alike, and so is d: they are hardly
 # two pieces of evidence.  The standard error above counts two, and is too small.
 #
-# The cure is to measure how alike neighbours are, by the g_lag of 4.3, and to add it:
+# The cure is to measure how alike neighbours are, and to add it.  How many steps lie
+# between two d is their lag.  Let g_lag be the sum of the products of each (d - mean of
+# d) with the one `lag` steps later, divided by M.  (These are autocovariances.)  g_0 is
+# the mean square, the variance; g_1 is near g_0 if each d is like the next.  Then
 #
 #     standard error ^ 2 = (g_0 + 2 * (g_1 + ... + g_(ahead-1))) / M
 #
-# Why 2 *?  In the square of a sum each pair stands twice: (d_1 + d_2)^2 is d_1^2 +
-# d_2^2 + 2 * d_1 * d_2.  `ahead` is how many steps ahead the forecasts look.  The sum
-# ends there because forecasts `ahead` or more steps apart share no month.  One step
-# ahead nothing is added.  (Recorded there: g_1 / g_0 is -0.22 for persistence and +0.05
-# for the autoregression.  With g_1 counted no verdict of 4.3 changes.)  (Software calls such a standard error HAC; a relative of it
-# bears the names of Newey and West.)
+# Why 2 *?  (d_1 + d_2)^2 is d_1^2 + d_2^2 + 2 * d_1 * d_2.  `ahead` is how many steps
+# ahead the forecasts look: those `ahead` or more steps apart share no month.  (Software
+# calls such a standard error HAC.)  One step ahead nothing is added.  Recorded there:
+# g_1 / g_0 is -0.22 for persistence, +0.05 for the autoregression, and with g_1 counted
+# no verdict of 4.3 changes.
 
 
 def likeness(d, lag):
@@ -1420,8 +1328,7 @@ def test_of(d, ahead):
         return 0.0, 1.0  # both make the same errors
     statistic = d.mean() / (variance / count) ** 0.5
     # From few forecasts the g come out too small.  Harvey, Leybourne and Newbold (1997)
-    # put that right by this factor, taken over from their paper.  For ahead = 1 it is
-    # (M - 1) / M, which does what ddof=1 did in compare_one_step.
+    # mend that by this factor.  For ahead = 1 it does what ddof=1 did above.
     correction = (count + 1 - 2 * ahead + ahead * (ahead - 1) / count) / count
     statistic = float(statistic * correction**0.5)
     return statistic, chance_of(statistic, count)
@@ -1442,14 +1349,17 @@ def show_overlap():
     print("   -1 + 3 + 2, then 3 + 2 - 2, ...")
     d = np.array(errors, dtype=float)
     g_0, g_1, g_2 = (likeness(d, lag) for lag in (0, 1, 2))
-    print("How alike are they?  (The test asks this of d; the errors serve as well to")
-    print("see how it is done.)  Minus their mean, 1, they are 3 2 1 -2 -1 -3:")
+    print(
+        "How alike are they?  (The test asks this of d.)  Minus 1, their mean, they are"
+    )
+    print("3 2 1 -2 -1 -3:")
     print(f"  g_0 = (3*3 + 2*2 + 1*1 + 2*2 + 1*1 + 3*3) / 6 = {g_0:.2f}")
     print(f"  g_1 = (3*2 + 2*1 - 1*2 + 2*1 + 1*3) / 6       = {g_1:.2f}")
     print(f"  g_2 = (3*1 - 2*2 - 1*1 + 2*3) / 6             = {g_2:.2f}")
-    honest = (g_0 + 2 * (g_1 + g_2)) / 6
-    print(f"  standard error ^ 2 = ({g_0:.2f} + 2 * ({g_1:.2f} + {g_2:.2f})) / 6")
-    print(f"  = {honest:.2f}, not {g_0:.2f} / 6 = {g_0 / 6:.2f}")
+    print(
+        f"  standard error ^ 2 = ({g_0:.2f} + 2 * ({g_1:.2f} + {g_2:.2f})) / 6", end=""
+    )
+    print(f" = {(g_0 + 2 * (g_1 + g_2)) / 6:.2f}, not {g_0:.2f} / 6 = {g_0 / 6:.2f}")
 
 
 SHOWN_STEPS = (1, 2, 3, 6, 12, 24, 48)  # in the tables
@@ -1466,9 +1376,7 @@ def score_all_steps(found, data):
         # steps neighbours overlap.
         direct = errors_of(found, found.ours, ahead)  # (M - ahead + 1,)
         fed_back = errors_of(found, found.fed_back, ahead)
-        linear = errors_of(found, "autoregression", ahead)
         row["p of the ways"] = test_of(direct**2 - fed_back**2, ahead)[1]
-        row["p of direct to AR"] = test_of(direct**2 - linear**2, ahead)[1]
         chosen = found.ways[ahead - 1]
         row["chosen"] = chosen
         ours = errors_of(found, chosen, ahead)
@@ -1506,26 +1414,23 @@ def report_all_steps(found, rows, data):
     utils.print_table(title, ways, "steps")
     utils.say(
         """Reading it: chosen is the way that is better on validation.  Where the two lie
-        close there, the choice may be luck, and test may show a larger gap, or the other
-        order.  Where p on test is below 0.05 and direct the worse, we know two faults of
-        the further reader.  It may overfit: that is measured, see after the training.  And
-        it serves S - 1 steps at once, where fed back each step has the next-step reader to
-        itself: that this costs much is a guess.  When which?  Feeding back suits a rule that
-        is well learned for one step; asking directly suits far steps, where small faults
-        would add up.  As you rarely know: try both on validation, for each step."""
+        close there, the choice may be luck.  Where p on test is below 0.05 and direct the
+        worse, two causes can be named for the further reader.  Measured: it overfits, if it
+        does (see after the training).  Guessed: it serves all further steps at once, where
+        fed back each has the next-step reader to itself.  When which?  Feeding back suits a
+        rule that is well learned for one step; asking directly suits far steps, where small
+        faults would add up.  So try both on validation, for each step."""
     )
     utils.print_table(f"{data.source.label}: test RMSE by steps ahead", shown, "steps")
     row = rows[-1]  # the farthest
     ours = errors_of(found, row["chosen"], len(rows))
     _, careless = compare_one_step(ours, errors_of(found, "autoregression", len(rows)))
     utils.say(
-        f"""p to last, p to AR: the test of the {found.ours} with persistence (the last
-        value) and with the autoregression.  Reading it: where p is below 0.05 we call the
-        lower RMSE more than luck; elsewhere the two cannot be told apart.  (Of twenty tests
-        of equals one falls below 0.05 on average: do not build on a single one.)  At {len(rows)} ahead p to AR is {p_text(row["p to AR"])}.
-        Had we taken these {len(ours):,} errors for unrelated evidence, it would be
-        {p_text(careless)}.  And the autoregression may read no more than our {data.length}
-        values.  More may help it far ahead: see the recorded runs below."""
+        f"""p to last, p to AR: the test of the {found.ours} with persistence and with the
+        autoregression.  (Of twenty tests of equals one falls below 0.05 on average.)  At
+        {len(rows)} ahead p to AR is {p_text(row["p to AR"])}; had we taken these
+        {len(ours):,} errors for unrelated evidence, it would be {p_text(careless)}.  And
+        the autoregression may read no more than our {data.length} values: see below."""
     )
 
 
@@ -1539,18 +1444,16 @@ def report_all_steps(found, rows, data):
 # the band was too wide and becomes narrower.  `show_calibration` does it for ten numbers.
 # (This is conformalized quantile regression; Romano et al., 2019.)
 #
-# Which number is that, of ten?  Where among the sorted ten would an eleventh number
-# fall?  There are eleven gaps: before the first, between two, after the last.  All are
-# equally likely, if the eleven are of one kind and in no order (the books' word is
-# exchangeable).  So at least 80 % of eleven gaps must lie below it.  Of M numbers, that
-# is number 0.8 * (M + 1), rounded up.
-#
-# For a series that is an assumption: later years may be of another kind.  And the same
-# validation part has chosen the epoch, so the errors there are a little too small.
+# Which number is that, of ten?  Where among the sorted ten would an eleventh fall?  There
+# are eleven gaps, all equally likely if the eleven are of one kind and in no order (the
+# books' word: exchangeable).  So at least 80 % of eleven gaps must lie below it.  Of M
+# numbers, that is number 0.8 * (M + 1), rounded up.  For a series "of one kind" is an
+# assumption: later years may differ.  And validation has chosen the epoch, too, so the
+# errors there are a little too small.
 #
 # This is the band of the direct way.  Fed back, a network hands on its mean and no edges.
-# Where that way was chosen, the band is the forecast +- what holds 80 % of its own errors
-# on validation, so that forecast and band are of one thing.
+# Where that was chosen, the band is the forecast +- what holds 80 % of its own errors on
+# validation, so that forecast and band are of one thing.
 
 
 def rank_of(count):
@@ -1564,9 +1467,8 @@ def margin_of(outside):
     return np.sort(outside)[rank_of(len(outside)) - 1]  # places count from 0
 
 
-# Does the band keep its promise on test?  Chance comes in twice: some values gave the
-# margin, some others are counted.  How far from 80 % may a good band stray?  We simulate
-# it with random numbers; only their order counts.
+# How far from 80 % may a good band stray on test by chance?  Some values gave the margin,
+# others are counted.  We simulate it with random numbers; only their order counts.
 
 
 def expected_shares(found_on, count):
@@ -1619,11 +1521,11 @@ def corrected_band(model, data, margins, known, args):
 
 
 class Constants(NamedTuple):
-    """What to add and subtract: for low last values and for high ones."""
+    """What to add and subtract: (S,) for low last values, (S,) for high ones."""
 
     bound: float  # the middle one of the last values
-    low: np.ndarray  # (S,)
-    high: np.ndarray  # (S,)
+    low: list
+    high: list
 
 
 def find_constants(made, data):
@@ -1631,16 +1533,14 @@ def find_constants(made, data):
     truth = utils.values_ahead(data.values, data.train_end, data.val_end, data.horizon)
     missed = np.abs(made - truth)  # (M, S), not a number past the end of validation
     last = data.values[data.train_end - 1 : data.val_end - 1]  # (M,)
-    bound = np.median(last)
-    margins = {}
-    for half, rows in (("low", last <= bound), ("high", last > bound)):
-        margins[half] = []
+    constants = Constants(float(np.median(last)), [], [])
+    is_high = last > constants.bound
+    for margins, rows in ((constants.low, ~is_high), (constants.high, is_high)):
         for column in missed.T:
             known = np.isfinite(column)
-            if (known & rows).any():  # else, with few values, both halves together
-                known &= rows
-            margins[half].append(margin_of(column[known]))
-    return Constants(bound, np.array(margins["low"]), np.array(margins["high"]))
+            few = not (known & rows).any()  # then both halves together
+            margins.append(margin_of(column[known if few else known & rows]))
+    return constants
 
 
 def simple_band(made, last, constants):
@@ -1673,8 +1573,7 @@ def show_forecasts(band, data):
         texts = [f"{as_text(number, data):>8}" for number in numbers]
         texts.insert(3, "to")
         print(f"  {mark} {data.dates[place]:%Y-%m-%d}  " + "  ".join(texts))
-    print("✔: the truth lies in the band.  One in five should lie outside; eight prove")
-    print(f"nothing; all {count:,} are counted below.  Where is the band wide?")
+    print("✔: the truth lies in the band.  Eight prove nothing; all are counted below.")
     # With few spots the sun cannot surprise much, with many it can.
     last = data.values[data.val_end - 1 : -1]  # (M,)
     order = last.argsort()  # (M,), the place of the lowest first
@@ -1688,19 +1587,18 @@ def show_forecasts(band, data):
     print("As far as the two rise together, the band has learned when to be unsure.")
 
 
-# Is our band better than a simple one?  The rival is the autoregression +- a constant.  A
-# strong rival knows that high months err more than low ones, so it has two constants: one
-# for a low last value, one for a high one.  A band that holds much may be wide, and a
-# narrow one may hold little.  The pinball losses of both edges count both: the lower
-# their sum, called cost, the better the band.
+# Is our band better than a simple one?  The rival is the autoregression +- a constant: as
+# high months err more than low ones, it has two, one for a low last value, one for a high
+# one.  A wide band holds much, a narrow one little: the pinball losses of both edges count
+# both.  The lower their sum, called cost, the better the band.
 
 
-def band_cost(low, high, truth):
-    """The pinball losses of both edges of bands: (M,) in the units of the series."""
+def band_cost(band, truth):
+    """The pinball losses of both edges of a band (M, 3): (M,) in the series' units."""
+    low, _, high = torch.as_tensor(band).T
     truth = torch.as_tensor(truth)
-    under = pinball(truth, torch.as_tensor(low), BELOW_LOW)
-    over = pinball(truth, torch.as_tensor(high), BELOW_HIGH)
-    return (under + over).numpy()
+    costs = pinball(truth, low, BELOW_LOW) + pinball(truth, high, BELOW_HIGH)
+    return costs.numpy()
 
 
 def share_held(band, truth):
@@ -1715,95 +1613,73 @@ def report_bands(learned, earlier, band, found, data):
     learned: as the network made it; band: of the chosen way, corrected; earlier: the same
     before each value of validation.  (M, S, 3) each.
     """
-    linear = found.forecasts["autoregression"]
     last = data.values[data.val_end - 1 : -1]  # (M,)
     constants = find_constants(found.before_test["linear on validation"], data)
-    rival = simple_band(linear, last, constants)
+    rival = simple_band(found.forecasts["autoregression"], last, constants)
     known = utils.values_ahead(data.values, data.train_end, data.val_end, data.horizon)
     on_validation = share_held(earlier, known)  # (S,)
-    shares = {}
-    for name, edges in (("learned", learned), ("ours", band), ("rival", rival)):
-        shares[name] = share_held(edges, found.truth)  # (S,)
+    before = share_held(learned, found.truth)
+    ours = share_held(band, found.truth)
+    theirs = share_held(rival, found.truth)
     rows = {}
-    said = {}  # verdict by cost -> steps ahead
-    widths = []  # median width of our band for each step ahead
     tests = []  # mean cost of ours, of the rival, and p, for each step ahead
-    for ahead in range(1, data.horizon + 1):
-        place = ahead - 1
+    for place in range(data.horizon):
         # Where it is known: the last origins have no answer so far ahead.
-        truth = np.array(found.truth[: len(band) - place, place])  # (M - ahead + 1,)
-        low, _, high = band[: len(truth), place].T
-        ours = band_cost(low, high, truth)
-        widths.append(np.median(high - low))
-        low, _, high = rival[: len(truth), place].T
-        theirs = band_cost(low, high, truth)
-        p = test_of(ours - theirs, ahead)[1]
-        tests.append((float(ours.mean()), float(theirs.mean()), p))
-        if ahead not in (*SHOWN_STEPS, data.horizon):
-            continue
-        said.setdefault(verdict(*tests[-1]), []).append(f"{ahead}")
-        is_direct = found.ways[place] == found.ours
-        rows[f"{ahead}"] = {
-            "width": as_text(widths[-1], data),
-            "learned": f"{shares['learned'][place]:.1%}" if is_direct else "-",
-            "validation": f"{on_validation[place]:.1%}",
-            "test": f"{shares['ours'][place]:.1%}",
-            "rival": f"{shares['rival'][place]:.1%}",
-            "cost": as_text(ours.mean(), data),
-            "rival's": as_text(theirs.mean(), data),
-            "p": p_text(p),
-        }
+        count = len(band) - place
+        truth = np.array(found.truth[:count, place])  # (M - place,)
+        cost = band_cost(band[:count, place], truth)
+        rival_cost = band_cost(rival[:count, place], truth)
+        p = test_of(cost - rival_cost, place + 1)[1]
+        tests.append((float(cost.mean()), float(rival_cost.mean()), p))
+        if place + 1 in (*SHOWN_STEPS, data.horizon):
+            width = band[:count, place, HIGH] - band[:count, place, LOW]
+            fed_back = found.ways[place] != found.ours
+            rows[f"{place + 1}"] = {
+                "width": as_text(np.median(width), data),
+                "learned": "-" if fed_back else f"{before[place]:.1%}",
+                "validation": f"{on_validation[place]:.1%}",
+                "test": f"{ours[place]:.1%}",
+                "rival": f"{theirs[place]:.1%}",
+                "cost": as_text(cost.mean(), data),
+                "rival's": as_text(rival_cost.mean(), data),
+                "p": p_text(p),
+            }
     utils.print_table(f"{data.source.label}: the 80 % band on test", rows, "ahead")
-    print("Our band is that of the way chosen.  Column by column:")
-    print("  width              its median width")
-    print("  learned            the share of test that it held before the correction")
-    print("                     (-: fed back, nothing learned)")
-    print("  validation, test   the share that it holds there")
-    print("  rival              the share of test that the rival holds")
-    print("  cost, rival's, p   of both bands; the test of their difference")
     # As many values gave the margin as validation has answers.
     least, most = expected_shares(data.val_end - data.train_end, len(band))
-    print(
-        "Reading it: a good band holds 80 % only on average.  1 ahead, by the luck of"
+    judged = "too few for luck"
+    if ours[0] >= least:
+        judged = "enough" if ours[0] >= SHARE else "too few, but that may be luck"
+    utils.say(
+        f"""width: the median of our band, that of the way chosen.  learned: the share of test
+        held before the correction (-: fed back, nothing learned).  validation, test: the
+        share that our band holds there; rival: on test.  cost, rival's, p: of both bands,
+        and the test of their difference.  Reading it: 1 ahead ours holds {ours[0]:.1%}:
+        {judged}.  (A good band holds 80 % only on average.  By the luck of {len(band):,}
+        values one in forty falls below {least:.1%}, if test is like validation and a miss
+        does not foretell another.)  By cost ours {verdict(*tests[0])} the rival there."""
     )
-    print(
-        f"{len(band):,} values, one in forty falls below {least:.1%}, if test is like"
-    )
-    print("validation and a miss does not foretell another.")
-    for name in ("ours", "rival"):
-        share = shares[name][0]
-        judged = "enough" if share >= SHARE else "too few, but that may be luck"
-        print(
-            f"  {name} {share:.1%}: {judged if share >= least else 'too few for luck'}"
-        )
-    print("Is our band better than the rival?  By cost it")
-    for words, steps in said.items():
-        print(f"  {words} the rival {', '.join(steps)} ahead")
     if data.horizon > 1:
         way = found.ways[-1]
-        before = found.before_test["RMSE on validation"]  # name -> (S,)
+        then = found.before_test["RMSE on validation"][way][-1]
         far = rmse_of(found, way, data.horizon)
-        grown = far / rmse_of(found, found.ours, 1)
-        then = before[way][-1] / before[found.ours][0]
         utils.say(
             f"""Further ahead: on validation our band holds 80 % at every step, for it was made
-            so there.  At {data.horizon} it holds {shares["ours"][-1]:.1%} of test.  The RMSE
-            of the same forecast is {as_text(before[way][-1], data)} on validation and
-            {as_text(far, data)} on test.  Where that is more, test is the harder part: the
-            two are not of one kind, as 4.5 assumes, and no correction made on validation
-            can repair that.  (Misses come in runs, too, so these values are less evidence
-            than so many unrelated ones.)  From 1 to {data.horizon} ahead the RMSE grows to
-            {then:.2f} times on validation, to {grown:.2f} times on test, the width to
-            {widths[-1] / widths[0]:.2f} times."""
+            so there.  At {data.horizon} it holds {ours[-1]:.1%} of test.  The RMSE of the
+            same forecast is {as_text(then, data)} on validation, {as_text(far, data)} on
+            test.  Where that is more, test is the harder part: the two are not of one kind,
+            as 4.5 assumes, and no correction made on validation can repair that.  (Misses
+            come in runs, too: these values are less evidence than unrelated ones.)  And
+            compare width with the RMSE by steps ahead: it should grow as that does."""
         )
     return {
-        "coverage_at_horizon": float(shares["ours"][-1]),
-        "test_coverage": float(shares["ours"][0]),
+        "coverage_at_horizon": float(ours[-1]),
+        "test_coverage": float(ours[0]),
         "expected_low": least,
         "expected_high": most,
         "band_cost": tests[0][0],
-        "p_band": tests[0][2],
         "constant_band_cost": tests[0][1],
+        "p_band": tests[0][2],
     }
 
 
@@ -1813,9 +1689,9 @@ def report_bands(learned, earlier, band, found, data):
 # by val_loss; the test columns show how far that is to be trusted.  There is no column of
 # p: among so many tests some fall below 0.05 by luck.  Look at what the seed changes.
 #
-# The readers: one for all steps, or two?  We tried both, saw 19.13 and 17.83 on test, and
-# kept two: that is how one fits a choice to test.  Later we asked validation, with 48
-# months and with 132, about eleven years (seeds 0, 1, 2; a dash: not run):
+# The readers: one for all steps, or two?  We saw 19.13 and 17.83 on test, and kept two:
+# that is how one fits a choice to test.  Later we asked validation, with 48 months and
+# with 132, about eleven years (seeds 0, 1, 2; a dash: not run):
 #
 #                      val_loss                RMSE of the next step
 #                                              validation               test
@@ -1825,30 +1701,23 @@ def report_bands(learned, earlier, band, found, data):
 #   132, two readers   2.016  2.000  2.016     15.85  15.76  15.68      17.78  17.80  17.79
 #
 # Look at the middle columns.  On validation one reader forecasts the next step better in
-# all six pairs, the contrary of what section 2 expected and of what test shows.  By
-# val_loss the two cannot be told apart with 48 months (means 2.090 and 2.103), and two
-# readers are ahead with 132, which take three times as long.  So an honest choice by the
-# next step, which is what 4.3 judges, would have been one reader: 19.13 on test, much
-# nearer to the 19.73 of persistence.  Our 17.83 is flattered by our having looked, and we
-# do not know why validation and test disagree.  The 17.98 of the autoregression needed
-# no such choice.
+# all six pairs, the contrary of what section 2 expected and of what test shows.  (By
+# val_loss they cannot be told apart with 48 months; with 132, which take three times as
+# long, two readers are ahead.)  So an honest choice by the next step, which 4.3 judges,
+# would have been one reader: 19.13 on test, much nearer to the 19.73 of persistence.  Our
+# 17.83 is flattered by our having looked; the 17.98 of the autoregression is not.  Why
+# validation and test disagree we do not know.
 #
-# Hidden size and learning rate: is a neighbour of 48 and 0.005 better on validation?
-# The lowest val_loss of seed 0 (five seeds of the default: 2.060 to 2.116):
+# Hidden size and learning rate: the lowest val_loss of seed 0 (five seeds of the default,
+# 48 and 0.005, have 2.060 to 2.116).  No neighbour is better; too few units cost most.
 #
-#   --hidden-size      8 2.633     16 2.598     48 2.104     96 2.142    (--lr 0.005)
-#   --lr          0.002 2.168  0.005 2.104  0.0125 2.132                 (48 units)
-#
-# So no neighbour is better.  Too few units cost most: 8 and 16 lie far outside what
-# seeds change.  The other three differ from the default by as much as seeds might.
-#
-# The cells and the length of the past: the program prints their table (RECORDED).
+#   --hidden-size   8 2.633    16 2.598    48 2.104    96 2.142
+#   --lr            0.002 2.168    0.005 2.104    0.0125 2.132
 
 RECORDED = """
 === Recorded runs on sunspots: the length of the past, the cell, the seed ===
 --sequence-length (seed 0, 12 ahead is asked directly): six months are too few for
-  both; 150 help the rival far ahead.  Of these three val_loss takes 150; on test it
-  brings the GRU nothing.
+  both; val_loss takes 150 of these three, which help the rival, not the GRU.
              val_loss   GRU 1 ahead   12 ahead   autoregression 1   12 ahead
     6           2.634         18.78      39.24              18.36      38.58
     48          2.104         17.83      28.45              17.98      31.76
@@ -1860,19 +1729,17 @@ RECORDED = """
     gru  2.104 2.088 2.116     17.83 17.67 17.91     28.45 28.34 28.35      16,452
     lstm 2.132 2.150 2.172     17.96 18.52 18.81     31.24 29.79 31.35      21,348
     rnn  2.221 2.297 2.321     18.92 18.81 18.98     33.46 34.65 35.39       6,660
-  By val_loss the three do not overlap, and on test their means stand in the same
-  order.  No plain RNN beats persistence (p 0.090 to 0.182).  With a learning rate of
-  its own each, the order might be another.
+  By val_loss the three do not overlap.  No plain RNN beats persistence (p 0.090 to
+  0.182).  With a learning rate of its own each, the order might be another.
 --seed, five of the GRU: val_loss 2.060 to 2.116, RMSE 17.67 to 17.92.  All beat
   persistence, p below 0.003; none can be told from the autoregression.
 
 Which to take, for a series of yours?
-  neither   if nothing beats the last value and a weighted sum: then stay with them
+  neither   if nothing beats the last value and a weighted sum
   plain RNN for a rule that is no weighted sum, of few steps of memory
   GRU       the same, of many steps; let its z begin near 1 (section 3)
-  LSTM      a third larger: if it has the lower val_loss with three seeds each, by
-            more than the seeds change; and where it must add up or count, for its c
-            may grow beyond 1, while h of a GRU stays between -1 and 1
+  LSTM      a third larger: if its val_loss is lower with three seeds each, by more than
+            seeds change; or if it must count: c may grow, h of a GRU stays in -1 ... 1
 Choose sizes and rates on validation."""
 
 
@@ -1895,21 +1762,6 @@ def answer_to_title(found, rows):
     return NO
 
 
-def report_cost(found, rows, model):
-    """Print whether the network is worth its cost: does it beat every rival?"""
-    said = verdicts(found, rows)
-    unbeaten = said.get("loses to", []) + said.get("cannot be told from", [])
-    judged = "Here it is: it beats all of them, beyond luck."
-    if unbeaten:
-        judged = f"Here it is not: it does not beat {', '.join(unbeaten)}."
-    utils.say(
-        f"""Is the network worth its cost?  For that it must beat its rivals.  For the next
-        step it has {utils.count_parameters(model.near):,} weights, the autoregression
-        {found.before_test["order"] + 1}.  {judged}  A network pays where a weighted sum
-        cannot follow, as on the heating of section 3."""
-    )
-
-
 def conclude(found, rows, extra, model, data):
     """Print the answer to the title."""
     print("\n=== The answer to the title ===")
@@ -1928,47 +1780,45 @@ def conclude(found, rows, extra, model, data):
     if data.source.name == "sunspots":  # they were chosen on these
         print("  In the choice of our two readers test had a part (4.6), in that of")
         print("  the autoregression it had none: if in doubt, build on that.")
-    print("  Recorded on other series, seed 0.  The sine: yes, all but the noise (the")
-    print(
-        "  squared error is 1.05 times that of it).  Prices of the S&P 500: no (36.30,"
-    )
-    print("  the last price 36.18, p 0.27).")
-    report_cost(found, rows, model)
-    said = verdict(extra["band_cost"], extra["constant_band_cost"], extra["p_band"])
+    said = verdicts(found, rows)
+    unbeaten = said.get("loses to", []) + said.get("cannot be told from", [])
+    worth = "yes, it beats every rival, beyond luck"
+    if unbeaten:
+        worth = f"no, it does not beat {', '.join(unbeaten)}"
+    by_cost = verdict(extra["band_cost"], extra["constant_band_cost"], extra["p_band"])
     utils.say(
-        f"""And its band?  Promised are 80 %; it holds {extra["test_coverage"]:.1%} one step
-        ahead, {extra["coverage_at_horizon"]:.1%} at {data.horizon}.  One step ahead, by cost,
-        it {said} the autoregression with two widths, p {p_text(extra["p_band"])}."""
+        f"""Recorded on other series, seed 0.  The sine: yes, all but the noise (the squared
+        error is 1.05 times that of it).  Prices of the S&P 500: no (36.30, the last price
+        36.18, p 0.27).  Is the network worth its cost here?  For the next step it has
+        {utils.count_parameters(model.near):,} weights, the autoregression
+        {found.before_test["order"] + 1}: {worth}.  A network pays where a weighted sum
+        cannot follow, as on the heating of section 3.  And its band?  Promised are 80 %; it
+        holds {extra["test_coverage"]:.1%} one step ahead,
+        {extra["coverage_at_horizon"]:.1%} at {data.horizon}.  One step ahead, by cost, it
+        {by_cost} the autoregression with two widths, p {p_text(extra["p_band"])}.  Before
+        you believe a network, ask what the last value and a weighted sum can do, how sure
+        it is, and on what its makers chose it."""
     )
-    print("Before you believe a network, ask what the last value and a weighted sum")
-    print("can do, how sure it is, and on what its makers chose it.")
 
 
 def draw(found, band, data, records, args):
     """Pictures: the course of training, the forecast with its band."""
     about = data.source.label
-    panels = {"loss": ["loss", "val_loss"]}
-    panels["squared error, next step"] = ["one_step", "val_one_step"]
+    panels = {"loss": ["loss", "val_loss"], "next step": ["one_step", "val_one_step"]}
     title = f"Training, {about}"
     utils.plot_records(args, "training", title, {found.ours: records}, panels)
     last = slice(-100, None)  # in a wider picture a copy and a forecast look the same
+    late = "the truth, one step late"
     lines = {
         "truth": found.truth[last, 0],
         f"{found.ours}, one step ahead": found.forecasts[found.ours][last, 0],
-        "the truth, one step late": found.forecasts["persistence"][last, 0],
+        late: found.forecasts["persistence"][last, 0],
     }
-    utils.plot_lines(
-        args,
-        "forecast",
-        f"One step ahead, {about}",
-        lines,
-        "date",
-        "value",
-        data.dates[data.val_end :][last],
-        band=(band[last, 0, LOW], band[last, 0, HIGH]),
-        width=11,
-        dashed=["the truth, one step late"],
-    )
+    title = f"One step ahead, {about}"
+    dates = data.dates[data.val_end :][last]
+    edges = (band[last, 0, LOW], band[last, 0, HIGH])
+    more = {"band": edges, "width": 11, "dashed": [late]}
+    utils.plot_lines(args, "forecast", title, lines, "date", "value", dates, **more)
     print("  Reading it: look where the truth turns.  A copy of the last value turns")
     print("  one step late, and the forecast does so as far as it is one.")
 
@@ -2008,10 +1858,9 @@ def new_model(data, column, args):
     config = {"cell": args.cell, "hidden": args.hidden_size, "layers": args.num_layers}
     config |= {"dropout": args.dropout, "horizon": data.horizon}
     # Without these the weights mean nothing: another scaling would be another language.
-    saved_with_it = {"dataset": data.source.name, "column": column}
-    saved_with_it |= {"length": data.length, "horizon": data.horizon}
-    saved_with_it |= {"target": data.target, "scaling": data.scaling._asdict()}
-    return config, saved_with_it
+    saved = {"dataset": data.source.name, "column": column, "length": data.length}
+    saved |= {"horizon": data.horizon, "target": data.target}
+    return config, saved | {"scaling": data.scaling._asdict()}
 
 
 def main(argv=None):
@@ -2054,7 +1903,6 @@ def main(argv=None):
         explain_the_lines(data)
         model, records = train_model(data, config, args, saved_with_it)
         report_overfitting(records)
-    report_gates(model, data)
 
     # 4. Evaluation: one step ahead, further ahead, the band and its rival, pictures.
     found = judge(model, data, args)
@@ -2067,18 +1915,11 @@ def main(argv=None):
     show_calibration()
     margins = calibrate(model, data, args)
     constants = find_constants(found.before_test["on validation"][found.fed_back], data)
-    bands = []  # before each value of validation, then of test
-    for start, end in (
-        (data.train_end, data.val_end),
-        (data.val_end, len(data.values)),
-    ):
-        known = known_before(data, start, end)
-        bands.append(
-            chosen_band(model, data, known, found.ways, margins, constants, args)
-        )
-    earlier, band = bands
-    # Margins of 0: the band as it was learned.
-    learned = corrected_band(model, data, np.zeros(data.horizon), known, args)
+    known = known_before(data, data.train_end, data.val_end)
+    earlier = chosen_band(model, data, known, found.ways, margins, constants, args)
+    known = known_before(data, data.val_end, len(data.values))
+    band = chosen_band(model, data, known, found.ways, margins, constants, args)
+    learned = corrected_band(model, data, 0.0, known, args)  # as it was before
     show_forecasts(band, data)
     extra = report_bands(learned, earlier, band, found, data)
     if not args.no_plots:
@@ -2097,16 +1938,12 @@ def main(argv=None):
 
 
 def to_levels(values, target):
-    """[returns] The values, or for `--target return` their logarithms.
-
-    Rises from 100 to 110 and from 1000 to 1100 are alike in per cent, not in points.
-    Logarithms make them alike: log 110 - log 100 = log 1100 - log 1000 = 0.095.
-    """
+    """[returns] The values, or logarithms: from 100 to 110 and 1000 to 1100 is alike."""
     if target == "price":  # "price": the values as they are, of any series
         return values
     if values.min() <= 0:
         raise utils.UserError("--target return takes a series above zero; drop it")
-    return np.log(values)
+    return np.log(values)  # log 110 - log 100 = log 1100 - log 1000 = 0.095
 
 
 def to_units(levels, target):
@@ -2125,15 +1962,14 @@ def report_leak(found, data, config, args):
     leaky = errors_of(judge(model, leaky_data, args), found.ours, 1)
     _, p = compare_one_step(leaky, honest)
     rmse = float(np.mean(leaky**2) ** 0.5)
-    honest_rmse = rmse_of(found, found.ours, 1)
+    honest_rmse = float(np.mean(honest**2) ** 0.5)
     # A careless report prints the RMSE of scaled values: only the ruler is another.
     scaled = rmse / float(data.values.std())
     honest_scaled = honest_rmse / data.values[: data.train_end].std()
-    utils.say(
-        f"""RMSE: leaky {as_text(rmse, data)}, honest {as_text(honest_rmse, data)}: leaky
-        {verdict(rmse, honest_rmse, p)} honest (p = {p:.2g}).  RMSE / std: leaky
-        {scaled:.4f}, honest {honest_scaled:.4f}.  The leaky std has seen the test part."""
-    )
+    print(f"  RMSE: leaky {as_text(rmse, data)}, honest {as_text(honest_rmse, data)}:")
+    print(f"  leaky {verdict(rmse, honest_rmse, p)} honest (p = {p:.2g}).")
+    print(f"  RMSE / std: leaky {scaled:.4f}, honest {honest_scaled:.4f}: that std has")
+    print("  seen the test part.")
     return {"leaky_rmse": rmse, "leaky_scaled_rmse": scaled, "p_leaky": p}
 
 
@@ -2143,14 +1979,13 @@ def next_dates(dates, count):
 
     with warnings.catch_warnings(action="ignore"):  # about what pandas 4 will return
         step = pd.infer_freq(dates) if len(dates) > 2 else None
-    if step is not None:
-        try:
-            found = pd.date_range(dates[-1], periods=count + 1, freq=step)[1:]
-            if found[-1].year < 9500:  # matplotlib ends with the year 9999
-                return found
-        except (ValueError, OverflowError):  # pandas' dates have an end, too
-            pass
-    return pd.RangeIndex(1, count + 1)
+    try:
+        found = pd.date_range(dates[-1], periods=count + 1, freq=step or "D")[1:]
+    except (ValueError, OverflowError):  # pandas' dates have an end
+        step = None
+    if step is None or found[-1].year >= 9500:  # matplotlib ends with the year 9999
+        return pd.RangeIndex(1, count + 1)
+    return found
 
 
 def continue_series(model, data, ways, margins, constants, args):
@@ -2185,20 +2020,18 @@ def continue_series(model, data, ways, margins, constants, args):
 def write_results(found, rows, by_step, extra, model, data, records, args):
     """metrics.json: what the tables said."""
     farthest = by_step[-1]  # the row of the horizon
-    metrics = {
+    metrics = {f"test_{name.lower()}": x for name, x in rows[found.ours].items()}
+    metrics |= {
         "p_persistence": rows["persistence"]["p"],
         "p_autoregression": rows["autoregression"]["p"],
         "rmse_at_horizon": farthest[found.ours],
         "fed_back_rmse_at_horizon": farthest[found.fed_back],
-        "p_autoregression_at_horizon": farthest["p of direct to AR"],
+        "p_autoregression_at_horizon": farthest["p to AR"],
         "p_fed_back_at_horizon": farthest["p of the ways"],
     }
     known = {f"{name}_rmse_at_horizon": farthest[name] for name in RIVALS}
-    for name, row in rows.items():
-        if name == found.ours:
-            metrics |= {f"test_{score.lower()}": row[score] for score in row}
-        else:
-            known[f"{name.replace(' ', '_')}_rmse"] = row["RMSE"]
+    for name in rows.keys() - {found.ours}:
+        known[f"{name.replace(' ', '_')}_rmse"] = rows[name]["RMSE"]
     if data.source.name == "sine":
         known["noise_variance"] = noise_floor(data)
     size = utils.count_parameters(model)

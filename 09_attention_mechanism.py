@@ -171,8 +171,8 @@ class Pairs(NamedTuple):
 #     harpsichord    har p si ch or d_ harpe          harporge
 #     reenacting     re en ac ting_    reproduisent   répètent
 #
-# It writes words that look like French.  Where a word is alike in both languages, as
-# names are, that helps; where one has to know it, it does not.
+# It writes what looks like French.  Whether it helps more where a word is alike in both
+# languages, as names are, was not counted.
 
 
 class Pieces:
