@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -401,7 +402,7 @@ def published(results):
         return spread([run["metrics"][metric] for run in results if run["row"] == name])
 
     pieces = f"`{' '.join(ROWS['09-pieces'].flags)}`"
-    return f"""\
+    said = f"""\
 Published on the same data: IMDB, recurrent, labelled reviews alone, about 0.919 (Johnson
 and Zhang, 2016). Multi30k, test 2016, 256 units, pieces of words, beam search: 59.0 BLEU
 on lower-cased tokens (LIUM, WMT 2017); here, additive attention, beam of 5, on lower-cased
@@ -409,6 +410,7 @@ text: {ours("09-additive", "test_bleu_beam")}; with {pieces}: {ours("09-pieces",
 ({ours("09-pieces", "test_bleu_tokens_beam")} on lower-cased tokens of our own splitting). EWT, other releases: 0.944 to 0.951. Tiny Shakespeare: nanoGPT
 1.4697 nats, seeing 256 characters; here, reset every 256, {ours("10-char", "val_loss_reset256")}. Surnames
 are split by spelling, without repeats, as nobody else does: no figure compares."""
+    return textwrap.fill(said, 96, break_on_hyphens=False)
 
 
 def write_table():
