@@ -410,7 +410,7 @@ text: {ours("09-additive", "test_bleu_beam")}; with {pieces}: {ours("09-pieces",
 ({ours("09-pieces", "test_bleu_tokens_beam")} on lower-cased tokens of our own splitting). EWT, other releases: 0.944 to 0.951. Tiny Shakespeare: nanoGPT
 1.4697 nats, seeing 256 characters; here, reset every 256, {ours("10-char", "val_loss_reset256")}. Surnames
 are split by spelling, without repeats, as nobody else does: no figure compares."""
-    return textwrap.fill(said, 96, break_on_hyphens=False)
+    return textwrap.fill(said, 110, break_on_hyphens=False)
 
 
 def write_table():
