@@ -113,7 +113,6 @@ ROWS = {
         READER,
         ("--unidirectional", "--hidden-size", "156"),
         *REVIEWS,
-        (0,),
     ),
     "07-tag": Row(
         "07 LSTM, both directions, tags",
