@@ -44,10 +44,10 @@ You should see  (imdb [real], seed 0, --threads 1, about ten minutes)
     Can it read a review?  Judge it, yes.  With seeds 0, 1 and 2 the LSTM has 0.8926,
     0.8942 and 0.8820: below tfidf_bigram each time, above tfidf_unigram twice.  If the last
     state alone must hold the review (--pooling last), the LSTM has 0.8708 and the plain
-    RNN 0.7146: there its memory counts.  Read
-    it, hardly.  With the words of each review shuffled it loses only 1.4, 2.2 and 1.5
+    RNN 0.7146: there its memory counts (one seed, the LSTM's learning rate).  Read it,
+    hardly.  With the words of each review shuffled it loses only 1.4, 2.2 and 1.5
     points on validation; it takes "not dull" for dull, and "dull, but good" too.  And
-    30 words later next to nothing is left of what stood before.  (All at the end of
+    30 words later its h tells next to nothing of what stood before.  (All at the end of
     the file.  On two threads, which add in another order, seed 0 had 0.8874.)
 
 Try this  (guess first, then run; what came out is recorded at the end of the file)
@@ -149,8 +149,9 @@ def show_one_review(data, max_length):
     # (utils.say prints a text, its lines broken anew.)
     utils.say(
         """If there were room for 8 words only, these would be kept, half of them
-        from the beginning and half from the end.  Beside a review of 10 words, two
-        places of its row are padding, and the mask says so:"""
+        from the beginning and half from the end.  A row that is shorter than its
+        neighbours is filled up with padding, here by two places for show, and the mask
+        says so:"""
     )
     kept = ids
     if len(ids) > 8:
@@ -731,9 +732,11 @@ def show_recall(args):
 # In the trained RNN nothing arrives.  To hold a thing against the noise it pushes its
 # numbers to the ends of tanh, 66 % of them beyond 0.95; before training it was none.
 # There tanh is flat, and the gradient must pass it at every letter (Bengio et al.,
-# 1994).  "More short" pushes even more of them there (79 %): it too gets next to nothing
-# from afar (3e-07).  It learned from the short sequences, and what holds for a few steps
-# holds for many.  A plain RNN can hold.  What it lacks is a way to learn from afar.
+# 1994).  That is not all: "more short" has even more of them there (79 %), and yet 0.092
+# of its gradient arrives from 20 letters back, where this one has 2e-18.  But from 49 it
+# too gets next to nothing (3e-07).  It learned from the short sequences, and what holds
+# for a few steps holds for many.  A plain RNN can hold.  What it lacks is a way to learn
+# from afar.
 
 
 # Back to reviews.  The cell gives a state after each word, (B, T, H).  The answer needs
@@ -820,7 +823,8 @@ def show_poolings():
 # Which is best?  From 6,000 reviews of IMDB, accuracy on validation (--compare pooling,
 # seed 0, about ten minutes): mean 0.8641, max 0.8413, attention 0.8377, last 0.8357.  But
 # attention had 0.8733 with another seed (end of the file).  So one training each does
-# not settle it, and the default, attention, is a choice.
+# not settle it, and the default, attention, is a choice: its weights can be looked at,
+# and with v = 0 it is the mean.
 #
 # The whole network, with V = 15,000, E = 100, H = 128 and C = 2 here:
 #
@@ -1244,7 +1248,10 @@ def show_how_long_it_holds(model, data, cut=10):
     print("  difference " + "".join(f"{gaps[count - 1]:>7.2f}" for count in after))
     print("(Lengths of the differences, as parts of a state's length.  0: forgotten.)")
     if gaps[-1] < 0.1:
-        print("So this memory is short: 30 words later hardly anything is left.")
+        print(
+            "So 30 words later its h tells hardly anything of them.  (What c may still"
+        )
+        print("hold, behind a shut output gate, this does not show.)")
         if model.pooling != "last":
             print(f"It need not be long: {model.pooling} pooling sees every state.")
     else:
@@ -1782,13 +1789,15 @@ def main(argv=None):
 #     last: the last state alone.  Both cells have 128 hidden numbers.  On imdb the LSTM
 #     is 2.8 points ahead with attention (its own three seeds lie up to 1.2 apart), and
 #     15.6 where the last state must know all: attention lets the plain RNN do without
-#     memory.  It also does without order: with the words shuffled it is right for 0.8960
-#     of validation, unshuffled for 0.8900.  On the sample it is the same, only more so.
-#     Is it the learning rate?  Not it alone: with --lr 0.001 the plain RNN has 0.6352
-#     there.  30 words later the states of the LSTM differ by 0.03 with attention, and by
-#     0.16 if the last one must know all.  Order is heard: with the words shuffled the
-#     LSTM (attention) falls from 0.9920 on validation to 0.5102, and it tells all three
-#     pairs of sentences apart.
+#     memory.  There it does without order, too: with the words shuffled it is right for
+#     0.8960 of validation, unshuffled for 0.8900.
+#
+#     On the sample the gaps are 4.4 and 42.8 points.  Is it the learning rate, which is
+#     the LSTM's?  Not it alone: with --lr 0.001 the plain RNN with the last state has
+#     0.6352 on the sample (on imdb this was not tried).  30 words later the states of the
+#     LSTM differ by 0.03 with attention, and by 0.16 if the last one must know all.
+#     Order is heard on the sample: with the words shuffled the LSTM (attention) falls from
+#     0.9920 on validation to 0.5102, and it tells all three pairs of sentences apart.
 #
 #   The first of L letters (every default run; chance is 0.125), and the gradient from 49
 #   letters back:
