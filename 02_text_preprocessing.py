@@ -482,17 +482,12 @@ class BytePairs:
     """Cuts new text into chunks, and each chunk by the merges that were learnt."""
 
     def __init__(self, merges):
-        self.merges = utils.Merges(merges)
-        self.known = {}  # chunk -> pieces: a chunk is cut the same wherever it stands
+        # It remembers each chunk: one is cut the same wherever it stands.
+        self.merges = utils.Merges(merges, single_bytes)
 
     def cut(self, text):
         """Text -> tokens, which are pieces of bytes."""
-        tokens = []
-        for chunk in CHUNK.findall(text):
-            if chunk not in self.known:
-                self.known[chunk] = self.merges.cut(single_bytes(chunk))
-            tokens.extend(self.known[chunk])
-        return tokens
+        return self.merges.cut(CHUNK.findall(text))
 
 
 def join_bytes(tokens):

@@ -688,10 +688,8 @@ def show_recall(args):
     print("  batches     L=10     L=50   product of f (largest of 32 numbers)")
     for batches, at_10, at_50, kept in seen:
         print(f"  {batches:>7}   {at_10:.3f}    {at_50:.3f}   {kept:.2g}")
-    print(
-        "\nHow much of the gradient arrives, of 1 at the last letter; and the share of"
-    )
-    print("numbers h near 1 or -1 (beyond 0.95), where tanh is flat:")
+    print("\nHow much of the gradient arrives, of 1 at the last letter; and the share")
+    print("of numbers h near 1 or -1 (beyond 0.95), where tanh is flat:")
     print("  letters before the last           1        5       20       49   near 1")
     for name, curve in reach.items():
         shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 5, 20, 49))
@@ -1248,10 +1246,8 @@ def show_how_long_it_holds(model, data, cut=10):
     print("  difference " + "".join(f"{gaps[count - 1]:>7.2f}" for count in after))
     print("(Lengths of the differences, as parts of a state's length.  0: forgotten.)")
     if gaps[-1] < 0.1:
-        print(
-            "So 30 words later its h tells hardly anything of them.  (What c may still"
-        )
-        print("hold, behind a shut output gate, this does not show.)")
+        print("So 30 words later its h tells hardly anything of them.  (What c may")
+        print("still hold, behind a shut output gate, this does not show.)")
         if model.pooling != "last":
             print(f"It need not be long: {model.pooling} pooling sees every state.")
     else:
@@ -1311,13 +1307,8 @@ def show_shuffled(model, data, args):
     other = mixed_right.float().mean().item()
     only_real, only_mixed, p = utils.mcnemar(real_right, mixed_right)
     print(f"\n{data.source.label}: validation, {data.val.n:,} reviews")
-    print(
-        f"  words as written   accuracy {real:.4f}, right only in this order", only_real
-    )
-    print(
-        f"  words shuffled     accuracy {other:.4f}, right only in this order",
-        only_mixed,
-    )
+    print(f"  as written  accuracy {real:.4f}, right only in this order {only_real}")
+    print(f"  shuffled    accuracy {other:.4f}, right only in this order {only_mixed}")
     print(f"  p = {p:.1g} (McNemar)")
     if p >= 0.05:
         print("  Chance alone could make such a gap: order may be worth nothing to it.")
@@ -1531,9 +1522,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
     if verdicts["ratio_trigram"] == "loses to" and data.source.name == "imdb":
         print("So which words and phrases occur says most here: counting has that too.")
     elif verdicts["ratio_trigram"] == "beats" and data.source.name == "sample":
-        print(
-            "Why?  What decides here often stands further away than three words reach."
-        )
+        print("Why?  What decides often stands further away than three words reach.")
 
 
 # ====================================================================================
@@ -1734,9 +1723,7 @@ def main(argv=None):
     show_memory_path()
     recalled = {}
     if args.eval_only:
-        print(
-            "\n(How far back a cell recalls is left out: it is recorded in the file.)"
-        )
+        print("\n(How far back a cell recalls is left out: the file has it recorded.)")
     else:
         recalled = show_recall(args)
     show_poolings()

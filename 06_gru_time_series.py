@@ -778,8 +778,8 @@ def train_in_the_open(epochs=15):
         window of its own.)  Then look at z: near 1 the unit keeps what it had, near 0 it is
         written anew: it may jump, or get the same value once more.  (Recorded, 15 epochs: in
         the last hours of "off" z falls from 0.86 to 0.33, and at the jump it is 0.02; in
-        "on" it stays near 0, and h is written alike each hour.  r hardly changes, 0.81 to 0.96, and held at 1 it costs nothing: 0.160, free 0.162.)  The mean
-        z of off and of on differ by more than 0.2 in {follow} of the 8 units.  The forecast
+        "on" it stays near 0, and h is written alike each hour.  r hardly changes, 0.81 to
+        0.96, and held at 1 it costs nothing: 0.160, free 0.162.)  The mean z of off and of on differ by more than 0.2 in {follow} of the 8 units.  The forecast
         goes the way of the rule in {right:.1%} of all test hours; each wrong way costs up
         to one degree, so a few of them raise the RMSE."""
     )
@@ -939,10 +939,8 @@ def explain_the_lines(data):
     later = make_windows(data, data.train_end, data.val_end)
     copied = float((later["y"][:, 0] ** 2).mean())
     print(f"\nTraining on {data.source.label}: one line an epoch, val_ on validation")
-    print(
-        "  loss       the loss of step 1 + further; a step's loss is its squared error"
-    )
-    print("             and both its pinball losses")
+    print("  loss       the loss of step 1 + further; a step's loss is its squared")
+    print("             error and both its pinball losses")
     print("  one_step   the squared error of step 1 alone, in usual changes; the last")
     print(f"             value, an output of 0, has {copied:.4f} on validation")
     print("  further    the mean of the losses of steps 2, 3, ... S")
@@ -1261,9 +1259,9 @@ def report_one_step(found, data):
     for said, names in verdicts(found, rows).items():
         print(f"  {said} {', '.join(names)}")
     print(
-        "But this is one seed.  Recorded on sunspots: seed 1 has p 0.022 against seed 0,"
+        "But this is one seed.  Recorded on sunspots: seed 1 has p 0.022 against seed"
     )
-    print("and it is the same method!  To compare methods, take more seeds.")
+    print("0, and it is the same method!  To compare methods, take more seeds.")
     if data.source.name in ("sine", "heating"):
         # But for luck no forecast comes below the noise: 1 times as much is the best.
         times = rows[found.ours]["MSE"] / noise_floor(data)

@@ -1741,7 +1741,7 @@ def merge_pair(pieces, pair):
 def learn_merges(cut, counts, how_many, min_freq=2):
     """The pairs of pieces to join, the most frequent first: [((left, right), count), ...].
 
-    cut: word -> its smallest pieces.  counts: word -> how often it occurs.  After each
+    Sennrich et al. (2016).  cut: word -> its smallest pieces.  counts: word -> how often it occurs.  After each
     merge only the words that hold the pair are counted anew.  Of equals, the first by the
     alphabet.  A pair that occurs fewer than min_freq times is not joined.
     """
@@ -1759,12 +1759,14 @@ def learn_merges(cut, counts, how_many, min_freq=2):
     learnt = []
     while len(learnt) < how_many and heap:
         count, best = heapq.heappop(heap)
-        if -count != pairs[best]:
+        if -count != pairs[best]:  # no longer true
             continue
-        if -count < min_freq:
+        if -count < min_freq:  # all others are rarer still
             break
         learnt.append((best, -count))
-        changed = set()
+        changed = set()  # pairs whose count has changed
+        # A word may have lost the pair to an earlier merge.  No harm: what is taken away
+        # here is then added again.
         for word in holders.pop(best):
             for pair in pairwise(cut[word]):
                 pairs[pair] -= counts[word]
@@ -1780,15 +1782,31 @@ def learn_merges(cut, counts, how_many, min_freq=2):
 
 
 class Merges:
-    """Cuts new words by merges: of all learnt pairs in it, the earliest joins first."""
+    """Cuts new words by merges: of all learnt pairs in it, the earliest joins first.
 
-    def __init__(self, merges):
+    merges: pairs in the order in which they were learnt.  smallest: a function that cuts
+    a word into its smallest pieces.
+    """
+
+    def __init__(self, merges, smallest):
+        self.smallest = smallest
+        self.known = {}  # word -> its pieces: the same wherever it stands
         self.ranks = {}  # pair -> how early it was learnt
         for rank, pair in enumerate(merges):
             self.ranks.setdefault(tuple(pair), rank)  # learnt twice: the first stays
 
-    def cut(self, pieces):
-        """The smallest pieces of a word -> the pieces after all merges."""
+    def cut(self, words):
+        """The pieces of all these words, one list."""
+        tokens = []
+        for word in words:
+            if word not in self.known:
+                self.known[word] = self.cut_word(word)
+            tokens.extend(self.known[word])
+        return tokens
+
+    def cut_word(self, word):
+        """Join the earliest learnt pair in the word, again and again."""
+        pieces = self.smallest(word)
         while True:
             learnt = [pair for pair in pairwise(pieces) if pair in self.ranks]
             if not learnt:
