@@ -36,6 +36,7 @@ GENERATED = ("reverse", "sine")  # what is made up and has a row all the same
 RESULTS = ROOT / "benchmarks" / "results.jsonl"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- scoreboard: begin -->", "<!-- scoreboard: end -->"
+FIRST, LAST = "<!-- commands: begin -->", "<!-- commands: end -->"
 
 
 class Row(NamedTuple):
@@ -211,6 +212,23 @@ EXERCISES = {
     for name, script, *flags in map(str.split, LINES.strip().splitlines())
 }
 
+# The README's examples: rows and exercises by their names, and flags that none has.
+SHOWN = """
+04_simple_rnn --predict Schmidhuber Satoshi
+04_simple_rnn --letter-groups --epochs 20 --weight-decay 0.1
+04_simple_rnn --save-model
+05_lstm_sentiment --predict "Slow at first, but I loved it."
+05-pooling
+06-stock
+07_bidirectional_rnn --compare direction
+07_bidirectional_rnn --task tag --predict "Time flies like an arrow"
+08_seq2seq_basic --predict 31415
+08-translate
+09_attention_mechanism --predict "a man in a red shirt"
+09-all
+10_text_generation --temperature 0.8 --max-length 500
+"""
+
 
 def read_results(path=None):
     """Every recorded run, oldest first."""
@@ -358,8 +376,9 @@ def spread(values):
 
 def line_of(row, runs):
     """One line of the table: a row and its runs, one a seed."""
+    flags = f" `{' '.join(row.flags)}`" if row.flags else ""
     cells = [
-        row.title,
+        row.title + flags,
         f"{runs[0]['dataset']} ({'real' if runs[0]['real'] else 'generated'})",
         row.metric.replace("_", " "),
         spread([run["metrics"][row.metric] for run in runs]),
@@ -386,7 +405,9 @@ def table(results):
             title, metric = ALSO[name]
             lines.append(line_of(row._replace(title=title, metric=metric), runs))
     machines = {(run["processor"], run["threads"]) for run in results}
-    told = [f"{chip}, {threads} threads" for chip, threads in sorted(machines)]
+    told = []
+    for chip, threads in sorted(machines):
+        told.append(f"{chip}, {threads} thread{'s' if threads > 1 else ''}")
     versions = sorted({run["torch"] for run in results})
     lines += ["", f"Processors: {'; '.join(told)}. PyTorch {', '.join(versions)}."]
     if {"09-additive", "09-pieces", "10-char"} <= {run["row"] for run in results}:
@@ -412,15 +433,29 @@ are split by spelling, without repeats, as nobody else does: no figure compares.
     return textwrap.fill(said, 110, break_on_hyphens=False)
 
 
-def write_table():
-    """Put the table between the README's two markers."""
+def commands():
+    """The README's block of commands, as Markdown."""
+    lines = []
+    for line in SHOWN.strip().splitlines():
+        script, _, flags = line.partition(" ")
+        row = (ROWS | EXERCISES).get(line)
+        if row:
+            script, flags = row.script, " ".join(row.flags)
+        lines.append(f"    python {script}.py {flags}")
+    return "\n".join(lines)
+
+
+def write_readme():
+    """Put the table and the commands between the README's markers."""
     text = README.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise utils.UserError(f"README.md needs one '{BEGIN}' and one '{END}'")
-    head, rest = text.split(BEGIN)
-    _, tail = rest.split(END)
-    new = f"{head}{BEGIN}\n{table(read_results())}\n{END}{tail}"
-    utils.write_atomically(README, new.encode())
+    parts = ((FIRST, LAST, commands()), (BEGIN, END, table(read_results())))
+    for first, last, new in parts:
+        if text.count(first) != 1 or text.count(last) != 1:
+            raise utils.UserError(f"README.md needs one '{first}' and one '{last}'")
+        head, rest = text.split(first)
+        _, tail = rest.split(last)
+        text = f"{head}{first}\n{new}\n{last}{tail}"
+    utils.write_atomically(README, text.encode())
 
 
 def main(argv=None):
@@ -439,7 +474,7 @@ def main(argv=None):
         return exercise(args.rows or known, args.data_dir)
     if not args.table:
         fill(args.rows or ROWS, args.data_dir, args.seeds)
-    write_table()
+    write_readme()
     write_exercises()
 
 

@@ -134,10 +134,12 @@ FIGURES = re.compile(r"<!-- figures: ([\w -]+) -->(.*?)<!-- /figures -->", re.DO
 NUMBER = re.compile(r"\d[\d,]*\.\d+|\d+(?:,\d{3})+")
 
 
-def test_table_comes_from_recorded_results():
-    """Nobody edits a figure in the README by hand."""
+def test_table_and_commands_are_generated():
+    """Nobody edits a figure, or a command of a row, in the README by hand."""
     inside = README.split(scoreboard.BEGIN)[1].split(scoreboard.END)[0]
     assert inside.strip() == scoreboard.table(scoreboard.read_results()).strip()
+    inside = README.split(scoreboard.FIRST)[1].split(scoreboard.LAST)[0]
+    assert inside.strip() == scoreboard.commands().strip()
 
 
 def test_recorded_results_are_real_runs_of_known_rows():
