@@ -96,7 +96,7 @@ def test_general_starts_as_dot():
     torch.testing.assert_close(found, lesson.general(query, keys, w))
 
 
-def test_bahdanau_step_by_its_equations(capsys):
+def test_bahdanau_step_by_its_equations():
     cell = nn.GRUCell(4 + 6, 6)
     keys = torch.randn(2, 3, 6)
     mask = utils.length_mask(torch.tensor([3, 2]), 3)
@@ -110,8 +110,12 @@ def test_bahdanau_step_by_its_equations(capsys):
         expected = cell(torch.cat([x[b], context])[None], state[b][None])[0]
         torch.testing.assert_close(found[b], expected, rtol=1e-4, atol=1e-5)
     assert weights[1, 0, 2] == 0
-    lesson.show_bahdanau_step()
-    assert "moves by up to 0.00" not in capsys.readouterr().out
+    # The state knows what was looked at: it is another one if a key is covered.
+    seen = mask.clone()
+    seen[:, 1] = False
+    other, weights = lesson.bahdanau_step(x, state, keys, seen, cell, (w_q, w_k, v))
+    assert (weights[:, 0, 1] == 0).all()
+    assert (other - found).abs().amax(1).min() > 1e-4
 
 
 # --- the network ----------------------------------------------------------------------------
@@ -252,6 +256,7 @@ def whole_words(train, parts):
         parts=parts,
         cut=utils.split_pair,
         join=utils.join_words,
+        unit="word",
     )
 
 
@@ -375,11 +380,12 @@ def test_the_dictionary_is_that_of_the_baseline(capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lesson, "where_it_looked", where)
         answers = ["Le chien", "Un xyz"]
-        shares = lesson.show_right_places(None, answers, dictionary, data, None)
-    assert shares == (1 / 3, 1.0)
+        share = lesson.show_right_places(None, answers, dictionary, data, None)
+    assert share == 1 / 3
     said = capsys.readouterr().out
-    assert "one source word for 3 of 4 words" in said
-    assert "for 33.3%.  (Word i at word i: 100.0%.)" in said
+    assert "one source word\nfor 3 of 4 words (75%) of up to 100" in said
+    assert "at that word for 33.3%." in said
+    assert "(Word i always at word i would be right for 100.0%.)" in said
 
 
 # --- how much it is worth ------------------------------------------------------------------------
@@ -455,7 +461,7 @@ def test_what_black_takes_home(capsys):
     assert "black cat sees white dog         [0.49, 0.49]      [0.92, 0.06]" in said
     assert "white cat sees black dog         [0.49, 0.49]      [0.06, 0.93]" in said
     # With places the cat finds the adjective after it, which is not its own.
-    assert "cat          0.25    0.01    0.02    0.71    0.00" in said
+    assert "cat        0.25   0.01   0.02   0.71   0.00" in said
 
 
 # --- runs -----------------------------------------------------------------------------------------
