@@ -117,7 +117,7 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 
 MAX_LENGTH = 80  # words that are read of a text
 ROOM = 10  # an answer has at most twice as many words as its source, and ten more
-EPOCHS = 6  # a choice of time, see section 3
+EPOCHS = 6  # a choice of time: in the multi30k run val_loss still fell in the last
 UPDATES = 800  # a small data set gets more epochs: as many as make 800 updates
 
 
@@ -171,9 +171,8 @@ def describe(data):
     for name, vocabulary in zip(("source", "target"), data.vocabularies, strict=True):
         ids = data.test.data[name]
         unknown = (ids == UNK).sum() / (ids != PAD).sum()
-        print(
-            f"  {name}: {len(vocabulary):,} {data.unit}s; unknown in test: {unknown:.1%}"
-        )
+        what = f"{len(vocabulary):,} {data.unit}s"
+        print(f"  {name}: {what}; in test {unknown:.1%} are unknown")
 
 
 def shown(words):
@@ -214,8 +213,10 @@ def show_one_pair(data):
 # Why three?  What a book is found by (its title) is not what one takes home (its text).
 # In the example below keys and values differ.  In this lesson's network they are the
 # same vectors, each made from the encoder's state s_j at one word:
-# k_j = v_j = W_s s_j + b_s.  (This linear layer, `shrink`, halves the length.)  In self-
-# attention, the outlook after section 4, all three differ.
+#
+#     k_j = v_j = W_s s_j + b_s        (a linear layer, `shrink`; it halves the length)
+#
+# In self-attention, the outlook after section 4, all three differ.
 #
 # The encoder reads in both directions, so the state at a word has read the whole
 # sentence.  A key stands at a word, but it knows of its neighbours too.  Keep that in
@@ -279,10 +280,9 @@ def show_attention():
 # weighs all of them.  Push a score up a little, and its weight grows a little, the
 # others shrink, the context moves, the loss changes.  So there is a gradient, from the
 # loss back to the weights, the scores, the query and the keys.  A choice ("word 3")
-# would have none: it does not change a little.  The network of the multi30k run
-# began alike everywhere: on the validation sentences its largest weights were 0.08 on
-# average before training (one in twelve or thirteen; measured afterwards, same seed) and
-# 0.79 after it.
+# would have none: it does not change a little.  The network of the multi30k run began
+# alike everywhere: on validation its largest weights were 0.08 on average before training
+# (one in twelve or thirteen; measured afterwards, same seed) and 0.79 after it.
 #
 # How much does a weight move when a score does?  By the quotient rule, the derivative of
 # a_j with respect to its own score e_j is a_j (1 - a_j).  That of another weight a_k is
@@ -544,8 +544,8 @@ def bahdanau_step(x, state, keys, mask, cell, score_parameters):
 # No network here does it, and which place is better is not measured.  There is a third
 # way, between the two: look after the recurrence, but give h_att to the LSTM with the
 # next word.  Luong et al. call it input feeding; here it is `--input-feeding`.  It waits
-# too.  Two epochs on multi30k took 390 s instead of 267 (one thread), and gained nothing
-# to speak of: BLEU 37.1 instead of 36.9 greedy, 39.6 instead of 39.8 by beam search.
+# too: two epochs on multi30k took 390 s instead of 267 (one thread), and gained nothing
+# to speak of, BLEU 37.1 instead of 36.9 greedy, 39.6 instead of 39.8 by beam search.
 
 # --- The network ----------------------------------------------------------------------
 #
@@ -740,18 +740,18 @@ def show_shapes(model, data):
     output = model.output(h_att[target != PAD])
     print("\nTwo pairs in one batch, every shape (the network is not trained yet):")
     for name, tensor, meaning in (
-        ("source", source, f"{data.unit}s read: {lengths.tolist()}, then <pad>"),
+        ("source", source, f"ids; {lengths.tolist()} {data.unit}s, then <pad>"),
         ("keys", keys, "k_j, and v_j: they are the same"),
         ("query", query, f"q_i, one for each {data.unit} written"),
         ("scores", scores, "e_ij, each query with each key"),
-        ("weights", weights, "a_ij, after mask and softmax"),
+        ("weights", weights, "a_ij, after mask and softmax: 0 at <pad>"),
         ("context", context, "c_i"),
         ("h_att", h_att, "the state that has looked"),
         ("output", output, f"no padding any more; a number for each {data.unit}"),
     ):
         print(f"  {name:<8} {tuple(tensor.shape)!s:<15} {meaning}")
-    first = "  ".join(f"{weight:.2f}" for weight in weights[0, 0].tolist())
-    print(f"  The first query's weights, at padding 0: {first}")
+    first = " ".join(f"{weight:.2f}" for weight in weights[0, 0].tolist())
+    print(f"  weights of the first query: {first}")
 
 
 # ====================================================================================
@@ -769,8 +769,6 @@ def show_shapes(model, data):
 #     loss = (1 - share) * nats - share * mean of log p over all words
 #
 # What it gains here has not been measured.
-#
-# Six epochs are a choice of time: in the multi30k run val_loss still fell in the last.
 
 
 def make_measure(smoothing=0.0):
@@ -812,8 +810,6 @@ def read_training():
 # ====================================================================================
 # 4. Evaluation and pictures
 # ====================================================================================
-#
-# Where did it look?  Does it matter where it looked?  How much is attention worth?
 #
 # First it has to write: greedily and by beam search, with lesson 08's shared search.
 
@@ -859,7 +855,6 @@ def translate(model, texts, data, args, beam_size):
 # The weights of all words of an answer make a grid: a row for each word written, a
 # column for each word of the source.  It is called an alignment.  How to read it, with
 # what the sample run prints:
-#
 #   - a large weight: while it wrote the word of this row, it looked at that column
 #   - large weights along the diagonal: both languages go in the same order.  A crossing:
 #     the order changes.  "souris noires" looks at "mice", then back at "black"
@@ -868,11 +863,11 @@ def translate(model, texts, data, args, beam_size):
 #   - a large weight at an odd place: k_j is not a word.  It is a state of a network that
 #     has read all the other words as well.  "elle" looked at the full stop with 64 % and
 #     at "she" with 22 %: the state at the full stop *can* know of "she".  What is needed
-#     may be had in several places, and nothing makes the network prefer ours
+#     may be had in several places, and nothing makes it prefer the one that we would
 #
 # And when it went wrong?  (The last sentence shown is the first short one whose answer
 # is not the reference.)  Then the weights are a first clue, no more.  "an old man" became
-# "vieux homme"; before a vowel French says "vieil".  While it wrote "vieux" it looked at
+# "de vieux homme"; before a vowel sound it is "vieil".  While it wrote "vieux" it looked at
 # "old", with 97 %: the right place.  So what failed is the choice of the word.
 
 
@@ -963,10 +958,8 @@ def show_alignments(model, texts, data, args):
 # shared out evenly among the English words of its pair.  Summed over all pairs, true
 # partners get most, as they stand together again and again.  So it is shared out once
 # more, in proportion to these sums; five rounds in all.  The entry of an English word is
-# the French word that likeliest goes with it.
-#
-# It can judge a word of the answer if that is the entry of exactly one word of the
-# source.  The rest, expected twice or nowhere, may well be the harder ones.
+# the French word that likeliest goes with it.  It can judge a word of the answer if that
+# is the entry of exactly one word of the source; the rest may well be the harder ones.
 
 
 def show_right_places(model, answers, dictionary, data, args):
@@ -1007,7 +1000,6 @@ def show_right_places(model, answers, dictionary, data, args):
 # should change, and a word that looked elsewhere should not.
 #
 # Three things to keep in mind:
-#
 #   - What is covered is not unread: the states of the other words, and the decoder's
 #     first state, may still know of it.
 #   - An answer that goes wrong at one word may go on wrongly after it.  So a second test
@@ -1018,11 +1010,13 @@ def show_right_places(model, answers, dictionary, data, args):
 #
 # In the sample run "noir" goes if "black" is covered, and nothing else changes.  Cover
 # "but", and the second half of the sentence is gone.  But "son" looked at "her" with
-# 99 %; cover "her", and it is "son" all the same: what is needed was to be had elsewhere.
+# 99 %; cover "her", and it is "son" all the same.  What is needed was to be had elsewhere:
+# in the words before, in the decoder's own state, or in a key that knows its neighbours.
+#
 # Of 991 words asked for alone, 73.8 % change if the word looked at most is covered, and
 # 0.2 % if it is the second.  That is no comparison at equal weight: what is covered had
-# 90.3 % on average, and 5.4 %.  It shows that an answer depends on its context.  That the
-# largest weight is mostly at the right word is what the dictionary showed.
+# 90.3 % on average, and 5.4 %.  So it shows that a word depends on its context.  That the
+# context is of the right word is what the dictionary showed.
 #
 # The multi30k run has the same, less clearly.  Of 1,442 words 63.9 % change; 6.0 % if the
 # second is covered.  "homme" looked at "man" with 100 %: cover it, and it is "homme" all
@@ -1112,10 +1106,8 @@ def show_many_covered(model, answers, data, args):
     means = weights.mean(1).tolist()
     one = data.unit
     many = changed.shape[1]
-    print(
-        f"\nNow {many:,} {one}s of up to 100 answers, one at a time; what stands before"
-    )
-    print("it is kept.  Covered is                        mean weight   other answer")
+    print(f"\nNow {many:,} {one}s of up to 100 answers, one at a time: those before it")
+    print("stay.  Covered is                              mean weight   other answer")
     names = ("with the largest weight", "with the second largest", "after the largest")
     for name, mean, share in zip(names, means, shares, strict=True):
         print(f"  the {one + ' ' + name:<40} {mean:>13.1%} {share:>14.1%}")
@@ -1428,8 +1420,7 @@ def text_scores(answers, pairs):
 def judge(model, records, data, args):
     """A trained model on test: answers, greedy and by beam; its scores; its costs."""
     texts = [source for source, _ in data.parts[2]]
-    # Greedy writing is beam search with a beam of 1.  It alone is timed: one row for a
-    # sentence, so the seconds compare the kinds and not the size of the beam.
+    # A beam of 1 is greedy.  It alone is timed: the kinds compared, and not the beam.
     start = time.perf_counter()
     greedy = translate(model, texts, data, args, 1)
     greedy = [data.join(words) for words in greedy]

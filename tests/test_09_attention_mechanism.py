@@ -362,6 +362,37 @@ def test_an_unsure_look_shows_the_second_word_too(capsys):
     assert second.split() == ["va", "90%", "go"]
 
 
+def test_the_whole_grid_with_dots_for_small_weights(capsys):
+    weights = torch.tensor([[0.96, 0.04], [0.05, 0.95]])
+    lesson.print_grid(["souris", "noires"], ["black", "beautiful"], weights, least=0.05)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.split() == ["black", "beauti"]
+    assert second.split() == ["souris", "0.96", "."]
+    assert third.split() == ["noires", "0.05", "0.95"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_shape_of_two_pairs(kind, capsys):
+    train = [("a cat", "un chat"), ("a dog and the cat", "un chien")] * 2
+    data = whole_words(train, [train, [], []])
+    sizes = [len(vocabulary) for vocabulary in data.vocabularies]
+    model = lesson.Translator(*sizes, hidden=8, inner=4, kind=kind)
+    lesson.show_shapes(model, data)
+    said = " ".join(capsys.readouterr().out.split())
+    places = 1 if kind == "none" else 5
+    for words in (
+        "source (2, 5) ids; [2, 5] words",
+        f"keys (2, {places}, 8)",
+        "query (2, 3, 8)",  # un chat <eos>
+        f"weights (2, 3, {places})",
+        "h_att (2, 3, 8)",
+        f"output (6, {sizes[1]})",
+    ):
+        assert words in said
+    if kind != "none":
+        assert said.endswith("0.00 0.00 0.00")  # two words, then padding
+
+
 def test_the_dictionary_is_that_of_the_baseline(capsys):
     """Where it looks at the word that the dictionary expects, and where it does not."""
     train = [("a cat", "un chat"), ("a dog", "un chien"), ("the cat", "le chat")] * 3
