@@ -1469,7 +1469,7 @@ def explain(kind, rows, lines, right, covering):
     """What was found with this kind, and the answer to the title."""
     compared = "none" in rows and kind != "none"
     print("\nWhere should the decoder look?")
-    if right:
+    if right is not None:
         where = "At" if right > 0.5 else "Not yet at"
         print(f"{where} the word that it is translating: {right:.1%} of those that the")
         print("dictionary can judge.")
