@@ -186,8 +186,11 @@ LINES = f"""
 05-end          05_lstm_sentiment --max-length 64 --keep end
 05-cell         05_lstm_sentiment --compare cell
 05-rnn          05_lstm_sentiment --cell rnn
+05-rnn-slow     05_lstm_sentiment --cell rnn --lr 0.001
+05-mean         05_lstm_sentiment --pooling mean
 05-last         05_lstm_sentiment --pooling last
 05-rnn-last     05_lstm_sentiment --pooling last --cell rnn
+05-rnn-last-slow 05_lstm_sentiment --pooling last --cell rnn --lr 0.001
 05-pooling      05_lstm_sentiment --compare pooling
 05-regular      05_lstm_sentiment --compare regularization --epochs 8
 06-t6           06_gru_time_series --sequence-length 6
