@@ -173,6 +173,36 @@ def test_gates_of_the_trained_network(layers):
     torch.testing.assert_close(gates[single], forget[:, place])
 
 
+def test_gates_at_a_word_against_a_loop(capsys):
+    """Means over the places of the word, and over all other real words."""
+    model = make_model().eval().float()
+    texts = torch.tensor([[2, 3, 4, 0], [5, 2, 2, 6], [7, 8, 0, 0]])
+    lengths = torch.tensor([3, 4, 2])
+    batches = utils.Batches({"text": texts, "text_length": lengths}, 3)
+    words = [utils.PAD, utils.UNK, "but", *"abcdefgh"]
+    data = Namespace(vocabulary=utils.Vocabulary(words), val=batches)
+    lesson.show_gates_at("but", model, data)
+    here = []
+    elsewhere = []
+    weights = list(model.rnn.parameters())[:4]
+    for row, length in zip(texts[:2], lengths, strict=False):  # the third has none
+        with torch.no_grad():
+            x = model.embed(row[:length]).unsqueeze(0)
+            steps = lesson.lstm_by_hand(x, *torch.zeros(2, 1, 7), *weights)
+        for number, step in zip(row.tolist(), steps, strict=False):
+            (here if number == 2 else elsewhere).append(step.f[0])
+    at = torch.stack(here).mean(0)
+    rest = torch.stack(elsewhere).mean(0)
+    unit = int((rest - at).argmax())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f'at 3 times "but" in reviews of validation, f is {at.mean():.2f}' in said
+    assert f"all other words {rest.mean():.2f}" in said
+    assert f"f_{unit} does most" in said
+    assert f"{at[unit]:.2f}, elsewhere {rest[unit]:.2f}" in said
+    lesson.show_gates_at("unheard", model, data)
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_how_long_it_holds(capsys, cell):
     """A memory of a window of four words: what h and c know, and for how long.
@@ -197,10 +227,9 @@ def test_how_long_it_holds(capsys, cell):
     lesson.show_how_long_it_holds(model, Namespace(val=utils.Batches(texts, 2)))
     printed = capsys.readouterr().out
     # One word later 3 of 4 words of the window stood before it, five later none.
-    assert "of h            0.75   0.00   0.00" in printed
+    assert "of h       0.75   0.00   0.00" in printed
     # Of c one number of two is 1 where it would be 2: 1 of the root of 5; 0.5 of 2.
-    assert ("of c            0.45   0.03   0.00" in printed) == (cell == "lstm")
-    assert ("lasting number  0.50   0.03   0.00" in printed) == (cell == "lstm")
+    assert ("of c       0.45   0.03   0.00" in printed) == (cell == "lstm")
     assert "It need not be more: mean pooling" in printed
 
 
@@ -727,17 +756,42 @@ def test_weights_are_counted(capsys, config):
     config = shape(**config)
     lesson.show_weights(config, fake_data([("a", "pos")]))
     lines = capsys.readouterr().out.splitlines()
-    counts = [line.split()[-1].replace(",", "") for line in lines if line[:2] == "  "]
+    rows = [line.split(" = ")[0] for line in lines if line[:2] == "  "]
+    counts = [row.split()[-1].replace(",", "") for row in rows]
     *parts, total = map(int, counts)
     assert sum(parts) == total
     model = lesson.ReviewClassifier(**config)
     assert total == utils.count_parameters(model)
     if config["cell"] == "lstm":
         (line,) = [line for line in lines if line.startswith("  lstm")]
-        assert line.endswith(str(4 * 7 * (5 + 7 + 2)))
+        count, formula = line.split(" = ")
+        assert count.endswith(str(4 * 7 * (5 + 7 + 2)))
+        assert formula.startswith("4 * (5 * 7 + 7 * 7 + 2 * 7)")
 
 
 # ---------------------------------------------------------------- data
+
+
+@pytest.mark.parametrize("room", [4, 5])
+def test_keeping_and_batches_by_hand(room):
+    """What is kept is that of the shared code; batches hold each row once, padded."""
+    draw = random.Random(2)
+    rows = [[draw.randrange(2, 9) for _ in range(k)] for k in (3, 9, 1, 6, 7)]
+    kept = [lesson.keep_ends(row, room) for row in rows]
+    part = utils.TextPart([], [], [np.array(row) - 2 for row in rows])
+    theirs = utils.encode_reviews(part, 20, room)
+    for row, other, length in zip(
+        kept, theirs["text"], theirs["text_length"], strict=True
+    ):
+        assert row == other[:length].tolist()
+    batches = lesson.make_batches(kept, size=2)
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    widths = [max(len(row) for row in batch) for batch in batches]
+    assert all(len(row) == w for b, w in zip(batches, widths, strict=True) for row in b)
+    found = [[n for n in row if n] for batch in batches for row in batch]
+    assert sorted(found) == sorted(kept)
+    sizes = [sum(n != 0 for n in row) for batch in batches for row in batch]
+    assert sizes == sorted(sizes)
 
 
 def load(path, *flags):
