@@ -1628,9 +1628,13 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #       p good / not good                  0.97 / 0.48   0.99 / 0.64   0.93 / 0.48
 #       p dull / not dull                  0.00 / 0.00   0.00 / 0.00   0.00 / 0.00
 #
+#     Seed 0 closes its gates at "but": f is 0.51 there (608 times, validation), elsewhere
+#     0.68; one gate, f_64, has 0.26 and 0.67.  Yet "dull" decides wherever it stands.  And
+#     "Slow, but I loved it." (--predict) is pos, 87.1%.
+#
 #     It hears "not" before "good" and lowers p by 0.35 to 0.49, but does not turn "dull"
-#     round; and "dull" decides wherever it stands.  Shuffling costs 1.4 to 2.2 points
-#     (p < 0.002 each time): it uses order, a little.
+#     round.  Shuffling costs 1.4 to 2.2 points (p < 0.002 each time): it uses order, a
+#     little.
 #
 #   --cell and --pooling, seed 0 (imdb: --threads 1; sample: two minutes each).  Test:
 #
