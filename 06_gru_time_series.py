@@ -1742,9 +1742,14 @@ def report_one_step(found, data):
 SHOWN_STEPS = (1, 2, 3, 6, 12, 24, 48)  # in the tables
 
 
+def listed(words):
+    """["1", "6", "12"] -> "1, 6 and 12"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def column_of(said):
-    """{"it beats x": ["1", "2"]} -> "it beats x at 1 and 2; ..."."""
-    return "; ".join(f"it {what} at {' and '.join(at)}" for what, at in said.items())
+    """{"beats x": ["1", "2"]} -> "it beats x at 1 and 2; ..."."""
+    return "; ".join(f"it {what} at {listed(at)}" for what, at in said.items())
 
 
 def score_all_steps(found, data):
@@ -1803,7 +1808,7 @@ def report_all_steps(found, rows, data, overfitting):
     text = "Reading it: chosen is the way that is better on validation."
     for word in ("worse", "better"):
         if said[word]:
-            text += f"""  At {" and ".join(said[word])} ahead direct is {word} on test, more
+            text += f"""  At {listed(said[word])} ahead direct is {word} on test, more
             than luck."""
     if said["worse"] and "further" in overfitting:
         text += """  One cause is known: the reader of the further steps overfits (see after
@@ -1817,9 +1822,7 @@ def report_all_steps(found, rows, data, overfitting):
         if data.source.name == "sunspots":
             text += """  (The cycles of validation are low, those of test high: section 1.)"""
     if said["alike"]:
-        text += (
-            f"  At {' and '.join(said['alike'])} ahead the two cannot be told apart."
-        )
+        text += f"  At {listed(said['alike'])} ahead the two cannot be told apart."
     utils.say(text)
     utils.print_table(f"{data.source.label}: test RMSE by steps ahead", shown, "steps")
     row = rows[-1]  # the farthest
@@ -2117,8 +2120,12 @@ def draw(found, band, data, records, args):
     edges = (band[last, 0, LOW], band[last, 0, HIGH])
     more = {"band": edges, "width": 11, "dashed": [late]}
     utils.plot_lines(args, "forecast", title, lines, "date", "value", dates, **more)
-    print("  Reading it: look where the truth turns.  A copy of the last value turns one")
-    print("  step late.  Does the forecast turn with the truth, or with the copy?  The less")
+    print(
+        "  Reading it: look where the truth turns.  A copy of the last value turns one"
+    )
+    print(
+        "  step late.  Does the forecast turn with the truth, or with the copy?  The less"
+    )
     print("  is foretold (the table one step ahead), the more with the copy.")
 
 
