@@ -75,7 +75,8 @@ Try this  (guess first, then run; with --dataset sample a few minutes each)
 #     e_ij  score   a_ij  attention weight   c_i  context   h_att  state that has looked
 #     h, c  an LSTM's state and its memory (lesson 05); that c is no context
 #     W_s, W_c, W, W_query ...  matrices that are learned
-# "Weight" is always a_ij.  What is learned is a parameter (PyTorch's name: .weight).
+# "Weight" is always a_ij.  What is learned is a parameter.  (PyTorch's name is .weight,
+# and "its weights are kept", which the training prints, means the parameters.)
 
 import math
 import re
@@ -193,8 +194,6 @@ def show_one_pair(data):
     print(f"  given         {' '.join(given)}")
     print(f"  should write  {' '.join([*given[1:], utils.EOS])}")
 
-    print(f"  should write  {' '.join([*given[1:], utils.EOS])}")
-
 
 # ====================================================================================
 # 2. Model
@@ -225,15 +224,16 @@ def show_one_pair(data):
 #
 #   1. score     how well does the query fit each key?       e_ij = score(q_i, k_j)
 #   2. mask      padding must not be found                   e_ij = -infinity there
-#   3. softmax   weights, above 0, that sum to 1             a_ij = exp(e_ij) / sum
+#   3. softmax   weights, 0 or more, that sum to 1           a_ij = exp(e_ij) / their sum
+#                                                                   over all j
 #   4. context   the weighted mean of the values             c_i = sum_j a_ij v_j
 #
 # The simplest score is the dot product, q . k: large where both vectors point the same
 # way.  `show_attention` takes one query and three keys through all four steps.
 #
 # Two names that you will meet: with queries from the decoder and keys from the encoder
-# this is cross-attention; and because every word gets some weight, it is soft.  (Hard
-# attention would choose one word.)
+# this is cross-attention; and because every real word gets some weight, it is soft,
+# though it may come out nearly hard.  (Hard attention would choose one word.)
 
 
 def show_attention():
@@ -280,20 +280,21 @@ def show_attention():
 # others shrink, the context moves, the loss changes.  So there is a gradient, from the
 # loss back to the weights, the scores, the query and the keys.  A choice ("word 3")
 # would have none: it does not change a little.  The network of the multi30k run began
-# alike everywhere: on validation its largest weights were 0.08 on average before training
-# (one in twelve or thirteen; measured afterwards, same seed) and 0.79 after it.
+# alike everywhere: on validation its largest weights were 0.08 on average before
+# training, about one in twelve, and 0.79 after it.
 #
-# How much does a weight move when a score does?  By the quotient rule, the derivative of
-# a_j with respect to its own score e_j is a_j (1 - a_j).  That of another weight a_k is
-# -a_j a_k: what one gains the others lose.  Now let g_j be the derivative of the loss
-# with respect to a_j.  The chain rule adds up what e_j does to all weights:
+# How much does a weight move when a score does?  a_j is exp(e_j) / S, S the sum of all
+# exp.  By the quotient rule its derivative with respect to its own score e_j is
+# (exp(e_j) S - exp(e_j)^2) / S^2 = a_j - a_j^2 = a_j (1 - a_j).  That of another weight
+# a_k is -a_j a_k: what one gains the others lose.  Now let g_j be the derivative of the
+# loss with respect to a_j.  The chain rule adds up what e_j does to all weights:
 #
 #       a_j (1 - a_j) g_j - a_j times the sum of a_k g_k over the others
-#     = a_j g_j           - a_j times the sum of a_k g_k over all, j too
-#     = a_j (g_j - mean of g)            the mean is weighted with a
+#     = a_j g_j           - a_j times the sum of a_k g_k over all     (-a_j a_j g_j is in)
+#     = a_j (g_j - mean of g)            mean of g = sum over all k of a_k g_k
 #
-# One steps against a derivative.  So a score rises if its g_j is below the mean: if more
-# weight there lowers the loss more than elsewhere.
+# One steps against a derivative.  So a score rises if its g_j is below the mean: if
+# more weight there lowers the loss more than elsewhere.
 
 
 def show_learning_to_look():
@@ -467,13 +468,14 @@ def show_scaling():
 # `show_learning_to_look`, and lets the vectors grow as far as they need to.
 #
 # So which score should you take?  These four came out as a tie (section 4).  A likely
-# reason: `shrink` puts a learned matrix between the encoder's state s_j and the key.  Our
-# dot is q . (W_s s_j + b_s), nearly Luong's general.
+# reason: `shrink` puts a learned matrix between the encoder's state s_j and the key.
+# Our dot is q . (W_s s_j + b_s), nearly Luong's general.
 #
 # For work of your own, take dot, the simplest and cheapest; scaled, where vectors are
-# long and of variance 1, as in Transformers.  If query and states have different lengths,
-# a dot product needs a matrix between them: `shrink`, or the W of general.  Additive
-# brings its own two.  (The runs here take additive only because attention began with it.)
+# long and of variance 1, as in Transformers.  If query and states have different
+# lengths, a dot product needs a matrix between them: `shrink`, or the W of general.
+# Additive brings its own two.  (The runs here take additive only because attention
+# began with it.)
 
 # --- Attention in a decoder -----------------------------------------------------------
 #
@@ -483,7 +485,7 @@ def show_scaling():
 #                                    |    |    |             |
 #     word before                    |    |    |  shrink     |  bridge
 #         |                          v    v    v             v
-#         v                         k_1  k_2  k_3      first state of this LSTM
+#         v                         k_1  k_2  k_3      the LSTM's first state
 #     [ LSTM ] ----> q_i ---- score with k_1 k_2 k_3 ----> e_i1  e_i2  e_i3
 #         |           |                                          |
 #         v           |                                          |  mask, softmax
@@ -500,8 +502,10 @@ def show_scaling():
 #
 # q_i is the LSTM's state, of the top layer if there are several.  [c_i; q_i] is the
 # context and the state side by side, 2H numbers.  h_att is the state after it has
-# looked, H numbers.  The output layer reads h_att; in lesson 08 it read q_i.  Here the
-# encoder reads both ways (lesson 07); the rest is as in lesson 08.
+# looked, H numbers.  The output layer reads h_att; in lesson 08 it read q_i.  The
+# bridge are two linear layers, which make the decoder's first h and c of the encoder's
+# two ends. Here the encoder reads both ways (lesson 07).  The rest of the path is as in
+# lesson 08; two small changes, a shared matrix and label smoothing, come below.
 #
 # The LSTM's states depend on its first state and on the words before, not on what was
 # looked at.  So in training, where the words are known, one call computes all states,
@@ -542,28 +546,29 @@ def bahdanau_step(x, state, keys, mask, cell, score_parameters):
 
 # No network here does it, and which place is better is not measured.  There is a third
 # way, between the two: look after the recurrence, but give h_att to the LSTM with the
-# next word.  Luong et al. call it input feeding; here it is `--input-feeding`.  It waits
-# too: two epochs on multi30k took 390 s instead of 267 (one thread), and gained nothing
-# to speak of, BLEU 37.1 instead of 36.9 greedy, 39.6 instead of 39.8 by beam search.
+# next word.  Luong et al. call it input feeding; here it is `--input-feeding`.  It
+# waits too: two epochs on multi30k took 390 s instead of 267 (one thread), and gained
+# nothing to speak of, BLEU 37.1 instead of 36.9 greedy, 39.6 instead of 39.8 by beam
+# search (after two epochs, far from done).
 
 # --- The network ----------------------------------------------------------------------
 #
-# It takes one of five kinds of attention.  Four are the scores from above.  The fifth is
-# the opponent, `none`: the same network with one key instead of Ts.  That key is the
+# It takes one of five kinds of attention.  Four are the scores from above.  The fifth
+# is the opponent, `none`: the same network with one key instead of Ts.  That key is the
 # summary of the whole sentence, the encoder's two ends side by side, through `shrink`.
 # The softmax of a single number is 1, whatever its score.  So the decoder is handed the
 # same summary at every word, and has nothing to choose.  Its parameters are as many as
-# with `dot`.  It is a stronger opponent than lesson 08's network, which sees its summary
-# only at the start (and reads in one direction, without label smoothing and without a
-# shared matrix, both below).
+# with `dot`.  It is a stronger opponent than lesson 08's network, which sees its
+# summary only at the start (and reads in one direction, without label smoothing and
+# without a shared matrix, both below).
 
 
 def general_as_learned(query, keys, learned):
     """`general` as the network has it: what it learns is sqrt(H) * W.
 
     Adam moves each learned number by about lr a step, whatever its size.  So W itself
-    moves sqrt(256) = 16 times less.  An early trial on multi30k had 55.8 BLEU with this
-    rescaling, and 47.1 without it.
+    moves sqrt(256) = 16 times less: at this lr its steps were too large.  An early trial
+    on multi30k, of another network, had 55.8 BLEU with the rescaling, 47.1 without it.
     """
     return general(query, keys, learned / math.sqrt(query.shape[2]))
 
@@ -623,7 +628,7 @@ class Translator(nn.Module):
         self.embed_target = nn.Embedding(targets, hidden)
         size = 2 * hidden if feeding else hidden
         self.decoder = nn.LSTM(size, hidden, layers, **options)
-        self.combine = nn.Linear(2 * hidden, hidden)  # W_c and b of the drawing
+        self.combine = nn.Linear(2 * hidden, hidden)  # W_c and b_c of the drawing
         self.output = nn.Linear(hidden, targets)
         # One matrix reads target words and writes them (Press and Wolf, 2017).  That
         # saves parameters; and words that are alike when read are alike when written.
@@ -735,7 +740,9 @@ def show_shapes(model, data):
     query, _, _ = model.run_lstm(model.embed_target(given), h, c)
     scores = model.score(query, keys, *model.score_parameters)
     context, _ = attend(scores, keys, mask)
-    h_att, weights = model.look(query, keys, mask)  # the same once more, and W_c
+    # look() does the two lines above by itself, and then W_c.  Here they stand apart so
+    # that the shapes between can be printed.
+    h_att, weights = model.look(query, keys, mask)
     output = model.output(h_att[target != PAD])
     print("\nTwo pairs in one batch, every shape (the network is not trained yet):")
     for name, tensor, meaning in (
@@ -761,9 +768,10 @@ def show_shapes(model, data):
 # No loss speaks of the attention weights: where to look is learned on the way.
 #
 # One detail is new, label smoothing (Szegedy et al., 2016).  Without it the true word
-# should get probability 1.  Now a share of that, 0.1, is spread evenly over all V words.
-# With V = 197, as in the sample, the true word is asked for 0.9 + 0.1 / 197 = 0.9005, and
-# each other word for 0.0005.  So the network is not pushed to be entirely sure:
+# should get probability 1.  Now a share of that, 0.1, is spread evenly over all V
+# words. With V = 197, as in the sample, the true word is asked for 0.9 + 0.1 / 197 =
+# 0.9005, and each other word for 0.0005.  So the network is not pushed to be entirely
+# sure:
 #
 #     loss = (1 - share) * nats - share * mean of log p over all words
 #
@@ -865,9 +873,10 @@ def translate(model, texts, data, args, beam_size):
 #     may be had in several places, and nothing makes it prefer the one that we would
 #
 # And when it went wrong?  (The last sentence shown is the first short one whose answer
-# is not the reference.)  Then the weights are a first clue, no more.  "an old man" became
-# "de vieux homme"; before a vowel sound it is "vieil".  While it wrote "vieux" it looked at
-# "old", with 97 %: the right place.  So what failed is the choice of the word.
+# is not the reference.)  Then the weights are a first clue, no more.  "an old man"
+# became "de vieux homme"; before a vowel sound it is "vieil".  While it wrote "vieux"
+# it looked at "old", with 97 %: the right place.  So what failed is the choice of the
+# word.
 
 
 def read_source(model, text, data, args):
@@ -952,13 +961,14 @@ def show_alignments(model, texts, data, args):
     return texts[0], answers[0]
 
 
-# How often is it the right place?  A dictionary says which place that is.  It is counted
-# from the training pairs (Brown et al., 1993, their model 1).  First each French word is
-# shared out evenly among the English words of its pair.  Summed over all pairs, true
-# partners get most, as they stand together again and again.  So it is shared out once
-# more, in proportion to these sums; five rounds in all.  The entry of an English word is
-# the French word that likeliest goes with it.  It can judge a word of the answer if that
-# is the entry of exactly one word of the source; the rest may well be the harder ones.
+# How often is it the right place?  A dictionary says which place that is.  It is
+# counted from the training pairs (Brown et al., 1993, their model 1).  First each
+# French word is shared out evenly among the English words of its pair.  Summed over all
+# pairs, true partners get most, as they stand together again and again.  So it is
+# shared out once more, in proportion to these sums; five rounds in all.  The entry of
+# an English word is the French word that likeliest goes with it.  It can judge a word
+# of the answer if that is the entry of exactly one word of the source; the rest may
+# well be the harder ones.
 
 
 def show_right_places(model, answers, dictionary, data, args):
@@ -1008,20 +1018,21 @@ def show_right_places(model, answers, dictionary, data, args):
 #     merely poorer, it is another one.  Cover one of 5 %, and it hardly moves.
 #
 # In the sample run "noir" goes if "black" is covered, and nothing else changes.  Cover
-# "but", and the second half of the sentence is gone.  But "son" looked at "her" with
-# 99 %; cover "her", and it is "son" all the same.  What is needed was to be had elsewhere:
-# in the words before, in the decoder's own state, or in a key that knows its neighbours.
+# "but", and the second half of the sentence is gone.  But "son" looked at "her" with 99
+# %; cover "her", and it is "son" all the same.  What is needed was to be had elsewhere:
+# in the words before, in the decoder's own state, or in a key that knows its
+# neighbours.
 #
 # Of 991 words asked for alone, 73.8 % change if the word looked at most is covered, and
 # 0.2 % if it is the second.  That is no comparison at equal weight: what is covered had
-# 90.3 % on average, and 5.4 %.  So it shows that a word depends on its context.  That the
-# context is of the right word is what the dictionary showed.
+# 90.3 % on average, and 5.4 %.  So it shows that a word depends on its context.  That
+# the context is of the right word is what the dictionary showed.
 #
-# The multi30k run has the same, less clearly.  Of 1,442 words 63.9 % change; 6.0 % if the
-# second is covered.  "homme" looked at "man" with 100 %: cover it, and it is "homme" all
-# the same.  In training 14,007 captions begin with "un", and 6,074 of these go on with
-# "homme": a good guess without looking.  And "an igloo" became "un obstacle", although
-# "obstacle" looked at "igloo", with 98 %.
+# The multi30k run has the same, less clearly.  Of 1,442 words 63.9 % change; 6.0 % if
+# the second is covered.  "homme" looked at "man" with 100 %: cover it, and it is
+# "homme" all the same.  In training 14,007 captions begin with "un", and 6,074 of these
+# go on with "homme": a good guess without looking.  And "an igloo" became "un
+# obstacle", although "obstacle" looked at "igloo", with 98 %.
 #
 # Whether such a picture is the reason for a word is disputed.  Jain and Wallace (2019)
 # found quite other weights that lead to the same answer.  Wiegreffe and Pinter (2019)
@@ -1118,26 +1129,27 @@ def show_many_covered(model, answers, data, args):
 # --- How much is it worth? ------------------------------------------------------------
 #
 # What does the same network do if it cannot look back?  That is `none`: at every word
-# one and the same summary.  In the sample run the gap is 16.7 BLEU for the shortest fifth
-# and 28.9 for the longest.  On multi30k it grows with the length too (docstring), as the
-# story of the bottleneck says.  But much of it is there for the shortest already.  Why,
-# we have not measured.  One may think: a key need tell of one word; a summary has to tell
-# of all of them, and of their order.
+# one and the same summary.  In the sample run the gap is 16.7 BLEU for the shortest
+# fifth and 28.9 for the longest.  On multi30k it grows with the length too (docstring),
+# as the story of the bottleneck says.  But much of it is there for the shortest
+# already.  Why, we have not measured.  One may think: a key need tell of one word; a
+# summary has to tell of all of them, and of their order.
 #
 # What does it lose?  In the sample run the longest test sentence has "expensive cakes";
 # `none` writes "les gâteaux", without "chers".  That is good French, but not what the
 # source says.
 #
-# Could it be luck?  Other test sentences, another gap.  The paired bootstrap (lesson 08)
-# draws N of these N sentences with repeats, a thousand times.  Its p is how often chance
-# alone would make so large a gap; the least it can be is 1 / 1,001.  Below 0.05 one stops
-# believing in luck: that of the sentences.  The luck of the seed takes several seeds.
+# Could it be luck?  Other test sentences, another gap.  The paired bootstrap (lesson
+# 08) draws N of these N sentences with repeats, a thousand times.  Its p is how often
+# chance alone would make so large a gap; the least it can be is 1 / 1,001.  Below 0.05
+# one stops believing in luck: that of the sentences.  The luck of the seed takes
+# several seeds.
 #
 # On multi30k p = 0.001 for the gap of each kind to none.  The four kinds of attention
-# differ by less than one BLEU.  How far the luck of the seed moves them was not measured,
-# so we call that a tie.  In the last of six epochs the val_loss of none still fell, from
-# 1.629 to 1.608 (sample run: 0.425 to 0.423): with more epochs the gap may be smaller.
-# More dropout, 0.3, did not help none (30.6 BLEU, greedy).
+# differ by less than one BLEU.  How far the luck of the seed moves them was not
+# measured, so we call that a tie.  In the last of six epochs the val_loss of none still
+# fell, from 1.629 to 1.608 (sample run: 0.425 to 0.423): with more epochs the gap may
+# be smaller. More dropout, 0.3, did not help none (30.6 BLEU, greedy).
 
 
 def show_with_and_without(judged, data):
@@ -1154,9 +1166,9 @@ def show_with_and_without(judged, data):
 # --- If words are missing: pieces (--pieces) ------------------------------------------
 #
 # For the flag --pieces alone: skip it on a first reading.  A network knows the words of
-# its vocabulary.  All others are one <unk>, and <unk> has no translation.  Lesson 02 had
-# the remedy, byte-pair encoding: begin with the smallest pieces, here letters, and join
-# what often stands side by side.  Common words become one piece, rare ones stay in
+# its vocabulary.  All others are one <unk>, and <unk> has no translation.  Lesson 02
+# had the remedy, byte-pair encoding: begin with the smallest pieces, here letters, and
+# join what often stands side by side.  Common words become one piece, rare ones stay in
 # several.
 #
 # The network writes pieces, so somebody must know where a word ends.  The last piece of
@@ -1167,21 +1179,21 @@ def show_with_and_without(judged, data):
 # One list of pieces serves both languages, as many words are written alike in both: one
 # matrix reads English, reads French and writes French.
 #
-# On multi30k, --pieces 4000 --dropout 0.3 --epochs 16 has 57.2 BLEU, by beam search 59.1,
-# and 3.17 M parameters (seed 0; an hour on one thread of a busy machine).  That is not by
-# pieces alone: dropout and epochs changed, too.  Of the 4,000 pieces 3,881 are in use
-# (`learn_pieces` says why), and 0.0 % of those in test are unknown.  But 117 of the 1,000
-# sentences have a word that training lacks, and a known piece is not a known word.  What
-# that run made of three such words:
+# On multi30k, --pieces 4000 --dropout 0.3 --epochs 16 has 57.2 BLEU, by beam search
+# 59.1, and 3.17 M parameters (seed 0; an hour on one thread of a busy machine).  That
+# is not by pieces alone: dropout and epochs changed, too.  Of the 4,000 pieces 3,881
+# are in use (`learn_pieces` says why), and 0.0 % of those in test are unknown.  But 117
+# of the 1,000 sentences have a word that training lacks, and a known piece is not a
+# known word.  What that run made of three such words:
 #
 #     source word    pieces            reference      written
 #     statutes       stat u tes_       statues        statorations
 #     harpsichord    har p si ch or d_ harpe          harporge
 #     reenacting     re en ac ting_    reproduisent   répètent
 #
-# It writes what looks like French.  Where it looks is told in pieces too: for "entering",
-# cut into enter ing_, it wrote "entr", which looked at "enter" with 93 %, and "ant_",
-# which looked at "ing_" with 61 %.
+# It writes what looks like French.  Where it looks is told in pieces too: for
+# "entering", cut into enter ing_, it wrote "entr", which looked at "enter" with 93 %,
+# and "ant_", which looked at "ing_" with 61 %.
 
 
 class Pieces:
@@ -1270,8 +1282,8 @@ def show_rare_words(answers, data):
 #
 # They mean different things.  But each has the same five words, and attention is a mean
 # over a bag of words: nothing in it says which stands where.  The remedy is to add to
-# each x_j a vector that tells the place j.  Here it is the sine and the cosine of
-# 0.6 j: where the tip of a clock's hand points, which moves on by 0.6 with each word.  A
+# each x_j a vector that tells the place j.  Here it is the sine and the cosine of 0.6
+# j: where the tip of a clock's hand points, which moves on by 0.6 with each word.  A
 # W_q that turns the hand on by 0.6 asks for "the place after mine".
 
 SELF_X = {  # adjective, noun, verb; cat, dog; sine, cosine of the place, still 0
@@ -1283,8 +1295,8 @@ SELF_X = {  # adjective, noun, verb; cat, dog; sine, cosine of the place, still 
 }
 TURN = 0.6
 # x has the seven numbers named above.  A query and a key have five: adjective, noun,
-# verb, sine, cosine.  A row of W_q is a thing to look for, a column tells who looks.  The
-# 9 and the 5 are chosen: large enough that the softmax is nearly sure.
+# verb, sine, cosine.  A row of W_q is a thing to look for, a column tells who looks.
+# The 9 and the 5 are chosen: large enough that the softmax is nearly sure.
 #
 # Places: sin(a + b) = sin a cos b + cos a sin b, so the query of place i is 5 times the
 # hand at i + 1.  The dot product of two hands is the cosine of the angle between them:
@@ -1299,9 +1311,9 @@ SELF_W_Q = [
 ]
 SELF_W_K = torch.eye(7)[[0, 1, 2, 5, 6]]  # (5, 7): a key is the kind of word, the place
 SELF_W_V = torch.eye(7)[[3, 4]]  # (2, 7): a value is the animal, [cat, dog]
-# For "black", x = [1, 0, ..], so W_q x is the first column, [0, 9, 0, 0, 0]: it looks for
-# nouns.  The key of "cat" is [0, 1, 0, 0, 0].  So the score is 9 / sqrt(5) = 4.0, and 0
-# for all but the two nouns: the weight of "cat" is e^4.0 / (2 e^4.0 + 3) = 0.49.
+# For "black", x = [1, 0, ..], so W_q x is the first column, [0, 9, 0, 0, 0]: it looks
+# for nouns.  The key of "cat" is [0, 1, 0, 0, 0].  So the score is 9 / sqrt(5) = 4.0,
+# and 0 for all but the two nouns: the weight of "cat" is e^4.0 / (2 e^4.0 + 3) = 0.49.
 # With places, its score at "cat", the next place, grows by 5 / sqrt(5) = 2.24, and at
 # "dog", the fifth, by 5 cos(0.6 * 3) / sqrt(5) = -0.51.
 
