@@ -135,8 +135,8 @@ class ReviewData(NamedTuple):
     test: utils.Batches
 
 
-# The last four steps in plain Python; `utils.encode_texts` and `utils.Batches` do the same
-# with tensors, and deal out the training reviews anew in every epoch.
+# The last four steps in plain Python; `utils.encode_texts` and `utils.Batches` do the
+# same with tensors, and deal out the training reviews anew in every epoch.
 
 
 def keep_ends(ids, room):
@@ -233,9 +233,9 @@ def show_one_review(data, max_length):
 # close to 0.  What many such factors leave of a gradient is printed below.  In books
 # this is the vanishing gradient.
 #
-# The LSTM (Hochreiter and Schmidhuber, 1997; its gate f: Gers et al., 2000) keeps what it
-# knows in a second set of numbers, the memory c, and changes c in one way only: it keeps
-# a part of it, and adds something.
+# The LSTM (Hochreiter and Schmidhuber, 1997; its gate f: Gers et al., 2000) keeps what
+# it knows in a second set of numbers, the memory c, and changes c in one way only: it
+# keeps a part of it, and adds something.
 #
 #     c_t = f_t * c_(t-1) + i_t * g_t                     (* number by number)
 #
@@ -272,8 +272,8 @@ def show_one_review(data, max_length):
 #     w_hh (4H, H)   [ W_hi | W_hf | W_hg | W_ho ]     multiplied with the state h
 #     b_ih, b_hh (4H,)                                 added; one of the two would do
 #
-# In such a name the first letter says where from (i: the input, h: the state), the second
-# where to: W_if leads from the input to gate f.
+# In such a name the first letter says where from (i: the input, h: the state), the
+# second where to: W_if leads from the input to gate f.
 
 
 class Step(NamedTuple):
@@ -566,19 +566,19 @@ def show_memory_path():
 # The network for it is as small as can be: an embedding, one cell with 32 hidden
 # numbers, and a linear layer on the state after the last letter.  Each cell learns from
 # 1,000 batches of sequences of 1 to 50 letters, every length as likely as any other.
-# Then it is asked about new ones of up to 100.  No letter but the first gives the answer
-# away: chance is 1 in 8.  (All this takes about a minute.)
+# Then it is asked about new ones of up to 100.  No letter but the first gives the
+# answer away: chance is 1 in 8.  (All this takes about a minute.)
 #
 # A third row, "rnn, more short", asks what the plain RNN lacks.  It is the same cell,
 # and it gets as many batches.  But short sequences are more common in them: half of its
-# batches have up to 7 letters, the longest 50 as before.  Guess before you run: which of
-# the three can name the first of 50 letters, and of 100?
+# batches have up to 7 letters, the longest 50 as before.  Guess before you run: which
+# of the three can name the first of 50 letters, and of 100?
 
 RECALL_LETTERS = "abcdefgh"
 RECALL_LONGEST = 50  # letters of the longest sequence in training
 RECALL_ASKED = (1, 3, 5, 10, 20, 50, 100)
-# The plain RNN has a rate of its own.  At 0.01, 0.003, 0.001 and 0.0003 it was right for
-# 0.48, 0.74, 0.23 and 0.12 of single letters (seed 0).
+# The plain RNN has a rate of its own.  At 0.01, 0.003, 0.001 and 0.0003 it was right
+# for 0.48, 0.74, 0.23 and 0.12 of single letters (seed 0).
 RECALL_RATES = {"rnn": 0.003, "lstm": 0.01}
 RECALL_TRIALS = (  # name, cell, which of the two kinds of batches
     ("rnn", "rnn", "alike"),
@@ -745,19 +745,20 @@ def show_recall(args):
 # How to read them (seed 0; three seeds are recorded at the end of section 4).
 #
 # The LSTM names the first letter each time, after 100 letters too.  The plain RNN falls
-# at once, from 0.74 of single letters to 0.25 with five, and then no further: it has 0.23
-# after 50, 0.20 after 100.  So what little it learned, it holds.  It fails at learning.
-# (Seed 0 is its worst of three: with the others it has all single letters, and half of
-# the rest.)  Give the same cell more short sequences, and it learns the task as well.
+# at once, from 0.74 of single letters to 0.25 with five, and then no further: it has
+# 0.23 after 50, 0.20 after 100.  So what little it learned, it holds.  It fails at
+# learning. (Seed 0 is its worst of three: with the others it has all single letters,
+# and half of the rest.)  Give the same cell more short sequences, and it learns the
+# task as well.
 #
 # How does the LSTM learn it?  Look at the second table.  First a gate opens: what the
-# first path leaves grows from nothing to 0.26 after 250 batches.  Then the cell learns to
-# tell more and more letters apart; and what it can at L=10, it can at L=50.
+# first path leaves grows from nothing to 0.26 after 250 batches.  Then the cell learns
+# to tell more and more letters apart; and what it can at L=10, it can at L=50.
 #
 # Who opens the gate, if so little arrives at first?  A guess: the shorter sequences.  A
-# push to keep a letter through three others is a push on the same weights that must keep
-# it through forty.  Without the short ones it is a matter of luck; two of four trainings
-# failed (recorded; accuracy):
+# push to keep a letter through three others is a push on the same weights that must
+# keep it through forty.  Without the short ones it is a matter of luck; two of four
+# trainings failed (recorded; accuracy):
 #
 #     trained on                      L=10     L=50    L=100
 #     50 letters alone, seed 0        0.12     0.09     0.12
@@ -768,17 +769,18 @@ def show_recall(args):
 # (The second is right after 50 letters, the only length that it knew, and nowhere else.
 # Why it is below chance there, we did not look into.)
 #
-# What arrives?  Before training hardly anything comes 49 letters back, in the LSTM 0.004
-# and in the plain RNN 0.0025, nearly all of it through h.  (The first path leaves
+# What arrives?  Before training hardly anything comes 49 letters back, in the LSTM
+# 0.004 and in the plain RNN 0.0025, nearly all of it through h.  (The first path leaves
 # 0.73^49 = 2e-07 of a number whose f is 0.73, and 3.4e-06 of the luckiest of the 32.)
-# They part in training.  In the LSTM the gradient drops within the last letters, 0.13 and
-# 0.036, for the answer is made of h, and h shows only a part of c.  What has arrived in c
-# goes far: 0.03 from 49.  In the trained plain RNN 2e-18 is left after 20; where it got
-# more short sequences, 0.092, and next to nothing from 49 (3e-07).
+# They part in training.  In the LSTM the gradient drops within the last letters, 0.13
+# and 0.036, for the answer is made of h, and h shows only a part of c.  What has
+# arrived in c goes far: 0.03 from 49.  In the trained plain RNN 2e-18 is left after 20;
+# where it got more short sequences, 0.092, and next to nothing from 49 (3e-07).
 #
-# So, in three lines.  Both cells learn most surely from short sequences, and carry to long
-# ones what they learned there.  In the LSTM it leaves a way open, so that long ones teach
-# it, too.  In the plain RNN it shuts the way, so that the long ones teach nothing.
+# So, in three lines.  Both cells learn most surely from short sequences, and carry to
+# long ones what they learned there.  In the LSTM it leaves a way open, so that long
+# ones teach it, too.  In the plain RNN it shuts the way, so that the long ones teach
+# nothing.
 
 
 # Back to reviews.  The cell gives a state after each word, (B, T, H).  The answer needs
@@ -794,9 +796,9 @@ def show_recall(args):
 #               of the scores: e to the power of each, divided by the sum of all.  v is
 #               learned like any weight
 #
-# Each must leave the padding out.  Padding comes after the words and cannot change their
-# states: so no packing (lesson 01) is needed here.  But its own states would count in a
-# mean, win a maximum, or be taken for the last.
+# Each must leave the padding out.  Padding comes after the words and cannot change
+# their states: so no packing (lesson 01) is needed here.  But its own states would
+# count in a mean, win a maximum, or be taken for the last.
 
 
 def pool(states, lengths, how, attend=None):
@@ -870,17 +872,18 @@ def show_poolings():
 #     last        0.8880         -         -
 #
 # Attention is ahead of the mean by half a point on average, and steadier: so it is the
-# default.  (And its weights can be looked at; with v = 0 it is the mean.)  The last state
-# alone is behind; max was not run.  A small trial had pointed elsewhere: from 6,000
-# reviews (--compare pooling, seed 0) mean has 0.8641, max 0.8413, attention 0.8377, last 0.8357.
+# default.  (And its weights can be looked at; with v = 0 it is the mean.)  The last
+# state alone is behind; max was not run.  A small trial had pointed elsewhere: from
+# 6,000 reviews (--compare pooling, seed 0) mean has 0.8641, max 0.8413, attention
+# 0.8377, last 0.8357.
 #
 # The whole network, with V = 15,000, E = 100, H = 128 and C = 2 here:
 #
 #     words -> embedding -> dropout -> LSTM -> pooling -> dropout -> linear -> scores
 #     (B, T)   (B, T, E)              (B, T, H)  (B, H)              (B, C)
 #
-# `--num-layers 2` puts a second LSTM above the first: it reads the states of the first as
-# if they were words.  Dropout sets numbers to 0 at random while the network trains;
+# `--num-layers 2` puts a second LSTM above the first: it reads the states of the first
+# as if they were words.  Dropout sets numbers to 0 at random while the network trains;
 # section 3 says what for.
 
 
@@ -950,16 +953,18 @@ def show_weights(config, data):
 # 3. Training
 # ====================================================================================
 #
-# The loop is that of lesson 04, `utils.fit`: `train_to_recall` above has its steps.  Two
-# things are said here: what the loss asks for, and what to do against overfitting.
+# The loop is that of lesson 04, `utils.fit`: `train_to_recall` above has its steps.
+# Two things are said here: what the loss asks for, and what to do against overfitting.
 #
 # The loss.  Our network makes two scores of a review, one for neg and one for pos.
-# softmax makes probabilities of them, and the loss, cross-entropy, is minus the logarithm
-# of that of the right class.  Only the difference z of the two scores counts: softmax of
-# the scores -0.3 and 0.5 is 0.31 and 0.69, and sigmoid(0.5 + 0.3) is 0.69 as well.
+# softmax makes probabilities of them, and the loss, cross-entropy, is minus the
+# logarithm of that of the right class.  Only the difference z of the two scores counts:
+# softmax of the scores -0.3 and 0.5 is 0.31 and 0.69, and sigmoid(0.5 + 0.3) is 0.69 as
+# well.
 #
-# So books make one number z of a yes or no, a logit: above 0 for pos, p = sigmoid(z) the
-# probability of pos, and binary cross-entropy (nn.BCEWithLogitsLoss) the loss of ours:
+# So books make one number z of a yes or no, a logit: above 0 for pos, p = sigmoid(z)
+# the probability of pos, and binary cross-entropy (nn.BCEWithLogitsLoss) the loss of
+# ours:
 #
 #     -log(p) if the review is pos         its slope dloss/dz is p - 1
 #     -log(1 - p) if it is neg             its slope is p
@@ -972,19 +977,19 @@ def show_weights(config, data):
 #         0.8            0.690            0.371             -0.310
 #         3.0            0.953            0.049             -0.047
 #
-# Sure and right costs little, sure and wrong much.  The last column is the gradient of z.
-# A step goes against it, so z rises: the more wrong the answer, the harder the push.
+# Sure and right costs little, sure and wrong much.  The last column is the gradient of
+# z. A step goes against it, so z rises: the more wrong the answer, the harder the push.
 #
 # A pass over all batches of 64 reviews is an epoch, and at most six are planned.  After
-# each the loss on validation is measured, and all weights are copied if it is the lowest
-# so far.  At the end the last copy is put back.
+# each the loss on validation is measured, and all weights are copied if it is the
+# lowest so far.  At the end the last copy is put back.
 #
-# Now the danger.  The network has 72 numbers to learn for each training review
-# of IMDB, most of them in the vectors of rare words.  So it can learn those reviews by
-# heart: "the one with the submarine and the nun is neg".  That lowers the loss on
-# training, and helps with no other review.  It is called overfitting.  It is seen where
-# the loss on training falls on, while that on validation, which nothing is learned from,
-# turns and rises.  The default run on IMDB (seed 0, --threads 1, recorded):
+# Now the danger.  The network has 72 numbers to learn for each training review of IMDB,
+# most of them in the vectors of rare words.  So it can learn those reviews by heart:
+# "the one with the submarine and the nun is neg".  That lowers the loss on training,
+# and helps with no other review.  It is called overfitting.  It is seen where the loss
+# on training falls on, while that on validation, which nothing is learned from, turns
+# and rises.  The default run on IMDB (seed 0, --threads 1, recorded):
 #
 #     epoch   loss on training   loss on validation   accuracy on validation
 #         1             0.5345               0.3258                   0.8565
@@ -993,7 +998,8 @@ def show_weights(config, data):
 #         4             0.0850               0.3232                   0.9032
 #
 # After epoch 2 the loss on training falls to a third, and that on validation rises by
-# more than a third.  There are brakes (books: regularization).  Three are flags of this lesson:
+# more than a third.  There are brakes (books: regularization).  Three are flags of this
+# lesson:
 #
 #   --patience        early stopping: end when the loss on validation has not become
 #                     lower for so many epochs (default 2), and go back to the weights
@@ -1113,10 +1119,10 @@ def forward(model, batch):
 
 
 # The running verdict: let the review end after its first word, its second, and so on,
-# and ask each time.  Beside it stand forget gates, by our own lstm_step with the trained
-# weights.  There are H of them.  Their mean is shown; and since a mean of many hides
-# what each does, also the one that moves most along this text.  (The picture gates.png
-# has i and o as well.)
+# and ask each time.  Beside it stand forget gates, by our own lstm_step with the
+# trained weights.  There are H of them.  Their mean is shown; and since a mean of many
+# hides what each does, also the one that moves most along this text.  (The picture
+# gates.png has i and o as well.)
 
 VERDICT = "The music is superb, but the story is dull and weak."
 PAIRS = (
@@ -1267,10 +1273,10 @@ def show_gates_at(word, model, data, most=300):
 
 
 # The cell can hold a letter for 100 letters, if that is what it is trained for (section
-# 2).  Does it hold anything here, where attention sees every state anyway?  Take some reviews from their
-# 11th word on, with nothing known before (h = c = 0).  How far are h and c from those of
-# a network that has read the first ten words as well?  Where the two are alike, these
-# are forgotten.
+# 2).  Does it hold anything here, where attention sees every state anyway?  Take some
+# reviews from their 11th word on, with nothing known before (h = c = 0).  How far are h
+# and c from those of a network that has read the first ten words as well?  Where the
+# two are alike, these are forgotten.
 
 
 def last_state(model, x):
@@ -1422,8 +1428,8 @@ def show_answers(scores, data, count=2, most=4):
 # Look at your four.  On IMDB (seed 0) one label seems wrong: "pure genius", 9.5/10, and
 # labelled neg.  In another single words mislead: "badly acted and directed, poorly
 # scripted", from one who liked the film for something else.  On the sample all four
-# were a negation cut off from its word: "is not, if you ask our teacher or me, weak".  It
-# must be held across the aside, and the network was only 67 to 78 % sure.
+# were a negation cut off from its word: "is not, if you ask our teacher or me, weak".
+# It must be held across the aside, and the network was only 67 to 78 % sure.
 #
 # The table on test has four rivals, and none of them is a network.  "majority" gives
 # all reviews the answer that is commonest in training.  The other three count words,
@@ -1513,8 +1519,8 @@ def show_log_count_ratio():
     )
 
 
-# The reason for this lesson was that reviews are long.  Is it the long ones that it gets
-# wrong?  Sorted by their length, cut into four groups of equal size, it is seen.
+# The reason for this lesson was that reviews are long.  Is it the long ones that it
+# gets wrong?  Sorted by their length, cut into four groups of equal size, it is seen.
 
 
 def show_by_length(answers, ours, truth, data):
@@ -1592,23 +1598,23 @@ def compare_with_rivals(answers, ours, truth):
     return verdicts
 
 
-# Why do the counts win on IMDB?  Reviewers say what they think in set phrases ("waste of
-# time", "7 / 10"), and which of them occur is nearly all that one needs.  Why does the
-# network fall behind, and most in long reviews?  Guesses, not measured: it has to find the
-# phrases by itself; it knows 15,000 words, the counts 956,285 runs.  (That it gets 400
-# words of a review at most is not all: see the table by length.)
+# Why do the counts win on IMDB?  Reviewers say what they think in set phrases ("waste
+# of time", "7 / 10"), and which of them occur is nearly all that one needs.  Why does
+# the network fall behind, and most in long reviews?  Guesses, not measured: it has to
+# find the phrases by itself; it knows 15,000 words, the counts 956,285 runs.  (That it
+# gets 400 words of a review at most is not all: see the table by length.)
 #
-# When should one take an LSTM, then?  Where order decides, and what decides may stand far
-# back, as in the sample: there it has 0.9920, the counts 0.8409, and with the last state
-# alone the plain RNN learns nothing to speak of (end of section 4).  And where there is
-# more text to learn from: networks that first learned to guess the next word (lesson 10)
-# of millions of sentences reach 95 % (Howard and Ruder, 2018).
+# When should one take an LSTM, then?  Where order decides, and what decides may stand
+# far back, as in the sample: there it has 0.9920, the counts 0.8409, and with the last
+# state alone the plain RNN learns nothing to speak of (end of section 4).  And where
+# there is more text to learn from: networks that first learned to guess the next word
+# (lesson 10) of millions of sentences reach 95 % (Howard and Ruder, 2018).
 #
 # And if your own reviews (--input) do badly?  Look at the table first: with few reviews
-# the counts are hard to beat, so take them, or collect more.  Then look at the losses: if
-# that on training hardly falls, try more --epochs or another --lr; if they part at once,
-# a smaller --max-vocab and --hidden-size.  Then read the wrong answers: is what decides
-# cut away (--max-length, --keep), or the label wrong?
+# the counts are hard to beat, so take them, or collect more.  Then look at the losses:
+# if that on training hardly falls, try more --epochs or another --lr; if they part at
+# once, a smaller --max-vocab and --hidden-size.  Then read the wrong answers: is what
+# decides cut away (--max-length, --keep), or the label wrong?
 
 
 def answer_the_title(rows, ours, verdicts, order, data):
@@ -1782,7 +1788,8 @@ def variants(config, args):
     """What --compare trains: name -> (config, flags); the default comes first."""
     # {**config, "pooling": how} is a copy of config with that one entry new.
     if args.compare == "cell":
-        # Equal numbers of weights, so the hidden sizes differ: an LSTM has four blocks where an RNN has one.
+        # Equal numbers of weights, so the hidden sizes differ: an LSTM has four blocks where
+        # an RNN has one.
         shapes = utils.cells_of_equal_size(ReviewClassifier, config, CELLS)
         return {name: (shape, {}) for name, shape in shapes.items()}
     if args.compare == "pooling":
