@@ -160,8 +160,9 @@ def test_memory_needs_an_open_way(capsys):
     table, _ = table.split("Recorded, ten passes")
     for line in table.splitlines():
         for name in lesson.MEMORY_CELLS:
-            if line.startswith(f"  {name:<26}"):  # the last two are recorded
-                found[name] = [float(cell) for cell in line[28:].split()[:-2]]
+            if line.startswith(f"  {name:<26}"):  # the second and third are recorded
+                error, _, _, *gates = map(float, line[28:].split())
+                found[name] = [error, *gates]
     assert found.keys() == lesson.MEMORY_CELLS.keys()
     error, before, after = found["GRU, z begins near 0.95"]
     assert error < 0.1
@@ -626,7 +627,7 @@ def test_worth_its_cost_where_it_beats_every_rival(kind, capsys):
     assert ("yes, it beats every rival" in said) == (kind == "better")
     assert ("no, it does not beat autoregression" in said) == (kind != "better")
     near = sum(weight.numel() for weight in untrained().near.parameters())
-    assert f"{near} weights, the autoregression 5: " in said
+    assert f"{near} weights, edges included, the autoregression 5: " in said
 
 
 # ---------------------------------------------------------------- the band
