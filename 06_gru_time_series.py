@@ -1471,8 +1471,8 @@ RECORDED = """
     48          2.104         17.83      28.45              17.98      31.76
     132         2.016         17.78      29.69              18.00      28.81
     150         2.042         17.78      29.67              18.06      28.61
-  At 12 ahead the network wins nothing against the autoregression.  With 48 it looks as if it did, 28.45 against
-  31.76: there the rival, too, may read no more than 48 months.
+  At 12 ahead the network wins nothing against the autoregression.  With 48 it looks as
+  if it did, 28.45 against 31.76: there the rival, too, may read no more than 48 months.
 --cell (seeds 0, 1, 2; 12 ahead is asked directly):
          val_loss              RMSE 1 ahead          12 ahead              weights
     gru  2.016 2.000 2.016     17.78 17.80 17.79     29.69 29.93 28.44      16,452
