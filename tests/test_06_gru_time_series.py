@@ -220,6 +220,21 @@ def test_the_small_gru_learns_the_rule(capsys):
 # ---------------------------------------------------------------- the network
 
 
+def test_gates_of_the_trained_reader(capsys):
+    """A z that its bias holds at 0.75 in all units: four steps."""
+    model = untrained()
+    for weight in model.near.rnn.parameters():
+        weight.data.zero_()
+    size = model.near.rnn.hidden_size
+    model.near.rnn.bias_ih_l0.data[size : 2 * size] = math.log(3)
+    lesson.show_gates(model, data_of(walk()))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "least 0.75, the middle one 0.75, the largest 0.75" in said
+    assert "keeps about 4.0 steps, the largest 4.0" in said
+    lesson.show_gates(untrained(cell="lstm"), data_of(walk()))
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_the_two_readers_share_nothing(cell):
     """The next step depends on one of them, all further steps on the other."""
@@ -392,7 +407,7 @@ def test_the_way_is_chosen_on_validation(target, tmp_path):
         ours = lesson.errors_of(found, found.ways[ahead - 1], ahead)
         last = lesson.errors_of(found, "persistence", ahead)
         assert row["chosen"] == found.ways[ahead - 1]
-        assert row["p to last"] == lesson.test_of(ours**2 - last**2, ahead)[1]
+        assert row["p to last"] == lesson.diebold_mariano(ours**2 - last**2, ahead)[1]
 
 
 def test_a_copy_foretells_nothing(capsys):
@@ -539,14 +554,14 @@ def test_one_step_test_is_a_t_test():
     expected = ttest_1samp(ours**2 - theirs**2, 0)
     for found in (
         lesson.compare_one_step(ours, theirs),
-        lesson.test_of(ours**2 - theirs**2, 1),
+        lesson.diebold_mariano(ours**2 - theirs**2, 1),
     ):
         assert found == pytest.approx((expected.statistic, expected.pvalue))
     d = ours**2 - theirs**2
     alike = np.correlate(d - d.mean(), d - d.mean(), "full")[49:] / 50
     assert [lesson.likeness(d, lag) for lag in range(50)] == pytest.approx(alike)
     assert lesson.compare_one_step(ours, ours) == (0.0, 1.0)
-    assert lesson.test_of(np.zeros(50), 3) == (0.0, 1.0)
+    assert lesson.diebold_mariano(np.zeros(50), 3) == (0.0, 1.0)
 
 
 def test_diebold_mariano_against_its_formula():
@@ -563,12 +578,12 @@ def test_diebold_mariano_against_its_formula():
         assert variance > 0
         factor = (40 + 1 - 2 * ahead + ahead * (ahead - 1) / 40) / 40
         expected = mean / (variance / 40) ** 0.5 * factor**0.5
-        assert lesson.test_of(d, ahead)[0] == pytest.approx(expected)
+        assert lesson.diebold_mariano(d, ahead)[0] == pytest.approx(expected)
 
 
 def test_diebold_mariano_where_the_variance_falls_below_zero():
     """d = 3 -1 2 0, two ahead: 2.5 - 2 * 1.75 < 0, so it is 2.5."""
-    statistic, _ = lesson.test_of(np.array([3.0, -1, 2, 0]), 2)
+    statistic, _ = lesson.diebold_mariano(np.array([3.0, -1, 2, 0]), 2)
     assert statistic == pytest.approx((1.5 / 4) ** 0.5 / (2.5 / 4) ** 0.5)
 
 
@@ -581,7 +596,7 @@ def test_overlap_must_be_counted():
         surprises = rng.standard_normal((2, 155))
         window = np.lib.stride_tricks.sliding_window_view(surprises, 6, axis=1)
         ours, theirs = window.sum(2)
-        honest += lesson.test_of(ours**2 - theirs**2, 6)[1] < 0.05
+        honest += lesson.diebold_mariano(ours**2 - theirs**2, 6)[1] < 0.05
         careless += lesson.compare_one_step(ours, theirs)[1] < 0.05
     assert honest < 30
     assert careless > 50
@@ -715,7 +730,7 @@ def test_coverage_is_of_the_next_step_in_the_test_part(capsys):
     band = np.zeros((count, 3, 3))
     band[:, 0, lesson.LOW] = -1e9
     band[:, 0, lesson.HIGH] = np.where(np.arange(count) % 4 == 0, -1e8, 1e9)
-    extra = lesson.report_bands(band, band[:48], band, np.ones(3), found, data)
+    extra = lesson.report_bands(band, band, np.ones(3), found, data)
     assert extra["test_coverage"] == 0.75
     assert extra["coverage_at_horizon"] == 0  # the walk is nowhere 0
     low, high = lesson.expected_shares(data.val_end - data.train_end, count)
@@ -737,7 +752,7 @@ def test_the_rival_band_against_a_loop():
     found = lesson.Findings(truth, forecasts, "GRU", "GRU fed back", choices, ways)
     middle = forecasts["persistence"]
     band = np.stack([middle - 1, middle, middle + 2], axis=2)
-    extra = lesson.report_bands(band, band[:48], band, np.ones(3), found, data)
+    extra = lesson.report_bands(band, band, np.ones(3), found, data)
     linear = choices["linear on validation"][:, 0]
     missed = np.abs(linear - data.values[data.train_end : data.val_end])
     before = data.values[data.train_end - 1 : data.val_end - 1]
@@ -763,28 +778,6 @@ def test_the_rival_band_against_a_loop():
     assert extra["constant_band_cost"] == pytest.approx(np.mean(theirs))
     expected = ttest_1samp(np.subtract(ours, theirs), 0).pvalue
     assert extra["p_band"] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("target", ["price", "return"])
-def test_the_chosen_band_holds_80_percent_of_validation(target, tmp_path):
-    """Also where feeding back was chosen: in both halves, and hardly more."""
-    args = args_of(tmp_path)
-    data = data_of(100 + walk(900), target=target)
-    model = untrained()
-    made = lesson.both_ways(model, data, data.train_end, data.val_end, args)
-    constants = lesson.find_constants(made["GRU fed back"], data)
-    known = lesson.known_before(data, data.train_end, data.val_end)
-    ways = ["GRU", "GRU fed back", "GRU fed back"]
-    band = lesson.chosen_band(model, data, known, ways, np.zeros(3), constants, args)
-    direct = lesson.corrected_band(model, data, 0.0, known, args)
-    assert (band[:, 0] == direct[:, 0]).all()
-    truth = utils.values_ahead(data.values, data.train_end, data.val_end, 3)
-    is_low = data.values[data.train_end - 1 : data.val_end - 1] <= constants.bound
-    for rows in (is_low, ~is_low):
-        held = lesson.share_held(band[rows], truth[rows])
-        assert (held[1:] >= 0.79).all()  # the outermost may lie on the edge
-        assert (held[1:] < 0.84).all()
-    np.testing.assert_allclose(band[:, 1:, 1], made["GRU fed back"][:, 1:])
 
 
 @pytest.mark.parametrize(("found_on", "count"), [(10, 10), (30, 50), (423, 423)])
@@ -844,8 +837,7 @@ def test_the_future_goes_on_from_the_end(target, tmp_path, monkeypatch):
     )
     margins = np.array([0.1, 0.2, 0.3])
     ways = ["GRU", "GRU fed back", "GRU"]
-    constants = lesson.Constants(1e9, [1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
-    lesson.continue_series(model, data, ways, margins, constants, args)
+    lesson.continue_series(model, data, ways, margins, args)
     known = data.levels[None, -8:]
     direct = lesson.network_forecasts(model, data, known, args)[0]
     three = direct[:, lesson.MEAN].copy()
@@ -863,10 +855,7 @@ def test_the_future_goes_on_from_the_end(target, tmp_path, monkeypatch):
     )
     np.testing.assert_allclose(low[at], edges[0][at])
     np.testing.assert_allclose(high[at], edges[1][at])
-    # Fed back: the forecast +- its constant, in the units of the series.
-    np.testing.assert_allclose(
-        [low[1], high[1]], expected[1] + np.array([-2, 2]), rtol=1e-5
-    )
+    assert np.isnan([low[1], high[1]]).all()  # fed back: no band
     assert np.isnan([low[3:], high[3:]]).all()
 
 
