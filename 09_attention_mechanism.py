@@ -47,14 +47,15 @@ You should see
     length.  For 714 of 991 words (72 %) the dictionary names the one source word where
     one should look: at 96.1 % of these the largest weight is there.
 
-    The multi30k run (9 minutes) and all five kinds (41 minutes; multi30k [real]; seed 0;
-    two threads of an idle machine):
+    The multi30k run (9 minutes on two threads of an idle machine) and the other kinds
+    (multi30k [real]; seed 0; one thread.  general and scaled-dot-product: an older run on
+    two threads, whose vocabulary had one word less):
       BLEU      none   additive   dot    general   scaled-dot-product   dictionary
-      greedy    32.5   54.8       55.5   55.1      54.8                 17.4
-      beam 5    34.9   57.0       57.4   57.3      57.0
+      greedy    32.2   54.8       55.0   55.1      54.8                 17.4
+      beam 5    34.6   57.0       56.9   57.3      57.0
     By fifths of length (8.5, 10.6, 12.4, 14.5, 19.4 words on average):
       additive     60.4   58.6   58.9   54.6   48.2
-      none         47.5   41.1   34.0   31.8   20.1   (another run of it: 32.2 in all)
+      none         47.5   41.1   34.0   31.8   20.1
 
 Try this  (guess first, then run; with --dataset sample a few minutes each)
     --attention-type none       on which lengths does it still translate well?
