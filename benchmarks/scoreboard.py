@@ -188,6 +188,7 @@ LINES = f"""
 05-rnn          05_lstm_sentiment --cell rnn
 05-rnn-slow     05_lstm_sentiment --cell rnn --lr 0.001
 05-mean         05_lstm_sentiment --pooling mean
+05-no-dropout   05_lstm_sentiment --dropout 0
 05-last         05_lstm_sentiment --pooling last
 05-rnn-last     05_lstm_sentiment --pooling last --cell rnn
 05-rnn-last-slow 05_lstm_sentiment --pooling last --cell rnn --lr 0.001

@@ -228,9 +228,9 @@ def test_gates_of_the_trained_reader(capsys):
     size = model.near.rnn.hidden_size
     model.near.rnn.bias_ih_l0.data[size : 2 * size] = math.log(3)
     lesson.show_gates(model, data_of(walk()))
-    said = " ".join(capsys.readouterr().out.split())
-    assert "least 0.75, the middle one 0.75, the largest 0.75" in said
-    assert "keeps about 4.0 steps, the largest 4.0" in said
+    said = capsys.readouterr().out
+    assert "next step         0.75 ( 4.0)    0.75 ( 4.0)    0.75 ( 4.0)" in said
+    assert "further steps" in said
     lesson.show_gates(untrained(cell="lstm"), data_of(walk()))
     assert capsys.readouterr().out == ""
 
