@@ -992,6 +992,7 @@ def show_gates(model, data):
             found = z.quantile(torch.tensor([0.0, 0.5, 1.0])).tolist()
             shown = "".join(f"{gate:>8.2f} ({1 / (1 - gate):>4.1f})" for gate in found)
             print(f"  {name:<14}{shown}")
+    print("(What is held for longer is held by n as well, as in 3.2.)")
 
 
 # ====================================================================================

@@ -107,10 +107,10 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 # ====================================================================================
 #
 # English captions of photographs and their French translations (Multi30k), prepared as
-# in lesson 08: words in lower case, ids, rows filled up, the target shifted by one.
-# French is a good choice for this lesson: its words mostly stand in the same order as
-# the English ones, but not everywhere.  "a red shirt" is "une chemise rouge": whoever
-# looks at the right word has to cross over.
+# in lesson 08: words in lower case (printed answers get a capital back), ids, rows
+# filled up, the target shifted by one. French is a good choice for this lesson: its
+# words mostly stand in the same order as the English ones, but not everywhere.  "a red
+# shirt" is "une chemise rouge": whoever looks at the right word has to cross over.
 #
 # The sample is made up: short sentences of few words, so that minutes are enough.
 # It has what French is known for: adjectives that follow their noun, and words that
@@ -288,7 +288,8 @@ def show_attention():
 # exp.  By the quotient rule its derivative with respect to its own score e_j is
 # (exp(e_j) S - exp(e_j)^2) / S^2 = a_j - a_j^2 = a_j (1 - a_j).  That of another weight
 # a_k is -a_j a_k: what one gains the others lose.  Now let g_j be the derivative of the
-# loss with respect to a_j.  The chain rule adds up what e_j does to all weights:
+# loss with respect to a_j: v_j times that of the context, number by number and summed.
+# The chain rule adds up what e_j does to all weights:
 #
 #       a_j (1 - a_j) g_j - a_j times the sum of a_k g_k over the others
 #     = a_j g_j           - a_j times the sum of a_k g_k over all     (-a_j a_j g_j is in)
@@ -1148,9 +1149,9 @@ def show_many_covered(model, answers, data, args):
 #
 # On multi30k p = 0.001 for the gap of each kind to none.  The four kinds of attention
 # differ by less than one BLEU.  How far the luck of the seed moves them was not
-# measured, so we call that a tie.  In the last of six epochs the val_loss of none still
-# fell, from 1.629 to 1.608 (sample run: 0.425 to 0.423): with more epochs the gap may
-# be smaller. More dropout, 0.3, did not help none (30.6 BLEU, greedy).
+# measured, so nobody can say which is best.  In the last of six epochs the val_loss of
+# none still fell, from 1.629 to 1.608 (sample run: 0.425 to 0.423): with more epochs
+# the gap may be smaller. More dropout, 0.3, did not help none (30.6 BLEU, greedy).
 
 
 def show_with_and_without(judged, data):
