@@ -47,9 +47,9 @@ You should see  (imdb [real], seed 0, --threads 1, about ten minutes)
     counts of pairs.  Read it, hardly: with the words of each review shuffled it loses
     only 1.4, 2.2 and 1.5 points on validation, and it takes "dull, but good" for dull.
     Does it need its memory?  On made-up reviews yes: with the last state alone it has
-    1.0000, the plain RNN 0.6352.  On imdb the plain RNN of lesson 04
-    is 2.2 points behind, and where the last state alone must know the whole review 0.4
-    (on validation 1.8; one seed each).  (All at the end of section 4.  On two threads, which add in
+    1.0000, the plain RNN 0.6352.  On imdb the plain RNN of lesson 04 is 2.2 points
+    behind, and where the last state alone must know the whole review 0.4 (on validation
+    1.8; one seed each).  (All at the end of section 4.  On two threads, which add in
     another order, seed 0 had 0.8874.)
     Pictures: gradient.png (section 2), training.png, gates.png, in --out-dir.
 
@@ -1748,8 +1748,8 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #     past still matters, not that it is well remembered.)
 #
 #     On the sample order decides: with the words shuffled the LSTM (attention) falls from
-#     0.9920 on validation to 0.5102, and it tells all three pairs of sentences apart.  The
-#     last state alone does better than attention there, 1.0000.  What attention gets wrong
+#     0.9920 on validation (test has the same) to 0.5102, and it tells all three pairs of
+#     sentences apart.  The last state alone does better than attention there, 1.0000.  What attention gets wrong
 #     are negations cut off from their word (section 4).  One explanation: who may look at
 #     every state need not learn to hold, and these must be held.  The plain RNN does not
 #     learn it with the last state at any of four rates (0.002: 0.5807, 0.0005: 0.6136).

@@ -120,7 +120,8 @@ import rnn_utils as utils
 # --leaky-scaling, seed 0), that leak does not lower the error: RMSE 36.15 with it, 36.30
 # without, p 0.15.  What it flatters is the ruler.  RMSE / std is 0.06 by the std of
 # everything, which has seen the boom, and 0.16 by that of training: who reports scaled
-# errors reports the leak.
+# errors reports the leak.  (There are worse ones: windows dealt out at random, a column
+# of the future.)
 #
 # What the network should say is called its targets, what it does say its outputs.  The
 # targets are changes since the origin: origin 4, asked 5 and 6, targets +1 and +2.  So
@@ -641,9 +642,9 @@ class Forecaster(nn.Module):
 # ====================================================================================
 #
 # --- 3.1 A small GRU in the open ------------------------------------------------------
-# First a small GRU, and the loop of lesson 04 without its refinements: eight values read,
-# eight units, one step ahead.  It has to find a rule that no weighted sum can write.
-# (Does that take gates?  3.2 asks for them.)
+# First a small GRU, and the loop of lesson 04 without its refinements: eight values
+# read, eight units, one step ahead.  It has to find a rule that no weighted sum can
+# write. (Does that take gates?  3.2 asks for them.)
 #
 # A series with a rule, invented.  A room has a slow thermometer: what it shows is four
 # steps old.  Where it shows more than 20 degrees the heating goes off and the room
@@ -1027,7 +1028,9 @@ def rivals_forecasts(data):
     # two values and one step that would be
     #     known = np.column_stack([np.ones(len(train) - 2), train[1:-1], train[:-2]])
     #     weights = np.linalg.lstsq(known, train[2:])[0]
-    # How many values it reads, its order, is chosen on validation; at most T.
+    # How many values it reads, its order, is chosen on validation, for each step ahead by
+    # itself; at most T.  (It learns, as the network, from targets that have T values before
+    # them: so with another T its figures move a little.)
     linear, order = utils.autoregression(
         values, data.train_end, data.val_end, data.length, data.horizon
     )
@@ -1470,8 +1473,9 @@ def share_held(band, truth):
 # (section 1).  What serves best on low cycles need not do so on high ones.
 #
 # A z that begins near 0.95 (3.2), two readers: val_loss 2.057 and 2.071 with 132 months
-# (two seeds; begun as usual 2.016 and 2.000), 2.110, 2.143 and 2.084 with 48.  It costs
-# a little: more past helps, but no single value must be held for long.
+# (two seeds; begun as usual 2.016 and 2.000), 2.110, 2.143 and 2.084 with 48.  With 132
+# it costs a little, with 48 no difference can be seen.  More past helps, but no single
+# value must be held for long.
 #
 # Size, rate and epochs, 132 months, val_loss of seed 0 (too few units cost most):
 #   --hidden-size   8 2.633    16 2.603    48 2.016    96 2.035
@@ -1481,10 +1485,9 @@ def share_held(band, truth):
 # How to choose for a series of yours, then?  In this order, by val_loss alone.  First
 # the rivals: what they reach is the mark.  T: one cycle, if the series has one; else
 # try 12, 48 and 150.  H: double it until val_loss falls no more, twice in a row.  --lr:
-# 2.5 times more and less.
-# --epochs: twice as many, another run; stay where val_loss falls no more.
-# Then three seeds of the choice and of its nearest neighbour: a gap that is smaller
-# than what the seed changes is none.  Test comes last, once.
+# 2.5 times more and less.  --epochs: twice as many, another run; stay where val_loss
+# falls no more.  Then three seeds of the choice and of its nearest neighbour: a gap
+# that is smaller than what the seed changes is none.  Test comes last, once.
 
 RECORDED = """
 === Recorded runs on sunspots: the length of the past, the cell, the seed ===
@@ -1503,7 +1506,7 @@ RECORDED = """
     lstm 2.150 2.093 2.206     18.34 17.94 18.68     30.04 29.69 30.92      21,348
     rnn  2.267 2.187 2.186     19.02 18.79 18.89     32.38 31.64 31.24       6,660
   By val_loss the GRU is ahead with every seed.  No plain RNN beats persistence (p 0.091
-  to 0.206): here the gates pay.  (All at one learning rate, chosen for the GRU.)
+  to 0.206).  (All at one learning rate, chosen for the GRU.)
   Fewer weights are not less time: on a CPU, one thread, the LSTM trains in 0.55 of the
   time of the GRU, the plain RNN in 0.38.  (PyTorch's programs for the three differ.)
 --seed, five of the GRU: val_loss 2.000 to 2.038, RMSE 17.78 to 17.91.  All beat
@@ -2144,7 +2147,7 @@ def conclude(found, rows, extra, model, data):
     )
     utils.say(
         """Other series (recorded, seed 0).  The sine: yes, all but the noise; the squared
-        error is 1.05 times that of it.  Prices of the S&P 500: no; 36.30, the last price
+        error is 1.05 times that of the noise.  Prices of the S&P 500: no; 36.30, the last price
         36.18, p 0.27."""
     )
     utils.say(
