@@ -642,10 +642,10 @@ def train_to_recall(model, batches, rate, looked_at):
     The steps are those of lesson 04's training loop, and the flags' defaults.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    # The learning rate climbs for a quarter of the steps, then falls to nearly 0.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, len(batches), pct_start=0.25, cycle_momentum=False
     )
-    # The learning rate climbs for a quarter of the steps, then falls to nearly 0.
     is_lstm = isinstance(model.rnn, nn.LSTM)
     looks = []
     for step, batch in enumerate(tqdm(batches, leave=False, disable=None)):
