@@ -757,18 +757,19 @@ def show_recall(args):
 # The LSTM names the first letter each time, after 100 letters too.  The plain RNN falls
 # at once, from 0.74 of single letters to 0.25 with five, and then no further: it has
 # 0.23 after 50, 0.20 after 100.  So what little it learned, it holds.  It fails at
-# learning. (Seed 0 is its worst of three: with the others it has all single letters,
+# learning.  (Seed 0 is its worst of three: with the others it has all single letters,
 # and half of the rest.)  Give the same cell more short sequences, and it learns the
 # task as well.
 #
-# How does the LSTM learn it?  Look at the second table.  A gate opens: what the
-# first path leaves grows from nothing to 0.26 after 250 batches.  Then the cell learns
+# How does the LSTM learn it?  Look at the second table.  A gate opens: what the first
+# path leaves grows from nothing to 0.26 after 250 batches.  Meanwhile the cell learns
 # to tell more and more letters apart; and what it can at L=10, it can at L=50.
 #
 # Who opens the gate, if so little arrives at first?  A guess: the shorter sequences.  A
 # push to keep a letter through three others is a push on the same weights that must
 # keep it through forty.  Without the short ones it is a matter of luck; two of four
-# trainings failed (recorded; accuracy):
+# trainings of the LSTM failed (accuracy, recorded with line `alike` of recall_data
+# changed):
 #
 #     trained on                      L=10     L=50    L=100
 #     50 letters alone, seed 0        0.12     0.09     0.12
@@ -943,7 +944,8 @@ def how_many(part, config):
     """The sum that gives the number of weights of one LSTM layer, else nothing."""
     if part != "rnn" or config["cell"] != "lstm" or config["layers"] > 1:
         return ""
-    e, h = config["embedding"], config["hidden"]
+    e = config["embedding"]
+    h = config["hidden"]
     return (
         f" = 4 * ({e} * {h} + {h} * {h} + 2 * {h}): for i, f, g, o two W and two b each"
     )
@@ -993,7 +995,7 @@ def show_weights(config, data):
 #         3.0            0.953            0.049             -0.047
 #
 # Sure and right costs little, sure and wrong much.  The last column is the gradient of
-# z. A step goes against it, so z rises: the more wrong the answer, the harder the push.
+# z.  A step goes against it, so z rises: the more wrong the answer, the harder the push.
 #
 # A pass over all batches of 64 reviews is an epoch, and at most six are planned.  After
 # each the loss on validation is measured, and all weights are copied if it is the
@@ -1047,16 +1049,16 @@ def show_weights(config, data):
 #
 # So where the best epoch is put back, no other brake was seen to help.  But this is one
 # seed and one strength of each, and such gaps mean little: with six epochs planned
-# instead of eight, the same network with dropout has 0.8377.  All reviews, then, with the
-# seeds 0 and 1 (--dropout 0, recorded):
+# instead of eight, the same network with dropout has 0.8377.  All reviews, then, with
+# the seeds 0 and 1 (--dropout 0, recorded):
 #
 #                    loss on validation    accuracy on test
 #     dropout 0.5      0.2345   0.2410      0.8926   0.8942
 #     no dropout       0.2381   0.2395      0.8934   0.8936
 #
-# No difference that the seed does not make, too.  What to do?  Always put the best epoch
-# back: it costs nothing.  Try dropout, and keep it only if the loss on validation gets
-# lower with several seeds.  (Ours is on by habit.)
+# No difference that the seed does not make, too.  What to do?  Always put the best
+# epoch back: it costs nothing.  Try dropout, and keep it only if the loss on validation
+# gets lower with several seeds.  (Ours is on by habit.)
 
 
 def early_stopping_by_hand(val_losses, patience):
@@ -1500,14 +1502,14 @@ def show_answers(scores, data, count=2, most=4):
 #     share_pos = (n_pos + 1) / sum of (n_pos + 1) over all runs;   share_neg likewise
 #     r = log(share_pos / share_neg)          0: says nothing; above 0: praise
 #
-# "film" in the four tiny reviews below has n_pos 2 and n_neg 1, the sums are 11
-# and 12: r = log((3 / 11) / (2 / 12)) = +0.492.
+# "film" in the four tiny reviews below has n_pos 2 and n_neg 1, the sums are 11 and 12:
+# r = log((3 / 11) / (2 / 12)) = +0.492.
 #
 # Why does it help to multiply by r?  This logistic regression has a weight decay of its
-# own, which pulls all weights to 0.  A run
-# that tells the classes apart has an r far from 0: a small weight is enough, and the
-# pull costs it little.  A run as common on both sides would need a large one.  In IMDB
-# 956,285 runs stand in two training reviews or more, among them "waste of time" (r =
+# own, which pulls all weights to 0.  A run that tells the classes apart has an r far
+# from 0: a small weight is enough, and the pull costs it little.  A run as common on
+# both sides would need a large one.  In IMDB 956,285 runs stand in two training reviews
+# or more, among them "waste of time" (r =
 # -2.8), "3 / 10" (-3.7) and "highly recommended" (+3.1).
 
 TOY_POS = ("good film", "a good film")
@@ -1749,10 +1751,11 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #
 #     On the sample order decides: with the words shuffled the LSTM (attention) falls from
 #     0.9920 on validation (test has the same) to 0.5102, and it tells all three pairs of
-#     sentences apart.  The last state alone does better than attention there, 1.0000.  What attention gets wrong
-#     are negations cut off from their word (section 4).  One explanation: who may look at
-#     every state need not learn to hold, and these must be held.  The plain RNN does not
-#     learn it with the last state at any of four rates (0.002: 0.5807, 0.0005: 0.6136).
+#     sentences apart.  The last state alone does better than attention there, 1.0000.
+#     What attention gets wrong are negations cut off from their word (section 4).  One
+#     explanation: who may look at every state need not learn to hold, and these must be
+#     held.  The plain RNN does not learn it with the last state at any of four learning
+#     rates (0.002: 0.5807, 0.0005: 0.6136).
 #
 #   The first of L letters (every default run; chance is 0.125), and the gradient from 49
 #   letters back:
@@ -1766,6 +1769,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #       rnn, more short     1.0000   1.0000   1.0000   1.0000   3.1e-07
 #
 #     With seeds 1 and 2 LSTM and "more short" have 1.0000 as well (one number: 0.9960).
+#     f bias 0: the last line of `start_well` left out.
 #
 #   --compare cell, 6,000 of imdb [real], about 20 minutes.  Validation, equal weights;
 #   both seeds have the same reviews, so the counts stay: tfidf_unigram 0.8756,

@@ -108,11 +108,11 @@ import rnn_utils as utils
 # The split is by time: the first 70 % of the series are for training, the next 15 % for
 # validation, the last 15 % for test.  Beware: these parts are not alike.  The mean
 # count is 45 in training, 52 in validation and 79 in test, 1948 to 1983, when the
-# cycles were high.  (Roots of counts are more alike: --target root; see 4.6.)
-# Dealt out at random, a test value would stand between two training values: forecasting
-# it would be joining the dots (lesson 03).  A window belongs to a part if all that is
-# asked lies in it.  What it reads may reach back into the part before: that is the
-# past, known when the forecast is made.
+# cycles were high.  (Roots of counts differ less: `--target root` reads those; see
+# 4.6.)  Dealt out at random, a test value would stand between two training values:
+# forecasting it would be joining the dots (lesson 03).  A window belongs to a part if
+# all that is asked lies in it.  What it reads may reach back into the part before: that
+# is the past, known when the forecast is made.
 #
 # Scaling is fitted on the training part alone: what is read becomes (value - mean) /
 # std, for networks learn best from small numbers.  Mean and std of the whole series
@@ -131,7 +131,7 @@ import rnn_utils as utils
 #
 # If your series rises for years, as prices do, its test part may lie higher than all of
 # training.  Changes in per cent look alike in all years: `--target return` reads and
-# forecasts those ([returns]).  Then "levels" are logarithms; else they are the values.
+# forecasts those ([returns]).
 #
 # Choices are made on validation (which cell, how long a past, which epoch).  Test is
 # looked at once, with what was chosen (we did not quite keep that: 4.6).  If you try
@@ -644,7 +644,7 @@ class Forecaster(nn.Module):
 # --- 3.1 A small GRU in the open ------------------------------------------------------
 # First a small GRU, and the loop of lesson 04 without its refinements: eight values
 # read, eight units, one step ahead.  It has to find a rule that no weighted sum can
-# write. (Does that take gates?  3.2 asks for them.)
+# write.  (Does that take gates?  3.2 asks for them.)
 #
 # A series with a rule, invented.  A room has a slow thermometer: what it shows is four
 # steps old.  Where it shows more than 20 degrees the heating goes off and the room
@@ -922,9 +922,9 @@ def show_pinball():
 
 # Each step ahead has a loss, the sum of three: of its forecast and of both its edges.
 # The whole loss is that of the next step plus the mean of those of the further steps.
-# All are in usual changes, so of like size; no weight between them was tuned.  As the
+# All are made of usual changes; no weight between them was tuned.  As the
 # two readers share no weight, adding their losses changes the gradient of neither, but
-# for clipping. One epoch is kept for both, the best by the sum on validation; what that
+# for clipping.  One epoch is kept for both, the best by the sum on validation; what that
 # costs the further reader is printed after training.
 
 
@@ -1235,7 +1235,7 @@ def show_test():
 # % too low one step ahead, 19.8 % twelve steps ahead: 1 - (1.08 / 1.10)^12.  Asked
 # directly, one reader must serve eleven steps.  So feeding back suits a rule that is
 # well learned for one step, asking directly far steps; which is stronger, validation
-# tells for each step. (Where the two lie close there, the choice may be luck.)  The way
+# tells for each step.  (Where the two lie close there, the choice may be luck.)  The way
 # chosen is compared with the rivals on test, in each line two tests.  (Of twenty tests
 # of equals one falls below 0.05 on average: look at the whole column, not at its
 # smallest p.)  And the test of 4.3 needs more care here.
@@ -1397,9 +1397,10 @@ def rolling_shares(model, data, args, newest=200):
     first = data.val_end - data.train_end  # the row of the first test value
     shares = []
     for ahead in range(1, data.horizon + 1):
-        column = outside[
-            : len(outside) - (ahead - 1), ahead - 1
-        ]  # what is known by now
+        answered = len(outside) - (
+            ahead - 1
+        )  # the last rows have no answer so far ahead
+        column = outside[:answered, ahead - 1]  # (answered,)
         held = []
         for row in range(first, len(column)):
             # The answer to a row comes `ahead` steps after its origin.
@@ -1448,7 +1449,8 @@ def share_held(band, truth):
 
 
 # --- 4.6 Trials -----------------------------------------------------------------------
-# What would another choice have changed?  All figures are of recorded runs.  One
+# What would another choice have changed?  All figures are of recorded runs.  (One
+# reader, and a z that begins high, have no flag: the script was changed for them.)  One
 # chooses by val_loss; the test columns show how far that is to be trusted.
 #
 # How long a past, and one reader for all steps, or two?  (seeds 0, 1, 2)
@@ -1691,6 +1693,7 @@ def new_model(data, column, args):
 def explain_the_lines(data):
     """Print what the figures in the lines of training mean."""
     later = make_windows(data, data.train_end, data.val_end)
+    # To repeat the last value is an output of 0: its error is the target itself.
     copied = float((later["y"][:, 0] ** 2).mean())
     print(f"\nTraining on {data.source.label}: one line an epoch, val_ on validation")
     print("  loss       step 1 + further; of a step: squared error and pinball losses")

@@ -107,7 +107,7 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 #
 # English captions of photographs and their French translations (Multi30k), prepared as
 # in lesson 08: words in lower case (printed answers get a capital back), ids, rows
-# filled up, the target shifted by one. French is a good choice for this lesson: its
+# filled up, the target shifted by one.  French is a good choice for this lesson: its
 # words mostly stand in the same order as the English ones, but not everywhere.  "a red
 # shirt" is "une chemise rouge": whoever looks at the right word has to cross over.
 #
@@ -470,7 +470,7 @@ def show_scaling():
 #
 # So which score should you take?  These four came out close together (section 4).  A
 # likely reason: `shrink` puts a learned matrix between the encoder's state s_j and the
-# key. Our dot is q . (W_s s_j + b_s), nearly Luong's general.
+# key.  Our dot is q . (W_s s_j + b_s), nearly Luong's general.
 #
 # For work of your own, take dot, the simplest and cheapest; scaled, where vectors are
 # long and of variance 1, as in Transformers.  If query and states have different
@@ -505,7 +505,7 @@ def show_scaling():
 # context and the state side by side, 2H numbers.  h_att is the state after it has
 # looked, H numbers.  The output layer reads h_att; in lesson 08 it read q_i.  The
 # bridge are two linear layers, which make the decoder's first h and c of the encoder's
-# two ends. Here the encoder reads both ways (lesson 07).  The rest of the path is as in
+# two ends.  Here the encoder reads both ways (lesson 07).  The rest of the path is as in
 # lesson 08; two small changes, a shared matrix and label smoothing, come below.
 #
 # The LSTM's states depend on its first state and on the words before, not on what was
@@ -548,9 +548,9 @@ def bahdanau_step(x, state, keys, mask, cell, score_parameters):
 # No network here does it, and which place is better is not measured.  There is a third
 # way, between the two: look after the recurrence, but give h_att to the LSTM with the
 # next word.  Luong et al. call it input feeding; here it is `--input-feeding`.  It
-# waits too: two epochs on multi30k took 592 s instead of 412 (one thread).  BLEU was 37.6
-# instead of 35.9 greedy, 40.2 instead of 39.6 by beam search: one seed, and after two
-# epochs far from done.
+# waits too: two epochs on multi30k took 592 s instead of 412 (one thread).  BLEU was
+# 37.6 instead of 35.9 greedy, 40.2 instead of 39.6 by beam search: one seed, and after
+# two epochs far from done.
 
 # --- The network ----------------------------------------------------------------------
 #
@@ -770,7 +770,7 @@ def show_shapes(model, data):
 #
 # One detail is new, label smoothing (Szegedy et al., 2016).  Without it the true word
 # should get probability 1.  Now a share of that, 0.1, is spread evenly over all V
-# words. With V = 197, as in the sample, the true word is asked for 0.9 + 0.1 / 197 =
+# words.  With V = 197, as in the sample, the true word is asked for 0.9 + 0.1 / 197 =
 # 0.9005, and each other word for 0.0005.  So the network is not pushed to be entirely
 # sure:
 #
@@ -1150,7 +1150,7 @@ def show_many_covered(model, answers, data, args):
 # The four kinds of attention differ by 1.3 BLEU at most, by beam search by 0.7.  How
 # far the luck of the seed moves them was not measured, so nobody can say which is best.
 # In the last of six epochs the val_loss of none still fell, from 1.629 to 1.608 (sample
-# run: 0.425 to 0.423): with more epochs the gap may be smaller. More dropout, 0.3, did
+# run: 0.425 to 0.423): with more epochs the gap may be smaller.  More dropout, 0.3, did
 # not help none (30.6 BLEU, greedy).
 
 

@@ -1741,8 +1741,8 @@ def merge_pair(pieces, pair):
 def learn_merges(cut, counts, how_many, min_freq=2):
     """The pairs of pieces to join, the most frequent first: [((left, right), count), ...].
 
-    Sennrich et al. (2016).  cut: word -> its smallest pieces.  counts: word -> how often it occurs.  After each
-    merge only the words that hold the pair are counted anew.  Of equals, the first by the
+    Sennrich et al. (2016).  cut: word -> its smallest pieces.  counts: word -> how often
+    it occurs.  After each merge only the words that hold the pair are counted anew.  Of equals, the first by the
     alphabet.  A pair that occurs fewer than min_freq times is not joined.
     """
     cut = dict(cut)
