@@ -24,7 +24,7 @@ def seeded():
 
 def make_model(kind="additive", **changes):
     config = {"sources": 9, "targets": 8, "hidden": 6, "inner": 5, "kind": kind}
-    return lesson.Translator(**{**config, **changes}).double().eval()
+    return lesson.build(**{**config, **changes}).double().eval()
 
 
 SOURCE = [[4, 5, 6, 7], [8, 4], [5]]
@@ -155,15 +155,15 @@ def test_padding_changes_neither_loss_nor_gradient(kind):
 
 
 def test_the_combined_state_is_fed_back_only_with_input_feeding():
-    for feeding in (False, True):
-        model = make_model(feeding=feeding)
-        batch = make_batch()
-        keys, mask, (h, c, fed) = model.encode(batch["source"], batch["source_length"])
-        word = torch.full((3, 1), BOS)
-        first, (_, _, kept), _ = model.decode(word, (h, c, fed), keys, mask)
-        torch.testing.assert_close(kept, first[:, 0])
-        other, _, _ = model.decode(word, (h, c, fed + 1), keys, mask)
-        assert torch.equal(first, other) is not feeding
+    batch = make_batch()
+    assert len(make_model().encode(batch["source"], batch["source_length"])[2]) == 2
+    model = make_model(feeding=True)
+    keys, mask, (h, c, fed) = model.encode(batch["source"], batch["source_length"])
+    word = torch.full((3, 1), BOS)
+    first, (_, _, kept), _ = model.decode(word, (h, c, fed), keys, mask)
+    torch.testing.assert_close(kept, first[:, 0])
+    other, _, _ = model.decode(word, (h, c, fed + 1), keys, mask)
+    assert not torch.allclose(first, other)
 
 
 def test_the_keys_are_of_both_directions():
@@ -256,13 +256,13 @@ def whole_words(train, parts):
         parts=parts,
         cut=utils.split_pair,
         join=utils.join_words,
-        unit="word",
     )
 
 
 def small_translator(data, **changes):
-    sizes = [len(vocabulary) for vocabulary in data.vocabularies]
-    model = lesson.Translator(*sizes, hidden=8, inner=4, **changes).eval()
+    sources, targets = [len(vocabulary) for vocabulary in data.vocabularies]
+    sizes = {"sources": sources, "targets": targets, "hidden": 8, "inner": 4}
+    model = lesson.build(**sizes, **changes).eval()
     with torch.no_grad():
         model.output.weight *= 20
     return model
@@ -321,12 +321,10 @@ def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding):
     model = small_translator(data, feeding=feeding)
     (words,) = lesson.translate(model, ["a b c ."], data, args, 1)
     found, places = lesson.changed_by_covering(model, "a b c .", words, data, args)
-    looked, second, beside = found
+    looked, second = found
     weights = lesson.where_it_looked(model, "a b c .", words, data, args)
     ordered = weights.sort(1, descending=True)
-    torch.testing.assert_close(places[:2], ordered.values[:, :2].T)
-    next_words = (ordered.indices[:, :1] + 1) % weights.shape[1]
-    torch.testing.assert_close(places[2:], weights.gather(1, next_words).T)
+    torch.testing.assert_close(places, ordered.values[:, :2].T)
     keys, mask, state = lesson.read_source(model, "a b c .", data, args)
     given = lesson.given_words(words, data, args)
     before = model.output(model.decode(given, state, keys, mask)[0][0]).argmax(1)
@@ -335,7 +333,6 @@ def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding):
         for changed, covered in (
             (looked, place),
             (second, int(ordered.indices[i, 1])),
-            (beside, (place + 1) % mask.shape[1]),
         ):
             seen = mask.clone()
             seen[0, covered] = False
@@ -352,6 +349,63 @@ def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding):
         limits = torch.tensor([2 * mask.shape[1] + lesson.ROOM])
         ((ids, _),) = utils.beam_search(advance, state, limits, 2)
         assert found == data.vocabularies[1].decode(ids)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("feeding", [False, True])
+def test_pointed_elsewhere_all_weight_is_there(feeding, capsys):
+    """Each trial is a decoding whose mask leaves one word, the next with another entry."""
+    data = make_data()
+    args = Namespace(device="cpu", precision="fp32", beam_size=2)
+    model = small_translator(data, feeding=feeding)
+    text, words = "a b c.", ["d", "e", "."]
+    dictionary = {"a": "d", "b": "e", "c": "nowhere", ".": "."}  # "nowhere": no word
+    keys, mask, state = lesson.read_source(model, text, data, args)
+    given = lesson.given_words(words, data, args)
+    looks = lesson.where_it_looked(model, text, words, data, args).argmax(1).tolist()
+    source = ["a", "b", "c", "."]
+    expected = []
+    for i, word in enumerate(words):
+        order = [(looks[i] + step) % 4 for step in (1, 2, 3)]
+        place = next(j for j in order if j != 2 and dictionary[source[j]] != word)
+        only = torch.zeros_like(mask)
+        only[0, place] = True
+        combined, _, again = model.decode(given, state, keys, only)
+        assert (again[0, :, place] == 1).all()
+        now = data.vocabularies[1].tokens[int(model.output(combined[0, i]).argmax())]
+        entry = dictionary[source[place]]
+        expected.append((word, source[looks[i]], source[place], entry, now))
+    inputs = (model, text, words)
+    assert lesson.point_elsewhere(*inputs, dictionary, data, args) == expected
+    data.parts[2] = [(text, "d e.")]
+    share = lesson.show_pointing(*inputs, ["D e."], dictionary, data, args)
+    assert share == sum(now == entry for *_, entry, now in expected) / 3
+    assert "Of 3 words of up to 100 answers" in capsys.readouterr().out
+
+
+def test_sentences_that_none_alone_gets_wrong(capsys):
+    pairs = [("a b c d", "e"), ("a b", "f"), ("a", "g"), ("b", "h"), ("c", "i")]
+    data = Namespace(parts=[[], [], pairs])
+    ours = ["e", "f", "wrong", "H", "i"]
+    others = ["no", "no", "no", "no", "i"]
+    rest = (None, None, None)
+    lesson.show_with_and_without({"dot": (ours, *rest), "none": (others, *rest)}, data)
+    said = capsys.readouterr().out
+    sources = [line.split()[1:] for line in said.splitlines() if "source" in line]
+    assert sources == [["b"], ["a", "b"], ["a", "b", "c", "d"]]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_floor_of_the_smoothed_loss(smoothing, capsys):
+    """No answer has a smaller loss than the one that is asked for."""
+    lesson.read_training(5, smoothing)
+    said = " ".join(capsys.readouterr().out.split())
+    asked = torch.full((1, 5), smoothing / 5)
+    asked[0, 2] += 1 - smoothing
+    options = {"label_smoothing": smoothing}
+    floor = F.cross_entropy(asked.log().clamp(-99), torch.tensor([2]), **options)
+    nats = abs(asked[0, 2].log())
+    assert f"cannot fall below {floor:.3f}, which has nats {nats:.3f}." in said
 
 
 def test_an_unsure_look_shows_the_second_word_too(capsys):
@@ -598,12 +652,13 @@ def test_pieces_give_every_text_back_and_are_learnt_from_training():
 
 
 def test_shared_pieces_have_one_matrix():
-    model = lesson.Translator(9, 9, hidden=8, inner=4, shared=True)
+    sizes = {"sources": 9, "targets": 9, "hidden": 8, "inner": 4}
+    model = lesson.build(**sizes, shared=True)
     assert model.embed_source.weight is model.embed_target.weight
     assert model.output.weight is model.embed_target.weight
     assert (
         utils.count_parameters(model)
-        == utils.count_parameters(lesson.Translator(9, 9, hidden=8, inner=4)) - 9 * 8
+        == utils.count_parameters(lesson.build(**sizes)) - 9 * 8
     )
 
 
@@ -613,7 +668,8 @@ def test_a_model_of_pieces_is_saved_with_its_merges(tmp_path, capsys):
     flags += ["--attention-type", "dot", "--out-dir", tmp_path / "out"]
     trained = ["--epochs", 1, "--pieces", 200, "--save-model"]
     assert run_main(lesson, *flags, *trained) == 0
-    assert "test sentences have such a word" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'each "word" below is a piece' in said and "are per piece" in said
     assert run_main(lesson, *flags, "--eval-only", "--predict", "A red snowman.") == 0
     said = capsys.readouterr().out
     assert "answer" in said
