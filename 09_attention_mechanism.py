@@ -66,6 +66,7 @@ You should see
          -               37%  a             32%  red
          shirt           95%  shirt
          rouge          100%  red
+         <eos>           38%  red           31%  a
     After "shirt" it goes back to "red": French puts the colour last.  Then each word is
     covered in turn, so that nothing can look there.  Without "red" it writes
       Un homme en t-shirt dans un t-shirt
@@ -124,9 +125,9 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 # English captions of photographs and their French translations (Multi30k), prepared as
 # in lesson 08: words in lower case, ids, rows filled up, the target shifted by one.
 # (`utils.join_words` makes text of words again: it gives an answer its capital, and
-# joins "l'" to its word.)  French is a good choice for this lesson: its
-# words mostly stand in the same order as the English ones, but not everywhere.  "a red
-# shirt" is "une chemise rouge": whoever looks at the right word has to cross over.
+# joins "l'" to its word.)  French is a good choice for this lesson: its words mostly
+# stand in the same order as the English ones, but not everywhere.  "a red shirt" is
+# "une chemise rouge": whoever looks at the right word has to cross over.
 #
 # The sample is made up: short sentences of few words, so that minutes are enough.
 # It has what French is known for: adjectives that follow their noun, and words that
@@ -565,14 +566,14 @@ def bahdanau_step(x, state, keys, mask, cell, score_parameters):
 #
 # It takes one of five kinds of attention.  Four are the scores from above.  The fifth
 # is the opponent, `none`: the same network with one key instead of Ts.  That key is the
-# summary of the whole sentence, the encoder's two ends side by side, through `shrink`:
-# what lesson 08 hands over, too.  The softmax of a single number is 1, whatever its
-# score.  So the decoder is handed the same summary at every word, and has nothing to
-# choose.  Its parameters are as many as with `dot`.  It is a stronger opponent than
-# lesson 08's network (32.2 BLEU against 18.6 on multi30k), which sees its summary only
-# at the start, and reads in one direction, without label smoothing and without a shared
-# matrix, both below.  (A mean of all keys, all weights equal, would be an opponent too.
-# It is not measured here.)
+# summary of the whole sentence, the encoder's two ends side by side, through `shrink`.
+# The softmax of a single number is 1, whatever its score.  So the decoder is handed the
+# same summary at every word, and has nothing to choose.  Its parameters are as many as
+# with `dot`.  It is a stronger opponent than lesson 08's network (32.2 BLEU against 18.6
+# on multi30k), which sees its summary only at the start (and reads in one direction,
+# without label smoothing and without a shared matrix, both below).  Why the ends?
+# Because lesson 08 hands over an end.  The mean of all states as the one key would be a
+# fair opponent too; it is not measured.
 
 
 def general_as_learned(query, keys, learned):
@@ -874,6 +875,7 @@ def translate(model, texts, data, args, beam_size):
 #     has read all the other words as well.  "elle" looked at the full stop with 64 % and
 #     at "she" with 22 %: the state at the full stop *can* know of "she".  What is needed
 #     may be had in several places, and nothing makes it prefer the one that we would
+#   - the last row, <eos>: where it looks when it stops.  Here that is the full stop
 #
 # And when it went wrong?  (The last sentence shown is the first short one whose answer
 # is not the reference.)  Then the weights are a first clue, no more.  "an old man"
@@ -933,10 +935,8 @@ def show_alignments(model, texts, data, args):
     if model.kind == "none":
         print("\nSome answers.  (With `none` there are no places to choose from.)")
     else:
-        print(
-            f"\nWhere did it look?  ({model.kind})  Each word written, at last <eos>,"
-        )
-        print("and the word read with the largest weight; below 70 % also the second.")
+        print(f"\nWhere did it look?  ({model.kind})  Each word written, and the word")
+        print("read with the largest weight; if that is below 70 %, also the second.")
     for number, (text, words) in enumerate(zip(texts, answers, strict=True), start=1):
         source = data.cut(text)[:MAX_LENGTH]
         print(f"\n  source     {text[:200]}")
@@ -971,7 +971,7 @@ def show_alignments(model, texts, data, args):
 # that likeliest goes with it, its entry.  It can judge a word of the answer that is the
 # entry of exactly one word of the source.  "chat" is the entry of "cat" alone: judged.
 # With "the" twice in a source, "la" could come from either: not judged.  The rest may
-# well be the harder ones.
+# well be the harder ones.  (On multi30k it judges 736 of 1,442 words: 90.4 % right.)
 
 
 def first_hundred(answers, data):
