@@ -29,7 +29,7 @@ Run it
     python 05_lstm_sentiment.py --eval-only --predict "Slow, but I loved it."
     python 05_lstm_sentiment.py --input FILE.csv      (columns text and label)
 
-You should see  (imdb [real], seed 0, --threads 1, about ten minutes)
+You should see  (imdb [real], seed 0, --threads 1)
       model                accuracy   macro_f1
       lstm (this lesson)     0.8926     0.8925
       rnn                    0.8711     0.8711      another run, --cell rnn --lr 0.001
@@ -37,26 +37,24 @@ You should see  (imdb [real], seed 0, --threads 1, about ten minutes)
       tfidf_unigram          0.8855     0.8855
       tfidf_bigram           0.9096     0.9096
       ratio_trigram          0.9173     0.9173
+    On two idle threads the whole run took 4 minutes 17 s, of which four epochs of
+    training 193 s.  (Two threads add in another order: so lstm had 0.8874 there.)
     [real]: reviews that people wrote.  [sample]: made by a program for this course.
     accuracy is the share of test reviews judged rightly; macro_f1 is explained in
     lesson 04.  "majority" gives every review the same answer.  The other three count:
     words, pairs of words, runs of one to three words (section 4).
 
-    Can it read a review?  Judge it, yes: with seeds 0, 1 and 2 the LSTM has 0.8926,
-    0.8942 and 0.8820.  That is about what counts of single words have, and less than
-    counts of pairs.  Read it, hardly: with the words of each review shuffled it loses
-    only 1.4, 2.2 and 1.5 points on validation, and it takes "dull, but good" for dull.
-    Does it need its memory?  On made-up reviews yes: with the last state alone it has
-    1.0000, the plain RNN 0.6352.  On imdb the plain RNN of lesson 04 is 2.2 points
-    behind, and where the last state alone must know the whole review 0.4 (on validation
-    1.8; one seed each).  (All at the end of section 4.  On two threads, which add in
-    another order, seed 0 had 0.8874.)
+    Can it read a review?  Judge it, yes: it is right for nine of ten, about as often as
+    a count of single words, and less often than counts of pairs.  Read it, hardly: it
+    loses one or two points when the words of each review are shuffled.  And its memory
+    is needed where order decides, in made-up reviews; on real ones the plain RNN of
+    lesson 04 comes close.  (All figures: end of section 4.)
     Pictures: gradient.png (section 2), training.png, gates.png, in --out-dir.
 
 Try this  (guess first, then run; what came out is recorded at the end of section 4)
     --dataset sample                here the order of words decides: who wins now?
     --dataset sample --cell rnn --lr 0.001
-                                    the same with the plain RNN, at a rate of its own
+                                    the same with the plain RNN, at its own learning rate
     --dataset sample --pooling last
     --dataset sample --pooling last --cell rnn --lr 0.001
                                     and if the last state must hold all?
@@ -95,20 +93,25 @@ import rnn_utils as utils
 # or more pos.  Half of the reviews are for training, half for the test, and no film
 # stands in both halves.  A tenth of the training half is set aside for validation:
 # there films do come again.  That is one reason why scores on validation are a little
-# better than on test.
+# better than on test.  (The other: the epoch that is kept is chosen by validation.)
 #
 # Beside these there is a sample, 8,800 reviews made up by a program (`--dataset
-# sample`).  In it the order of the words decides.  Of "good, but dull" the clause after
-# "but" counts: neg.  "not" turns what follows it round: "not dull" is pos.  What others
-# say ("my brother calls it dull") does not count.  Between these stand sentences that
-# say nothing, so what decides may stand far from what it decides about.
+# sample`).  In it the order of the words decides.  This one is pos:
+#
+#     The music is, whatever my uncle may say about it, very weak, yet the story was
+#     truly excellent.
+#
+# Of "weak, yet excellent" the clause after "yet" (or "but") counts.  "not" turns what
+# follows it round: "not dull" is pos.  What others say ("my brother calls it dull")
+# does not count.  Between these stand asides that say nothing, so what decides may
+# stand far from what it decides about.
 #
 # A network takes numbers, and a batch must be a rectangle.  Six steps lead there:
 #
 #   words     lower case; a punctuation mark is a word of its own ("!" says something)
 #   ids       the place of each word in the vocabulary.  This is made by counting all
-#             words of training (lesson 02): "<pad>" has place 0, "<unk>" 1, and then come
-#             the commonest, --max-vocab in all.  Any other word becomes <unk>
+#             words of training (lesson 02): "<pad>" has place 0, "<unk>" 1, and then
+#             come the commonest, --max-vocab in all.  Any other word becomes <unk>
 #   kept      of a long review only --max-length words, half of them from its beginning
 #             and half from its end.  Why not all?  The cell works through a batch word
 #             by word, so its longest review sets the time that all take.  Why not the
@@ -117,29 +120,15 @@ import rnn_utils as utils
 #             0.8321 from half of each (--max-length 64 --keep start, end, both).  The
 #             last two differ by 8 of 2,501 reviews; both is the default, lest a verdict
 #             that stands first is lost
-#   bucketed  reviews of similar length share a batch: so less of it is padding
+#   bucketed  reviews of similar length share a batch: so less of it is padding.  Four
+#             of 3, 6, 2 and 5 words, two in a batch, take 2 * 6 + 2 * 5 = 22 places as
+#             they come; with neighbours in length together 2 * 3 + 2 * 6 = 18
 #   padded    shorter reviews of the batch are filled up with 0
 #   mask      which places hold real words: padding must not count (lesson 01)
 
 
-class ReviewData(NamedTuple):
-    """All that this lesson knows of its data (`load_data` in section 5 makes it).
-
-    Batches keep `.data["text"]`, ids (N, T), `.data["label"]`, classes (N,), and
-    `.lengths["text_length"]`, words of each review (N,).
-    """
-
-    source: utils.Source  # which data set, and whether it is real
-    parts: list  # training, validation, test: lists of (text, label)
-    vocabulary: utils.Vocabulary  # the commonest words of training
-    labels: list  # a label's place in this list is its class
-    train: utils.Batches  # the three parts as batches of tensors
-    val: utils.Batches
-    test: utils.Batches
-
-
-# The last four steps in plain Python; `utils.encode_texts` and `utils.Batches` do the
-# same with tensors, and deal out the training reviews anew in every epoch.
+# `utils.encode_texts` and `utils.Batches` do this with tensors, and deal out the
+# training reviews anew in every epoch.  What is kept, in plain Python:
 
 
 def keep_ends(ids, room):
@@ -149,31 +138,6 @@ def keep_ends(ids, room):
     last = room // 2
     first = room - last  # one more, if room is odd
     return ids[:first] + ids[len(ids) - last :]
-
-
-def make_batches(rows, size):
-    """N lists of ids -> batches of `size` rows, each filled up to its longest row."""
-    rows = sorted(rows, key=len)  # neighbours are of similar length: buckets
-    batches = []
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
-        width = len(batch[-1])  # the last is the longest
-        batches.append([row + [0] * (width - len(row)) for row in batch])
-    return batches
-
-
-def show_batches():
-    """Print four tiny reviews as two padded batches, and their masks."""
-    rows = [[7, 8, 9], [2, 3, 4, 5, 6, 7], [5, 6], [9, 8, 7, 6, 5]]
-    print("\nFour reviews of 3, 6, 2 and 5 words in batches of two, and their masks:")
-    for batch in make_batches(rows, size=2):
-        for row in batch:
-            mask = [int(number != 0) for number in row]
-            print(f"  {row!s:<20} {mask}")
-        print()
-    print(
-        "(2 * 3 + 2 * 6 = 18 places.  As they come they would take 2 * 6 + 2 * 5 = 22.)"
-    )
 
 
 def show_one_review(data, max_length):
@@ -191,7 +155,7 @@ def show_one_review(data, max_length):
     print(f"  label    {label}, class {data.labels.index(label)}")
     print(f"  words    {' '.join(words[:24])}")
     print(f"  ids      {' '.join(map(str, ids[:24]))}")
-    # (utils.say prints a text, its lines broken anew.)
+    # (utils.say prints a text with its lines broken anew.)
     utils.say(
         """If there were room for 8 words only, these would be kept, half of them
         from the beginning and half from the end.  A row that is shorter than its
@@ -203,8 +167,7 @@ def show_one_review(data, max_length):
     print(f"  kept     {' '.join(data.vocabulary.decode(kept))}")
     print(f"  row      {' '.join(map(str, kept + [0] * empty))}")
     print(f"  mask     {' '.join(map(str, [1] * len(kept) + [0] * empty))}")
-    print("The network does not notice that the middle is missing.  So --max-length is")
-    print("far above 8:")
+    print("What stood in the middle is lost.  So --max-length is far above 8:")
     lengths = data.train.lengths["text_length"]  # (N,)
     print(f"  half of the training reviews have {int(lengths.median())} words or more")
     full = (lengths == max_length).float().mean()
@@ -224,17 +187,17 @@ def show_one_review(data, max_length):
 #              worth holding, however far back it stands
 #
 # A plain RNN can do the first.  It pushes a number of its state towards -1 or 1, and
-# lets W_hh push it there again at every word.  With W_hh = 3, say, 0.995 stays what it
-# is: tanh(3 * 0.995) = 0.995.  But that spoils the second.  On its way
-# back the gradient is multiplied at every word:
+# lets W_hh push it there again at every word.  Take a state of one number and W_hh = 3:
+# 0.995 stays what it is, tanh(3 * 0.995) = 0.995.  But that spoils the second.  On its
+# way back the gradient is multiplied at every word:
 #
 #     h_0 --W_hh, tanh--> h_1 --W_hh, tanh--> h_2 -- ... --W_hh, tanh--> h_T
 #
 #     dh_T/dh_0 = product over all words of (tanh' times W_hh)
 #
-# tanh', the slope of tanh, is 1 at 0 only; near -1 and 1, where things are held, it is
-# close to 0.  What many such factors leave of a gradient is printed below.  In books
-# this is the vanishing gradient.
+# (With H numbers W_hh is a matrix: lesson 04.)  tanh', the slope of tanh, is 1 at 0
+# only; near -1 and 1, where things are held, it is close to 0.  What many such factors
+# leave of a gradient is printed below.  In books this is the vanishing gradient.
 #
 # The LSTM (Hochreiter and Schmidhuber, 1997; its gate f: Gers et al., 2000) keeps what
 # it knows in a second set of numbers, the memory c, and changes c in one way only: it
@@ -431,6 +394,18 @@ def show_one_cell():
         f"states[:, -1] = {states[0, -1, 0].item():.3f}, "
         f"last_h = {last_h[0, 0, 0].item():.3f}"
     )
+    # lstm_by_hand with the same weights.  Training needs equal gradients as well.
+    zero = torch.zeros(1, 1, dtype=torch.double)  # (B, H)
+    weights = list(layer.parameters())
+    our_c = lstm_by_hand(toy_input(), zero, zero, *weights)[-1].c  # (B, H)
+    gap = (our_c - last_c[0]).abs().item()
+    ours = torch.autograd.grad(our_c.sum(), weights)
+    theirs = torch.autograd.grad(last_c.sum(), weights)
+    for one, other in zip(ours, theirs, strict=True):
+        gap = max(gap, (one - other).abs().max().item())
+    print(
+        f"  lstm_by_hand: c, and its gradients for W and b, are {gap:.1g} apart from that"
+    )
     utils.say(
         """Reading it: at "good" the input gate opens, and the memory is written.  At
         "film" it is nearly shut, and the memory is kept (f near 1).  The output gate is
@@ -440,29 +415,8 @@ def show_one_cell():
     )
 
 
-def show_lstm_is_nn_lstm():
-    """Print our largest differences from nn.LSTM in 64-bit numbers, gradients too."""
-    torch.manual_seed(5)
-    layer = nn.LSTM(5, 7, batch_first=True).double()
-    x = torch.randn(4, 9, 5, dtype=torch.double)  # (B, T, E)
-    zero = torch.zeros(4, 7, dtype=torch.double)  # (B, H)
-    weights = list(layer.parameters())  # W_ih, W_hh, b_ih, b_hh
-    steps = lstm_by_hand(x, zero, zero, *weights)
-    ours = torch.stack([step.h for step in steps], dim=1)  # (4, 9, 7)
-    theirs, _ = layer(x)  # (4, 9, 7)
-    # Equal states are half the proof: training needs equal gradients.
-    our_gradients = torch.autograd.grad(ours.sum(), weights)
-    their_gradients = torch.autograd.grad(theirs.sum(), weights)
-    pairs = zip(our_gradients, their_gradients, strict=True)
-    gap = max((one - other).abs().max().item() for one, other in pairs)
-    utils.say(
-        f"""With random weights, (B, T, E) = (4, 9, 5) and H = 7, our states and those of
-        nn.LSTM are at most {(ours - theirs).abs().max():.0e} apart, the gradients of W
-        and b {gap:.0e}: rounding.  So nn.LSTM, which is faster, may stand in its place
-        from here on."""
-    )
-
-
+# So nn.LSTM, which is faster, may stand in place of our loop from here on.
+#
 # What does that change for learning?  Hold the gates as they are, and c_t depends on
 # c_(t-1) through f_t alone:
 #
@@ -478,10 +432,8 @@ def show_lstm_is_nn_lstm():
 # At which f does a network start?  Its weights are small at first, so the sum inside
 # the sigmoid of the forget gate is near its bias.  With a bias of 0, f would be near
 # sigmoid(0) = 0.5, and after ten words 0.1 % would be left.  We start it with a bias of
-# 1 (Jozefowicz et al., 2015): `start_well` does that.  In the experiment below, one
-# training with a bias of 0 learned less: 0.79 right at L=50 instead of all, and 0.87 at
-# L=1.  (Why not 5?  There the sigmoid is flat, and a gate that hardly moves is slow to
-# learn what to forget.)
+# 1 (Jozefowicz et al., 2015), so near 0.73: `start_well` does that.  (Why not 5?  There
+# the sigmoid is flat, and a gate that hardly moves is slow to learn what to forget.)
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}  # gru: lesson 06
 
@@ -495,7 +447,7 @@ def start_well(rnn):
             # so that nothing dies out or explodes by W_hh alone (lesson 04).
             for matrix in weight.data.split(size):
                 nn.init.orthogonal_(matrix)
-        elif rnn.mode == "LSTM" and "bias" in name:
+        elif rnn.mode == "LSTM" and "bias" in name:  # mode: which kind of cell
             # The rows are those of i, f, g, o: the second block is f.  Its bias is to
             # be 1.  nn.LSTM adds two, so b_ih becomes 1 there and b_hh 0.
             weight.data[size : 2 * size] = 0.0
@@ -581,8 +533,12 @@ def show_memory_path():
 RECALL_LETTERS = "abcdefgh"
 RECALL_LONGEST = 50  # letters of the longest sequence in training
 RECALL_ASKED = (1, 3, 5, 10, 20, 50, 100)
-# The plain RNN has a rate of its own.  At 0.01, 0.003, 0.001 and 0.0003 it was right
-# for 0.48, 0.74, 0.23 and 0.12 of single letters (seed 0).
+# Learning rates.  The plain RNN was tried at four (seed 0, batches "alike"):
+#              0.01   0.003   0.001   0.0003
+#     L=1      0.48    0.74    0.23     0.12      by this one 0.003 was chosen
+#     L=50     0.37    0.23    0.19     0.14
+# At none does it learn the task.  The LSTM has 1.00 at L=50 with 0.03 and 0.01, 0.99
+# with 0.003, 0.40 with 0.001.
 RECALL_RATES = {"rnn": 0.003, "lstm": 0.01}
 RECALL_TRIALS = (  # name, cell, which of the two kinds of batches
     ("rnn", "rnn", "alike"),
@@ -639,7 +595,7 @@ def recall_data(args):
 def train_to_recall(model, batches, rate, looked_at):
     """One pass over the batches; returns five looks at an LSTM on the way.
 
-    The steps are those of lesson 04's training loop, and the flags' defaults.
+    The six steps below are the training loop of lesson 04.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     # The learning rate climbs for a quarter of the steps, then falls to nearly 0.
@@ -692,9 +648,10 @@ def recall_reach(model, batch):
     def loss_of(last_state):  # (B, H)
         return F.cross_entropy(model.output(last_state), batch["label"])
 
-    # As `reach_of` of lesson 04: feed the layer one letter at a time and keep the state
-    # after each; call loss_of with the last h, and backward(); take the length of each
-    # state's gradient.
+    # As `reach_of` of lesson 04, in short:
+    #     for each letter t:   _, state = rnn(x[:, t : t + 1], state);  keep state
+    #     loss_of(the last h).backward()
+    #     of each state kept:  the length of its gradient, that of h and c joined
     x = model.embed(batch["letters"])  # (B, T, E)
     return utils.gradient_by_distance(model.rnn, x, loss_of)
 
@@ -724,11 +681,11 @@ def show_recall(args):
             rows[name][f"L={length}"] = share_right(scores, batch)
     title = "Accuracy on the first of L random letters [sample: generated]"
     utils.print_table(title, rows, corner="cell")
-    print(
-        f"Chance is 0.125; the longest in training had {RECALL_LONGEST} letters.  (Recorded: seed 0"
-    )
-    print(
-        "is the plain RNN's worst of three; two others have L=1 right, and half of the rest.)"
+    utils.say(
+        f"""Chance is 0.125; the longest in training had {RECALL_LONGEST} letters.  With
+        L=1 the first letter is also the last: nothing has to be remembered.  (How well
+        the plain RNN does is a matter of luck: of the seeds 0, 1 and 2, all recorded, 0
+        is its worst.)"""
     )
     print("\nThe LSTM in training: accuracy, and what its first path leaves after L=50")
     print("  batches     L=10     L=50   product of f (largest of 32 numbers)")
@@ -739,11 +696,10 @@ def show_recall(args):
     for name, curve in reach.items():
         shown = "".join(f"{curve[distance]:>9.2g}" for distance in (1, 5, 20, 49))
         print(f"  {name:<26}{shown}")
-    print(
-        "(0: less than 32 bits can hold.  Above 1: it can also grow for a while.  The trained"
-    )
-    print(
-        "LSTM keeps more in c than arrives: the answer is made of h, which shows a part.)"
+    utils.say(
+        """(0: less than 32 bits can hold.  Above 1: it can also grow for a while.  The
+        trained LSTM keeps more in c than arrives: the answer is made of h, which shows
+        a part.)"""
     )
     axes = ("letters before the last", "gradient, last letter = 1")
     title = "Gradient along 50 random letters [sample: generated]"
@@ -752,51 +708,48 @@ def show_recall(args):
     return {cell: rows[cell][f"L={RECALL_LONGEST}"] for cell in RECALL_RATES}
 
 
-# How to read them (seed 0; three seeds are recorded at the end of section 4).
+# How to read the three tables (seed 0, one thread; three seeds are recorded at the end
+# of section 4).
 #
-# The LSTM names the first letter each time, after 100 letters too.  The plain RNN falls
-# at once, from 0.74 of single letters to 0.25 with five, and then no further: it has
-# 0.23 after 50, 0.20 after 100.  So what little it learned, it holds.  It fails at
-# learning.  (Seed 0 is its worst of three: with the others it has all single letters,
-# and half of the rest.)  Give the same cell more short sequences, and it learns the
-# task as well.
+# Accuracy.  The LSTM names the first letter each time, after 100 letters too.  The
+# plain RNN falls at once, from 0.74 at L=1 to 0.25 at L=5, and then no further: it has
+# 0.23 after 50 letters, 0.20 after 100.  So what little it learned, it holds.  It fails
+# at learning.  And 0.74 at L=1 is no lack of memory, for none is needed there.  The
+# same cell has 1.00 where it got more short sequences: so there were too few of them,
+# or the long ones disturb it.
 #
-# How does the LSTM learn it?  Look at the second table.  A gate opens: what the first
-# path leaves grows from nothing to 0.26 after 250 batches.  Meanwhile the cell learns
-# to tell more and more letters apart; and what it can at L=10, it can at L=50.
+# Training.  How does the LSTM learn it?  A gate opens: what the first path leaves grows
+# from nothing to 0.26 after 250 batches.  By then the cell tells more letters apart,
+# 0.28 instead of 0.11.  (Which came first, looks so far apart cannot show.)  And what
+# it can at L=10, it can at L=50.
 #
 # Who opens the gate, if so little arrives at first?  A guess: the shorter sequences.  A
 # push to keep a letter through three others is a push on the same weights that must
-# keep it through forty.  Without the short ones it is a matter of luck; two of four
-# trainings of the LSTM failed (accuracy, recorded with line `alike` of recall_data
-# changed):
+# keep it through forty.  Without the short ones it is a matter of luck: of these four
+# trainings of the LSTM two failed (accuracy; line `alike` of recall_data was changed
+# for them):
 #
-#     trained on                      L=10     L=50    L=100
+#     the LSTM, trained on            L=10     L=50    L=100
 #     50 letters alone, seed 0        0.12     0.09     0.12
-#     50 letters alone, seed 1        0.00     1.00     0.00
+#     50 letters alone, seed 1        0.00     1.00     0.00      right at L=50 only
 #     10 to 50, seed 0                1.00     1.00     1.00
 #     10 to 50, seed 1                0.38     0.40     0.40
 #
-# (The second is right after 50 letters, the only length that it knew, and nowhere else.
-# Why it is below chance there, we did not look into.)
-#
-# What arrives?  Before training hardly anything comes 49 letters back, in the LSTM
-# 0.004 and in the plain RNN 0.0025, nearly all of it through h.  (The first path leaves
+# Gradient.  Before training hardly anything comes 49 letters back, in the LSTM 0.004
+# and in the plain RNN 0.0025, nearly all of it through h.  (The first path leaves
 # 0.73^49 = 2e-07 of a number whose f is 0.73, and 3.4e-06 of the luckiest of the 32.)
 # They part in training.  In the LSTM the gradient drops within the last letters, 0.13
 # and 0.036, for the answer is made of h, and h shows only a part of c.  What has
-# arrived in c goes far: 0.03 from 49.  In the trained plain RNN 2e-18 is left after 20;
-# where it got more short sequences, 0.092, and next to nothing from 49 (3e-07).
+# arrived in c goes far: 0.03 from 49.  In the trained plain RNN 2e-18 is left after 20.
 #
-# Look at the last row of both tables again: this plain RNN names the first of 100
-# letters, and 3e-07 of the gradient arrives from 49.  It holds without a way back.
-# These are the two things that section 2 began with: it learned to hold on short
-# sequences, where the way was open.
+# Now compare the last rows, "rnn, more short".  It names the first of 100 letters, and
+# 3e-07 of the gradient arrives from 49.  It holds without a way back!  These are the
+# two things that section 2 began with.  It learned to hold on short sequences, where
+# the way was open (0.092 from 20).
 #
-# So, in three lines.  Both cells seem to learn most surely from short sequences, and
-# carry to long ones what they learned there.  What the LSTM has learned leaves the way
-# open, so that long ones teach it, too.  What the plain RNN has learned shuts it, and
-# the long ones teach it next to nothing.
+# So, in short.  What the LSTM has learned leaves the way open, and long sequences can
+# teach it.  What the plain RNN has learned shuts the way, and the long ones teach it
+# next to nothing: it lives on what the short ones teach.
 
 
 # Back to reviews.  The cell gives a state after each word, (B, T, H).  The answer needs
@@ -808,9 +761,9 @@ def show_recall(args):
 #               learn to shoot up at one kind of remark, and wherever in the review that
 #               was, it is seen at the end
 #   attention   a weighted mean.  A layer with one vector v gives every state h the score
-#               v . h (multiplied number by number and summed), and softmax makes weights
-#               of the scores: e to the power of each, divided by the sum of all.  v is
-#               learned like any weight
+#               v . h (multiplied number by number and summed), and softmax makes
+#               weights of the scores: e to the power of each, divided by the sum of
+#               all.  v is learned like any weight
 #
 # Each must leave the padding out.  Padding comes after the words and cannot change
 # their states: so no packing (lesson 01) is needed here.  But its own states would
@@ -888,10 +841,10 @@ def show_poolings():
 #     last        0.8880         -         -
 #
 # Attention and the mean cannot be told apart by three seeds.  Attention is the default
-# because its weights can be looked at.  (With v = 0 it is the mean.)  The last
-# state alone is behind; max was not run.  A small trial had pointed elsewhere: from
-# 6,000 reviews (--compare pooling, seed 0) mean has 0.8641, max 0.8413, attention
-# 0.8377, last 0.8357.
+# because its weights can be looked at.  (With v = 0 it is the mean.)  The last state
+# alone is behind, in one training.  max was trained on 6,000 reviews only (--compare
+# pooling, seed 0: max 0.8413, mean 0.8641, attention 0.8377, last 0.8357); so what it
+# does with all of them is not known here.
 #
 # The whole network, with V = 15,000, E = 100, H = 128 and C = 2 here:
 #
@@ -915,12 +868,12 @@ class ReviewClassifier(nn.Module):
         # Vectors of length about 1.  PyTorch's own start has length sqrt(E), 10 here:
         # small steps would take long to change that.
         nn.init.normal_(self.embed.weight, std=embedding**-0.5)
-        rate = dropout if layers > 1 else 0.0  # this one acts between layers
+        between = dropout if layers > 1 else 0.0  # dropout from layer to layer
         self.rnn = CELLS[cell](
-            embedding, hidden, layers, batch_first=True, dropout=rate
+            embedding, hidden, layers, batch_first=True, dropout=between
         )
-        # --layer-norm (Ba et al., 2016): the H numbers of each state are brought to mean
-        # 0 and variance 1, then scaled as it learns.
+        # --layer-norm (Ba et al., 2016): the H numbers of each state are brought to
+        # mean 0 and variance 1, then scaled as it learns.
         self.norm = nn.LayerNorm(hidden) if norm else nn.Identity()
         self.pooling = pooling
         self.attend = None
@@ -940,26 +893,17 @@ class ReviewClassifier(nn.Module):
         return self.output(self.dropout(pooled))  # (B, C)
 
 
-def how_many(part, config):
-    """The sum that gives the number of weights of one LSTM layer, else nothing."""
-    if part != "rnn" or config["cell"] != "lstm" or config["layers"] > 1:
-        return ""
-    e = config["embedding"]
-    h = config["hidden"]
-    return (
-        f" = 4 * ({e} * {h} + {h} * {h} + 2 * {h}): for i, f, g, o two W and two b each"
-    )
-
-
 def show_weights(config, data):
     """Print how many numbers each part of the network has to learn."""
     model = ReviewClassifier(**config)  # made to be counted, and thrown away
     print("\nHow many numbers does the network learn?")
+    # An LSTM has two W and two b for each of i, f, g, o: 4 * (E * H + H * H + 2 * H),
+    # here 4 * (100 * 128 + 128 * 128 + 2 * 128) = 117,760.
     for name, part in model.named_children():
         count = utils.count_parameters(part)
         if count:
             shown = config["cell"] if name == "rnn" else name
-            print(f"  {shown:<8} {count:>10,}{how_many(name, config)}")
+            print(f"  {shown:<8} {count:>10,}")
     total = utils.count_parameters(model)
     print(f"  in all   {total:>10,}")
     reviews = len(data.parts[0])
@@ -970,14 +914,24 @@ def show_weights(config, data):
 # 3. Training
 # ====================================================================================
 #
-# The loop is that of lesson 04, `utils.fit`: `train_to_recall` above has its steps.
-# Two things are said here: what the loss asks for, and what to do against overfitting.
+# The loop is that of lesson 04, `utils.fit`.  In short (an epoch is a pass over all
+# batches of 64 reviews):
+#
+#     for each epoch, at most --epochs (6):
+#         for each batch of training:       the six steps of `train_to_recall`
+#         the mean loss on validation;      the lowest so far?  Copy all weights
+#         not lower for --patience (2) epochs?  End
+#     put the last copy back
+#
+# The learning rate climbs over a quarter of all steps that are planned, up to --lr, and
+# then falls to nearly 0.  Two things are said here: what the loss asks for, and what to
+# do against overfitting.
 #
 # The loss.  Our network makes two scores of a review, one for neg and one for pos.
 # softmax makes probabilities of them, and the loss, cross-entropy, is minus the
 # logarithm of that of the right class.  Only the difference z of the two scores counts:
-# softmax of the scores -0.3 and 0.5 is 0.31 and 0.69, and sigmoid(0.5 + 0.3) is 0.69 as
-# well.
+# softmax of the scores -0.3 and 0.5 is 0.31 and 0.69, and sigmoid(0.5 + 0.3) is 0.69
+# as well.
 #
 # So books make one number z of a yes or no, a logit: above 0 for pos, p = sigmoid(z)
 # the probability of pos, and binary cross-entropy (nn.BCEWithLogitsLoss) the loss of
@@ -986,7 +940,7 @@ def show_weights(config, data):
 #     -log(p) if the review is pos         its slope dloss/dz is p - 1
 #     -log(1 - p) if it is neg             its slope is p
 #
-# (Scores do for three labels as well: then there are three.)  For a review that is pos:
+# (We keep the scores: they do for three labels as well.)  For a review that is pos:
 #
 #     logit z   p = sigmoid(z)   loss = -log(p)   dloss/dz = p - 1
 #        -3.0            0.047            3.049             -0.953
@@ -995,35 +949,26 @@ def show_weights(config, data):
 #         3.0            0.953            0.049             -0.047
 #
 # Sure and right costs little, sure and wrong much.  The last column is the gradient of
-# z.  A step goes against it, so z rises: the more wrong the answer, the harder the push.
-#
-# A pass over all batches of 64 reviews is an epoch, and at most six are planned.  After
-# each the loss on validation is measured, and all weights are copied if it is the
-# lowest so far.  At the end the last copy is put back.
+# z.  A step goes against it, so z rises: the more wrong the answer, the harder the
+# push.
 #
 # Now the danger.  The network has 72 numbers to learn for each training review of IMDB,
 # most of them in the vectors of rare words.  So it can learn those reviews by heart:
 # "the one with the submarine and the nun is neg".  That lowers the loss on training,
 # and helps with no other review.  It is called overfitting.  It is seen where the loss
 # on training falls on, while that on validation, which nothing is learned from, turns
-# and rises.  The default run on IMDB (seed 0, --threads 1, recorded):
+# and rises.  The default run prints both.  On IMDB (seed 0, one thread, recorded) the
+# loss on training falls from 0.254 after epoch 2 to 0.085 after epoch 4, and that on
+# validation rises from 0.2345 to 0.3232.
 #
-#     epoch   loss on training   loss on validation   accuracy on validation
-#         1             0.5345               0.3258                   0.8565
-#         2             0.2538               0.2345                   0.9052   kept
-#         3             0.1512               0.2535                   0.9048
-#         4             0.0850               0.3232                   0.9032
-#
-# After epoch 2 the loss on training falls to a third, and that on validation rises by
-# more than a third.  There are brakes (books: regularization).  Three are flags of this
-# lesson:
+# There are brakes (books: regularization).  Three are flags of this lesson:
 #
 #   --patience        early stopping: end when the loss on validation has not become
 #                     lower for so many epochs (default 2), and go back to the weights
-#                     of the best one.  Above it saved two epochs of six, and put epoch
-#                     2 back.  The loss gains much by that, 0.2345 instead of 0.3232; the
-#                     accuracy little, 0.9052 instead of 0.9032.  So after epoch 2 it
-#                     is hardly wrong more often, but surer where it is wrong
+#                     of the best one.  Here it saved two epochs of six, and put epoch 2
+#                     back.  The loss gains much by that; the accuracy little, 0.9052
+#                     instead of 0.9032.  So after epoch 2 it is hardly wrong more
+#                     often, but surer where it is wrong
 #   --dropout         in training, each number of a word's vector and of the pooled
 #                     vector is set to 0 with this probability (default 0.5).  No single
 #                     number can be relied on, so what is learned must rest on several.
@@ -1038,19 +983,21 @@ def show_weights(config, data):
 #
 # Why is there no dropout on h and c, from word to word?  Drawn anew at each word, it
 # would leave 0.5^10 = 0.1 % of the numbers after ten words: hardly anything could be
-# held.  (Clipping is no brake: it does not ask whether a step learns a rule or a review
-# by heart.  Nor is --layer-norm, which is to make the training steadier; the comparison
-# below has it all the same.)
+# held.  (Drawn once for all words of a review it may be used; books: variational
+# dropout.  Clipping is no brake: it does not ask whether a step learns a rule or a
+# review by heart.  Nor is --layer-norm, which is to make the training steadier; the
+# comparison below has it all the same.)
 #
-# Which of them helps?  Eight epochs on 6,000 reviews of IMDB, each time the best epoch
-# put back, accuracy on validation (--compare regularization --epochs 8, seed 0):
+# Which of them helps?  Eight epochs on 6,000 reviews of IMDB; each row is its best
+# epoch, accuracy on validation (--compare regularization --epochs 8, seed 0):
 #
 #     none 0.8605    dropout 0.5 0.8601    weight decay 1 0.8501    layer norm 0.8325
 #
-# So where the best epoch is put back, no other brake was seen to help.  But this is one
-# seed and one strength of each, and such gaps mean little: with six epochs planned
-# instead of eight, the same network with dropout has 0.8377.  All reviews, then, with
-# the seeds 0 and 1 (--dropout 0, recorded):
+# So no brake was seen to help where the best epoch is put back.  But this is one seed
+# and one strength of each, and such gaps mean little.  Even the number of planned
+# epochs, which sets how the learning rate falls, makes a larger one: with six instead
+# of eight the network with dropout has 0.8377.  All reviews, then, with the seeds 0 and
+# 1 (--dropout 0, recorded):
 #
 #                    loss on validation    accuracy on test
 #     dropout 0.5      0.2345   0.2410      0.8926   0.8942
@@ -1078,7 +1025,7 @@ def early_stopping_by_hand(val_losses, patience):
 def measure(model, batch):
     """Loss and accuracy of every review of the batch: (B,) each."""
     scores = model(batch["text"], batch["text_length"])  # (B, C)
-    # Under --precision bf16 they have 16 bits: float() makes 32 of them.
+    # With --precision bf16 a number has 16 bits: float() makes 32 of them.
     scores = scores.float()
     return {
         "loss": F.cross_entropy(scores, batch["label"], reduction="none"),  # (B,)
@@ -1220,14 +1167,12 @@ def show_running_verdict(model, config, data, args):
     answer = data.labels[int(everything[-1].argmax())]
     print(f"Reading it.  At the end {name} is {chances[-1]:.2f}: it says {answer}.")
     if len(words) > 1:
-        moves = chances[1:] - chances[:-1]  # (T-1,)
-        most = int(moves.abs().argmax())
-        said = f'It moves most at "{words[most + 1]}": from {chances[most]:.2f} to'
-        said += f" {chances[most + 1]:.2f}."
-        if "but" in words[1:]:
-            move = round(moves[words.index("but") - 1].item(), 2) + 0.0  # no "-0.00"
-            said += f'  "but" itself moves it by {move:.2f}.'
-        utils.say(said)
+        moves = (chances[1:] - chances[:-1]).abs()  # (T-1,)
+        most = int(moves.argmax())
+        print(
+            f'It moves most at "{words[most + 1]}": from {chances[most]:.2f} to '
+            f"{chances[most + 1]:.2f}."
+        )
     utils.say(
         """p in the middle of a sentence means little: training has hardly a review that
         ends there, so what to say then was never taught."""
@@ -1242,12 +1187,6 @@ def show_running_verdict(model, config, data, args):
             state at this word.  It is largest at "{words[weight.argmax()]}": for what the
             cell knew when it had read so far, not for that word alone."""
         )
-        if "but" in words:
-            before = weight[: words.index("but")].sum()
-            utils.say(
-                f"""The states before "but" have {before:.2f} of the weight: attention can
-                see them, whatever the memory forgets there."""
-            )
     rows = {name: chances, **columns}
     matrix = torch.stack(list(rows.values()))  # (rows, T)
     title = f"Verdict and gates along a review, {data.source.label}"
@@ -1268,8 +1207,8 @@ def read_the_gates(columns, words, hidden):
     )
 
 
-def show_gates_at(word, model, data, most=300):
-    """Print the mean forget gate at this word, and elsewhere.
+def show_gates_at(word, model, data, most=300, common=50):
+    """Print the mean forget gate at this word, elsewhere, and where it is lowest.
 
     In the first `most` reviews of validation that have the word.
     """
@@ -1280,24 +1219,38 @@ def show_gates_at(word, model, data, most=300):
         return
     ids = texts[rows][:most]  # (B, T)
     real = utils.length_mask(data.val.lengths["text_length"][rows][:most], ids.shape[1])
-    ids = ids.to(model.embed.weight.device)
     weights = list(model.rnn.parameters())[:4]
     with torch.no_grad():
-        x = model.embed(ids)  # (B, T, E)
+        x = model.embed(ids.to(model.embed.weight.device))  # (B, T, E)
         zero = x.new_zeros(len(x), model.rnn.hidden_size)  # (B, H)
         steps = lstm_by_hand(x, zero, zero, *weights)
         f = torch.stack([step.f for step in steps], dim=1).cpu()  # (B, T, H)
-    here = real & (ids.cpu() == number)  # (B, T)
+    ids = ids[real]  # (M,): the real words of all these reviews in one row
+    f = f[real]  # (M, H)
+    here = ids == number  # (M,)
     at = f[here].mean(0)  # (H,)
-    elsewhere = f[real & ~here].mean(0)  # (H,)
-    shut = int((at < 0.5).sum())
+    elsewhere = f[~here].mean(0)  # (H,)
     utils.say(
-        f"""The toy of section 2 shut its forget gate at "{word}".  Here, at {int(here.sum()):,}
-        times "{word}" in reviews of validation, f is {at.mean():.2f} on average, at all
-        other words {elsewhere.mean():.2f}.  {shut} of the {len(at)} gates keep less than
-        half there, at other words {int((elsewhere < 0.5).sum())}.  (Whether that makes it
-        understand "{word}", the pairs below tell.)"""
+        f"""The toy of section 2 shut its forget gate at "{word}".  Here, at {here.sum():,}
+        times "{word}" in {len(real):,} reviews of validation, f is {at.mean():.2f} on
+        average, at all other words {elsewhere.mean():.2f}.  {(at < 0.5).sum()} of the
+        {len(at)} gates keep less than half there, at other words
+        {(elsewhere < 0.5).sum()}."""
     )
+    # Is "but" alone in this?  The same mean for every word that stands there often.
+    counts = ids.bincount()  # (V,): how often each word stands there
+    means = ids.bincount(f.mean(1)) / counts  # (V,): by its number; nan where never
+    lowest = [int(k) for k in means.argsort() if counts[k] >= common][:4]
+    if lowest:
+        names = data.vocabulary.decode(lowest)
+        shown = [
+            f'"{name}" {means[k]:.2f}' for name, k in zip(names, lowest, strict=True)
+        ]
+        utils.say(
+            f"""Of all words that stand there {common} times or more f is lowest at
+            {", ".join(shown)}.  (Whether that makes it understand "{word}", the pairs
+            below tell.)"""
+        )
 
 
 # The cell can hold a letter for 100 letters, if that is what it is trained for (section
@@ -1316,6 +1269,7 @@ def last_state(model, x):
     if not isinstance(state, tuple):
         state = (state,)
     # Each part is (layers, B, H); the last layer is the topmost.
+    # Named h and c; a state of one part has h alone (strict=False).
     return {name: part[-1] for name, part in zip("hc", state, strict=False)}
 
 
@@ -1327,7 +1281,6 @@ def show_how_long_it_holds(model, data, cut=10):
     if len(ids) < 2:
         return
     gaps = {}  # name of the state -> a number for each of `after`
-    most = {}  # the same of the one number of H that differs most
     after = (1, 5, 10, 20, 30)
     for count in after:
         with torch.no_grad():
@@ -1335,29 +1288,20 @@ def show_how_long_it_holds(model, data, cut=10):
             knowing = last_state(model, x)
             blind = last_state(model, x[:, cut:])
         for name, state in knowing.items():
-            change = (state - blind[name]).cpu()  # (B, H)
-            state = state.cpu()
+            change = state - blind[name]  # (B, H)
             # Lengths of the differences, as parts of the lengths of the states.
             gap = change.norm(dim=1).mean() / state.norm(dim=1).mean()
             gaps.setdefault(name, []).append(gap.item())
-            # The same for each number by itself: roots of mean squares over reviews.
-            sizes = (change**2).mean(0) / (state**2).mean(0).clamp(min=1e-12)
-            sizes = sizes.sqrt()  # (H,)
-            most.setdefault(name, []).append(sizes.max().item())
     print(f"\nHow much do its states depend on the first {cut} words of a review?  Of")
     print(f"{len(ids)} reviews of validation:")
     print("  words later        " + "".join(f"{count:>7}" for count in after))
     for name, row in gaps.items():
         print(f"  difference of {name}    " + "".join(f"{gap:>7.2f}" for gap in row))
-    print(
-        "(The length of the difference, as a part of the state's own.  0: forgotten.  1.41:"
-    )
-    print("two states that have nothing in common.)")
     left = max(row[-1] for row in gaps.values())
-    slowest = max(row[-1] for row in most.values())
     utils.say(
-        f"""So 30 words later the states differ by {left:.0%}, and the one of all numbers that
-        forgets least by {slowest:.0%}."""
+        f"""(The length of the difference, as a part of the state's own.  0: forgotten.
+        1.41: two states that have nothing in common.)  So 30 words later the states
+        differ by {left:.0%}."""
     )
     if left < 0.1 and model.pooling != "last":
         print(f"It need not be more: {model.pooling} pooling sees every state.")
@@ -1389,7 +1333,7 @@ def show_pairs(model, data, args):
 
 # These are single sentences.  How much does it use the order in whole reviews?
 # Shuffle the words of each one of validation, and ask again: a model that counts single
-# words would not notice.  (One trained on shuffled words might lose less: an exercise.)
+# words would not notice.
 
 
 def p_text(p):
@@ -1440,14 +1384,16 @@ def show_answers(scores, data, count=2, most=4):
     of_truth = chances.gather(1, truth.unsqueeze(1)).squeeze(1)  # (N,)
     worst = [k for k in of_truth.argsort().tolist() if answers[k] != truth[k]][:most]
     print(f"\n{data.source.label}: what its probability is worth, on test")
-    print("  probability of the answer   answers   right")
+    print("  probability of the answer   answers    mean    right")
     surest = chances.amax(1)  # (N,)
     for low, high in ((0.5, 0.7), (0.7, 0.9), (0.9, 0.99), (0.99, 1.01)):
         group = (surest >= low) & (surest < high)  # (N,)
         if group.any():
+            mean = surest[group].mean()
             right = (answers == truth)[group].float().mean()
             span = f"{low:.2f} to {min(high, 1):.2f}"
-            print(f"  {span:<25} {int(group.sum()):>9,}  {right:>6.1%}")
+            print(f"  {span:<25} {int(group.sum()):>9,}  {mean:>6.1%}   {right:>6.1%}")
+    print("(mean: of the probabilities.  Where it is above right, it is too sure.)")
     print(f"\n{data.source.label}: {count} test reviews, the answer, the truth")
     for row, place in enumerate(some + worst):
         if row == len(some):
@@ -1462,11 +1408,19 @@ def show_answers(scores, data, count=2, most=4):
         print(textwrap.indent(textwrap.fill(text, 74), "      "))
 
 
-# Look at your four.  On IMDB (seed 0) one label seems wrong: "pure genius", 9.5/10, and
-# labelled neg.  In another single words mislead: "badly acted and directed, poorly
-# scripted", from one who liked the film for something else.  On the sample all four
-# were a negation cut off from its word: "is not, if you ask our teacher or me, weak".
-# It must be held across the aside, and the network was only 67 to 78 % sure.
+# Can p be believed?  On IMDB (seed 0, one thread) yes: in each row of the first table
+# mean and right are at most 3.5 points apart.  Of 4,470 answers above 0.99 99.4 % are
+# right.  That is the worth of early stopping, more than the accuracy shows.  For with
+# the weights of epoch 4 (the file last.pt has them) 16,138 answers are above 0.99.
+# Their mean is 99.9 %, and 96.2 % of them are right; of those from 0.9 to 0.99, 82.0 %.
+#
+# Look at your four wrong ones.  On IMDB one label is surely wrong: "pure genius",
+# 9.5/10, and labelled neg.  Of two others one wonders ("an irrational plot, and very
+# poor writing", labelled pos).  In the fourth, single words mislead: "badly acted and
+# directed, poorly scripted", from one who liked the film for something else.  On the
+# sample all four were a negation cut off from its word: "is not, if you ask our teacher
+# or me, weak".  It must be held across the aside, and the network was only 67 to 78 %
+# sure.
 #
 # The table on test has four rivals, and none of them is a network.  "majority" gives
 # all reviews the answer that is commonest in training.  The other three count words,
@@ -1481,80 +1435,45 @@ def show_answers(scores, data, count=2, most=4):
 #                   number, so that their squares sum to 1: a long review is no louder
 #   tfidf_bigram    words and pairs of neighbours: "not good" is a thing of its own
 #   ratio_trigram   words, pairs and triples (runs): 1 for each that stands in the
-#                   review, times its log-count ratio, explained below (Wang and
-#                   Manning, 2012)
+#                   review, times its log-count ratio (Wang and Manning, 2012)
 #
-# In scikit-learn the last one is (TF-IDF: TfidfVectorizer, sublinear_tf=True):
-#
-#     counter = CountVectorizer(tokenizer=utils.split_words, token_pattern=None,
-#                               ngram_range=(1, 3), min_df=2, binary=True)
-#     known = counter.fit_transform(texts)               (N, runs): 1 where it stands
-#     model = LogisticRegression().fit(known * r, labels)         r explained below
-#     answers = model.predict(counter.transform(new_texts) * r)
-#
-# They see the whole review; runs that stand in only one training review (for TF-IDF: in
-# one or two) they leave out.
-#
-# The log-count ratio r of a run of words says how much commoner it is in one class than
-# in the other.  With n_pos the number of pos reviews that hold it, and n_neg of neg
-# ones (the 1 is there so that no logarithm of 0 is taken),
+# The log-count ratio r of a run says how much commoner it is in one class than in the
+# other.  Let n_pos be the number of pos reviews that hold it, n_neg that of neg ones
+# (the 1 is there so that no logarithm of 0 is taken):
 #
 #     share_pos = (n_pos + 1) / sum of (n_pos + 1) over all runs;   share_neg likewise
 #     r = log(share_pos / share_neg)          0: says nothing; above 0: praise
 #
-# "film" in the four tiny reviews below has n_pos 2 and n_neg 1, the sums are 11 and 12:
-# r = log((3 / 11) / (2 / 12)) = +0.492.
+# Take four reviews, pos "good film" and "a good film", neg "not good" and "film is not
+# good".  Five runs stand in two or more of them, and the sums are 11 and 12:
 #
-# Why does it help to multiply by r?  This logistic regression has a weight decay of its
-# own, which pulls all weights to 0.  A run that tells the classes apart has an r far
-# from 0: a small weight is enough, and the pull costs it little.  A run as common on
-# both sides would need a large one.  In IMDB 956,285 runs stand in two training reviews
-# or more, among them "waste of time" (r =
-# -2.8), "3 / 10" (-3.7) and "highly recommended" (+3.1).
-
-TOY_POS = ("good film", "a good film")
-TOY_NEG = ("not good", "film is not good")
-TOY_RUNS = ("film", "good", "good film", "not", "not good")  # in two reviews or more
-TOY_ASKED = "not a good film"
-
-
-def holds(text, run):
-    """Whether these words stand in the text, one after the other."""
-    return f" {run} " in f" {text} "
-
-
-def log_count_ratios_by_hand():
-    """The toy's runs: run -> (n_pos, n_neg, r)."""
-    counts = {}
-    for run in TOY_RUNS:
-        n_pos = sum(holds(text, run) for text in TOY_POS)
-        n_neg = sum(holds(text, run) for text in TOY_NEG)
-        counts[run] = (n_pos, n_neg)
-    all_pos = sum(n_pos + 1 for n_pos, _ in counts.values())
-    all_neg = sum(n_neg + 1 for _, n_neg in counts.values())
-    ratios = {}
-    for run, (n_pos, n_neg) in counts.items():
-        r = math.log(((n_pos + 1) / all_pos) / ((n_neg + 1) / all_neg))
-        ratios[run] = (n_pos, n_neg, r)
-    return ratios
-
-
-def show_log_count_ratio():
-    """Print the log-count ratios of the toy's runs, and what they say of a new review."""
-    print("\nThe log-count ratio of each run that two or more of four reviews hold")
-    print(f"  pos: {' | '.join(TOY_POS)}     neg: {' | '.join(TOY_NEG)}")
-    print("  run              n_pos  n_neg   ratio r")
-    total = 0.0  # of the runs that the new review has, as if all weights were 1
-    for run, (n_pos, n_neg, r) in log_count_ratios_by_hand().items():
-        print(f"  {run:<15} {n_pos:>6} {n_neg:>6}   {r:+.3f}")
-        if holds(TOY_ASKED, run):
-            total = total + r
-    utils.say(
-        f"""Reading it: "good" alone says little here, "good film" and "not good" much.
-        And "{TOY_ASKED}"?  With all weights 1 its ratios sum to {total:+.2f}: praise,
-        and that is wrong, for "not a good" stands in none of the four.  Counting knows
-        order only as far as its runs are long, and only in runs that it has met."""
-    )
+#     film          n_pos 2   n_neg 1   log((3 / 11) / (2 / 12)) = +0.492
+#     good                2         2   log((3 / 11) / (3 / 12)) = +0.087
+#     good film           2         0   log((3 / 11) / (1 / 12)) = +1.186
+#     not                 0         2   log((1 / 11) / (3 / 12)) = -1.012
+#     not good            0         2   log((1 / 11) / (3 / 12)) = -1.012
+#
+# "good" alone says little, "good film" and "not good" much.  So order counts, as far as
+# the runs are long.  ("not a good film" sums to +0.753, praise: "not a good" was not
+# met.)
+#
+# Why does it help to multiply by r?  Logistic regression has a weight decay of its own,
+# which pulls all weights to 0.  A run that tells the classes apart has an r far from 0:
+# a small weight is enough, and the pull costs it little.  A run as common on both sides
+# would need a large one.  In IMDB 956,285 runs stand in two training reviews or more,
+# among them "waste of time" (r = -2.8), "3 / 10" (-3.7) and "highly recommended"
+# (+3.1).
+#
+# In scikit-learn (its own strength of the decay, C = 1; TF-IDF has C = 10):
+#
+#     counter = CountVectorizer(tokenizer=utils.split_words, token_pattern=None,
+#                               ngram_range=(1, 3), min_df=2, binary=True)
+#     known = counter.fit_transform(texts)               (N, runs): 1 where it stands
+#     model = LogisticRegression().fit(known * r, labels)
+#     answers = model.predict(counter.transform(new_texts) * r)
+#
+# They see the whole review; runs that stand in only one training review (for TF-IDF: in
+# one or two) they leave out.
 
 
 # The reason for this lesson was that reviews are long.  Is it the long ones that it
@@ -1568,7 +1487,6 @@ def show_by_length(answers, ours, truth, data):
     print(f"\n{data.source.label}: accuracy on test by length, four equal groups")
     print("        words   network   ratio_trigram   points")
     gaps = []
-    whole = []  # the spans of groups in which no review is cut
     for rows in order.chunk(4):  # (N / 4,)
         right = []
         for name in (ours, "ratio_trigram"):
@@ -1579,15 +1497,11 @@ def show_by_length(answers, ours, truth, data):
         print(
             f"  {span:>11}    {right[0]:.4f}          {right[1]:.4f}    {gaps[-1]:+.1f}"
         )
-        if lengths[rows[-1]] < lengths.max():
-            whole.append(span)
-    text = f"""points: counts minus network, {gaps[0]:+.1f} on the shortest reviews,
-    {gaps[-1]:+.1f} on the longest."""
-    # What stands in the last group may have been cut to --max-length words.
-    if whole and gaps[-1] > gaps[0] and gaps[len(whole) - 1] > gaps[0]:
-        text += f"""  So the network falls behind with the length, in this run.  And it is not
-        the cut alone: those of {whole[-1]} words are whole."""
-    utils.say(text)
+    utils.say(
+        f"""points: counts minus network, {gaps[0]:+.1f} on the shortest reviews,
+        {gaps[-1]:+.1f} on the longest.  (One training, {len(rows):,} reviews in a group:
+        a difference of a point between two groups may be luck.)"""
+    )
 
 
 def report(model, config, records, metrics, recalled, data, args):
@@ -1596,7 +1510,6 @@ def report(model, config, records, metrics, recalled, data, args):
     truth = data.test.data["label"].cpu()  # (N,)
     answers = {ours: utils.collect(model, forward, data.test, args)}  # (N, C)
     show_answers(answers[ours], data)
-    show_log_count_ratio()
     answers.update(utils.review_baselines(data.parts[0], data.parts[2], data.labels))
     rows = {}
     for name, scores in answers.items():
@@ -1641,7 +1554,8 @@ def compare_with_rivals(answers, ours, truth):
 # of time", "7 / 10"), and which of them occur is nearly all that one needs.  Why does
 # the network fall behind, and most in long reviews?  Guesses, not measured: it has to
 # find the phrases by itself; it knows 15,000 words, the counts 956,285 runs.  (That it
-# gets 400 words of a review at most is not all: see the table by length.)
+# gets 400 words of a review at most is not all: in the table by length it is behind on
+# whole reviews, too.)
 #
 # When should one take an LSTM, then?  Where order decides, and what decides may stand
 # far back, as in the sample: there the counts have 0.8409, and with the last state
@@ -1669,16 +1583,17 @@ def answer_the_title(rows, ours, verdicts, order, data):
     # First half of the answer: are its verdicts right?
     judged = "yes" if accuracy[ours] > 0.75 else "a little"
     utils.say(
-        f"""Judge it: {judged}.  Of reviews that it never saw it is right about
-        {accuracy[ours]:.2%}; the same answer for all is right about
-        {accuracy["majority"]:.2%}.  And it {verdicts["ratio_trigram"]} a model that only
-        counts runs of one to three words, which has {accuracy["ratio_trigram"]:.2%}."""
+        f"""Judge it: {judged}.  Of reviews that it never saw it judges
+        {accuracy[ours]:.2%} rightly; the same answer for all, {accuracy["majority"]:.2%}.
+        And it {verdicts["ratio_trigram"]} a model that only counts runs of one to three
+        words, which has {accuracy["ratio_trigram"]:.2%}."""
     )
     if verdicts["tfidf_unigram"] == "beats" and verdicts["tfidf_bigram"] == "loses to":
-        print(
-            "In this run it beats counts of single words and loses to pairs.  (Another seed"
+        utils.say(
+            """In this run it beats counts of single words and loses to pairs.  (With
+            another seed it may not beat single words: of three recorded on imdb two do,
+            one does not.)"""
         )
-        print("need not beat them: recorded on imdb, two of three do.)")
     # Second half: does it use the order of words?
     real, mixed = order
     points = 100 * (real - mixed)
@@ -1703,7 +1618,7 @@ def answer_the_title(rows, ours, verdicts, order, data):
 
 # What came out here (seed 0 where none is said; on another machine the digits differ)
 #
-#   --compare regularization, and overfitting: section 3.  --compare pooling: section 2.
+#   --compare regularization and --dropout 0: section 3.  --compare pooling: section 2.
 #
 #   The default run, imdb [real], --threads 1.  The rows "p" are p(pos) of the pairs:
 #
@@ -1716,15 +1631,14 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #       p good / not good                  0.97 / 0.48   0.99 / 0.64   0.93 / 0.48
 #       p dull / not dull                  0.00 / 0.00   0.00 / 0.00   0.00 / 0.00
 #
-#     Seed 0 closes its gates at "but": f is 0.51 there (608 times, validation), elsewhere
-#     0.68; 62 of 128 keep less than half there, elsewhere none.  Yet "dull" decides wherever
-#     it stands.  And "Slow, but I loved it." (--predict) is pos, 87.1%.
+#     Seed 0 closes its gates at "but" more than at any other word that is common.  Yet
+#     "dull" decides wherever it stands.  It hears "not" before "good" and lowers p by
+#     0.35 to 0.49, but does not turn "dull" round.  Shuffling costs 1.4 to 2.2 points
+#     (p < 0.002 each time): it uses order, a little.  "Slow, but I loved it."
+#     (--predict): pos 87.1%.
 #
-#     It hears "not" before "good" and lowers p by 0.35 to 0.49, but does not turn "dull"
-#     round.  Shuffling costs 1.4 to 2.2 points (p < 0.002 each time): it uses order, a
-#     little.
-#
-#   --cell and --pooling, seed 0 (imdb: --threads 1; sample: two minutes each).  Test:
+#   --cell and --pooling, seed 0 (imdb: --threads 1; sample: two minutes each).  Test;
+#   last: the last state alone; --lr is 0.004 where none is said:
 #
 #                              imdb [real]              sample [sample]
 #                        attention        last      attention        last
@@ -1733,32 +1647,30 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #         --lr 0.001        0.8711      0.8666         0.9386      0.6352
 #       ratio_trigram       0.9173                     0.8409
 #
-#     last: the last state alone.  Both cells have 128 hidden numbers, so the plain RNN has
-#     29,440 weights where the LSTM has 117,760.  --lr is 0.004, the LSTM's (it was tried
-#     at no other here).
+#     On imdb at 0.004 the plain RNN is 2.8 points behind with attention, and 15.6 where
+#     the last state must know all.  That looks like a lack of memory.  But at 0.001 it
+#     is 2.2 and 0.4 points behind (with last, on validation 1.8: 0.8705 and 0.8880).
+#     Who compares two cells at the learning rate of one of them compares little.
+#     (Three seeds of the LSTM lie up to 1.2 apart.  Its own learning rates: section 3.)
 #
-#     On imdb the plain RNN at this rate is 2.8 points behind with attention (three seeds
-#     of the LSTM lie up to 1.2 apart), and 15.6 where the last state must know all.  That
-#     looks like a lack of memory.  But with a rate of its own, 0.001, it is 2.2 and 0.4
-#     points behind (with last, on validation 1.8: 0.8705 and 0.8880).  Who compares two
-#     cells at the learning rate of one of them compares little.
+#     What does the LSTM cost?  Both cells have 128 hidden numbers.  So the LSTM has
+#     117,760 weights where the plain RNN has 29,440; and a step of training through the
+#     layer alone takes 23.8 ms instead of 20.1 (64 reviews of 100 words, two threads).
 #
-#     And do they hold anything?  30 words later the LSTM's c differs by 0.02 if it was
-#     trained with attention, and by 0.53 with the last state: it learns to hold as much
-#     as it is asked for.  The h of that plain RNN (0.001, last) differs by 1.10.  (1.41:
-#     two of equal length that have nothing in common.  A large difference shows that the
-#     past still matters, not that it is well remembered.)
+#     And does it hold anything?  30 words later its c differs by 0.02 if it was trained
+#     with attention, and by 0.53 with the last state: it learns to hold as much as it
+#     is asked for.
 #
-#     On the sample order decides: with the words shuffled the LSTM (attention) falls from
-#     0.9920 on validation (test has the same) to 0.5102, and it tells all three pairs of
-#     sentences apart.  The last state alone does better than attention there, 1.0000.
-#     What attention gets wrong are negations cut off from their word (section 4).  One
-#     explanation: who may look at every state need not learn to hold, and these must be
-#     held.  The plain RNN does not learn it with the last state at any of four learning
-#     rates (0.002: 0.5807, 0.0005: 0.6136).
+#     On the sample order decides: with the words shuffled the LSTM (attention) falls
+#     from 0.9920 on validation (test has the same) to 0.5102, and it tells all three
+#     pairs of sentences apart.  The last state alone does better than attention there,
+#     1.0000.  What attention gets wrong are negations cut off from their word (section
+#     4).  One explanation: who may look at every state need not learn to hold, and
+#     these must be held.  The plain RNN learns little with the last state at any of
+#     four learning rates (0.002: 0.5807, 0.0005: 0.6136).
 #
-#   The first of L letters (every default run; chance is 0.125), and the gradient from 49
-#   letters back:
+#   The first of L letters (every default run; chance is 0.125), and the gradient from
+#   49 letters back:
 #
 #                              L=1     L=10     L=50    L=100   gradient
 #       plain RNN           0.7420   0.2140   0.2320   0.2020   0
@@ -1769,18 +1681,22 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #       rnn, more short     1.0000   1.0000   1.0000   1.0000   3.1e-07
 #
 #     With seeds 1 and 2 LSTM and "more short" have 1.0000 as well (one number: 0.9960).
-#     f bias 0: the last line of `start_well` left out.
+#     f bias 0: the last line of `start_well` left out.  It loses little from L=1 to
+#     L=50 and misses letters at L=1 already, where nothing is to be kept.  So that
+#     training learned less; that its memory is shorter it does not show.
 #
-#   --compare cell, 6,000 of imdb [real], about 20 minutes.  Validation, equal weights;
-#   both seeds have the same reviews, so the counts stay: tfidf_unigram 0.8756,
-#   tfidf_bigram 0.8908, ratio_trigram 0.8924.
+#   --compare cell, 6,000 of imdb [real], about 20 minutes.  Validation; equal numbers
+#   of weights, so the hidden sizes are 128, 295 and 154:
 #
 #       attention             LSTM   plain RNN       GRU
 #         seed 0            0.8377      0.8465    0.8749
-#         seed 1            0.8733      0.8397    0.8749
+#         seed 1            0.8733      0.8397    0.8749   (equal by chance)
 #
-#     LSTM or plain RNN?  The seeds disagree: one more moved the LSTM by 3.6 points, about
-#     as far as any two cells lie apart.  None is above the counts of single words.
+#     LSTM or plain RNN?  The seeds disagree: one more moved the LSTM by 3.6 points,
+#     about as far as any two cells lie apart.  The GRU, which lesson 06 opens, is ahead
+#     in both, once by 0.2 points only.  Counts, from the same reviews: tfidf_unigram
+#     0.8756, tfidf_bigram 0.8908, ratio_trigram 0.8924, so no cell is above single
+#     words.
 
 
 # ====================================================================================
@@ -1788,6 +1704,22 @@ def answer_the_title(rows, ours, verdicts, order, data):
 # ====================================================================================
 #
 # From here on nothing new is taught.  `main` is the lesson's table of contents.
+
+
+class ReviewData(NamedTuple):
+    """All that this lesson knows of its data (`load_data` in section 5 makes it).
+
+    Batches keep `.data["text"]`, ids (N, T), `.data["label"]`, classes (N,), and
+    `.lengths["text_length"]`, words of each review (N,).
+    """
+
+    source: utils.Source  # which data set, and whether it is real
+    parts: list  # training, validation, test: lists of (text, label)
+    vocabulary: utils.Vocabulary  # the commonest words of training
+    labels: list  # a label's place in this list is its class
+    train: utils.Batches  # the three parts as batches of tensors
+    val: utils.Batches
+    test: utils.Batches
 
 
 def load_data(source, reviews, feeds, args):
@@ -1833,8 +1765,7 @@ def variants(config, args):
     """What --compare trains: name -> (config, flags); the default comes first."""
     # {**config, "pooling": how} is a copy of config with that one entry new.
     if args.compare == "cell":
-        # Equal numbers of weights, so the hidden sizes differ: an LSTM has four blocks where
-        # an RNN has one.
+        # Equal numbers of weights, so the hidden sizes differ: four blocks against one.
         shapes = utils.cells_of_equal_size(ReviewClassifier, config, CELLS)
         return {name: (shape, {}) for name, shape in shapes.items()}
     if args.compare == "pooling":
@@ -1859,7 +1790,8 @@ def compare(config, data, args):
 
     def train(settings):
         shape, changed = settings  # a pair of `variants`
-        # The reader's flags, but all train equally long: of equal names the last counts.
+        # The reader's flags, but all train equally long: of equal names the last
+        # counts.
         flags = {**vars(args), "patience": 0, **changed}
         model, records = train_model(shape, data, Namespace(**flags))
         return model, records, utils.judge(model, forward, data.val, args)
@@ -1963,12 +1895,10 @@ def main(argv=None):
     print(f"{len(data.vocabulary):,} words known")
     if args.compare:
         return compare(config, data, args)
-    show_batches()
     show_one_review(data, feeds["max_length"])
 
     # 2. The model: one cell, its memory, its recall, pooling, sizes.
     show_one_cell()
-    show_lstm_is_nn_lstm()
     show_memory_path()
     recalled = {}
     if args.eval_only:
