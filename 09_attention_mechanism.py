@@ -613,7 +613,8 @@ class Translator(nn.Module):
     of every part of a state, and a row must be a sentence.
     """
 
-    decoder_reads = 1  # vectors of H numbers at each step: the word before, no more
+    # Vectors of H numbers that the LSTM reads at each step: the word before, no more.
+    decoder_reads = 1
 
     def __init__(
         self,
@@ -814,8 +815,8 @@ def read_training(targets, smoothing):
     if other > 0:
         floor += (targets - 1) * other * math.log(1 / other)
     words = f"smoothing {smoothing} and {targets:,} words"
-    print(f"With {words} the loss cannot fall below {floor:.3f},")
-    print(f"which has nats {nats:.3f}.")
+    print(f"With {words} the loss cannot fall below {floor:.3f};")
+    print(f"nats is {nats:.3f} then.")
 
 
 # ====================================================================================
@@ -1039,9 +1040,9 @@ def show_right_places(model, answers, dictionary, data, args):
 # are now that entry, and 70.0 % begin like it ("noir", the entry "noire").  It was
 # chosen to be another word, so without pointing none would be.  So the decoder does take
 # words from where it looks.  But it does not obey blindly.  "un", pointed at "baker",
-# stays "un": q_i knows the words before and goes into h_att too, and it asks for an
-# article first.  Nor does the test say that the place looked at is the right one: that
-# is what the dictionary showed, for the words that it can judge.
+# stays "un".  A likely reason: q_i goes into h_att too, it knows the words before, and an
+# article comes first.  Nor does the test say that the place looked at is the right one:
+# that is what the dictionary showed, for the words that it can judge.
 #
 # On multi30k all is less clear.  Of 1,442 words 63.9 % change if the first is covered,
 # 6.0 % if the second; pointed elsewhere, 31.6 % are the entry.  "homme" looked at "man"

@@ -405,7 +405,7 @@ def test_the_floor_of_the_smoothed_loss(smoothing, capsys):
     options = {"label_smoothing": smoothing}
     floor = F.cross_entropy(asked.log().clamp(-99), torch.tensor([2]), **options)
     nats = abs(asked[0, 2].log())
-    assert f"cannot fall below {floor:.3f}, which has nats {nats:.3f}." in said
+    assert f"cannot fall below {floor:.3f}; nats is {nats:.3f} then." in said
 
 
 def test_an_unsure_look_shows_the_second_word_too(capsys):
