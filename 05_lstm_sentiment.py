@@ -968,7 +968,7 @@ def show_weights(config, data):
 #                     of the best one.  Here it saved two epochs of six, and put epoch 2
 #                     back.  The loss gains much by that; the accuracy little, 0.9052
 #                     instead of 0.9032.  So after epoch 2 it is hardly wrong more
-#                     often, but surer where it is wrong
+#                     often, but surer where it is wrong (section 4 counts it)
 #   --dropout         in training, each number of a word's vector and of the pooled
 #                     vector is set to 0 with this probability (default 0.5).  No single
 #                     number can be relied on, so what is learned must rest on several.
@@ -1178,7 +1178,14 @@ def show_running_verdict(model, config, data, args):
         ends there, so what to say then was never taught."""
     )
     if "f" in columns:
-        read_the_gates(columns, words, config["hidden"])
+        single = list(columns)[3]  # after i, f and o: the gate that moves most
+        one = columns[single]  # (T,)
+        utils.say(
+            f"""f: the part of the memory that is kept, a mean of {config["hidden"]} forget
+            gates.  It was near 0.73 as training began, and is {columns["f"].mean():.2f} on
+            average here.  {single} is the one that moves most: it keeps {one.max():.2f} at
+            "{words[one.argmax()]}", and {one.min():.2f} at "{words[one.argmin()]}"."""
+        )
         show_gates_at("but", model, data)
     if "weight" in columns:
         weight = columns["weight"]  # (T,)
@@ -1192,19 +1199,6 @@ def show_running_verdict(model, config, data, args):
     title = f"Verdict and gates along a review, {data.source.label}"
     axes = ("word just read", "")
     utils.plot_matrix(args, "gates", title, matrix, [*rows], words, *axes, bar="value")
-
-
-def read_the_gates(columns, words, hidden):
-    """Print what the forget gates of `gates_along` did."""
-    mean = columns["f"]  # (T,)
-    single = list(columns)[3]  # after i, f and o: the gate that moves most
-    one = columns[single]  # (T,)
-    utils.say(
-        f"""f: the part of the memory that is kept, a mean of {hidden} forget gates.  It was
-        near 0.73 as training began, and is {mean.mean():.2f} on average here.  {single} is
-        the one that moves most: it keeps {one.max():.2f} at "{words[one.argmax()]}", and
-        {one.min():.2f} at "{words[one.argmin()]}"."""
-    )
 
 
 def show_gates_at(word, model, data, most=300, common=50):
@@ -1374,6 +1368,31 @@ def show_shuffled(model, data, args):
     return {"val_accuracy": real, "val_accuracy_shuffled": other, "val_loss": loss}
 
 
+def show_what_p_is_worth(scores, data):
+    """Print how often answers of one probability are right, on test."""
+    surest, answers = scores.softmax(1).max(1)  # (N,) each
+    is_right = answers == data.test.data["label"].cpu()  # (N,)
+    print(f"\n{data.source.label}: what its probability is worth, on test")
+    print("  probability of the answer   answers    mean    right")
+    for low, high in ((0.5, 0.7), (0.7, 0.9), (0.9, 0.99), (0.99, 1.01)):
+        group = (surest >= low) & (surest < high)  # (N,)
+        if group.any():
+            mean = surest[group].mean()
+            right = is_right[group].float().mean()
+            span = f"{low:.2f} to {min(high, 1):.2f}"
+            print(f"  {span:<25} {group.sum():>9,}  {mean:>6.1%}   {right:>6.1%}")
+    print("(mean: of the probabilities.  Where it is above right, it is too sure.)")
+
+
+# Can p be believed?  On IMDB (seed 0, one thread) yes: in each row mean and right are
+# at most 3.5 points apart.  Of 4,470 answers above 0.99, 99.4 % are right.
+#
+# Here one sees the worth of early stopping, more than in the accuracy.  With the
+# weights of epoch 4 (the file last.pt has them) 16,138 answers are above 0.99: their
+# mean is 99.9 %, and 96.2 % of them are right.  Of those from 0.9 to 0.99 only 82.0 %
+# are.  So it had become far too sure.
+
+
 def show_answers(scores, data, count=2, most=4):
     """Print test reviews with the answers: `count` of all, and the `most` wrong ones."""
     chances = scores.softmax(1)  # (N, C)
@@ -1383,17 +1402,6 @@ def show_answers(scores, data, count=2, most=4):
     # The worst first: those whose true label had the least probability.
     of_truth = chances.gather(1, truth.unsqueeze(1)).squeeze(1)  # (N,)
     worst = [k for k in of_truth.argsort().tolist() if answers[k] != truth[k]][:most]
-    print(f"\n{data.source.label}: what its probability is worth, on test")
-    print("  probability of the answer   answers    mean    right")
-    surest = chances.amax(1)  # (N,)
-    for low, high in ((0.5, 0.7), (0.7, 0.9), (0.9, 0.99), (0.99, 1.01)):
-        group = (surest >= low) & (surest < high)  # (N,)
-        if group.any():
-            mean = surest[group].mean()
-            right = (answers == truth)[group].float().mean()
-            span = f"{low:.2f} to {min(high, 1):.2f}"
-            print(f"  {span:<25} {int(group.sum()):>9,}  {mean:>6.1%}   {right:>6.1%}")
-    print("(mean: of the probabilities.  Where it is above right, it is too sure.)")
     print(f"\n{data.source.label}: {count} test reviews, the answer, the truth")
     for row, place in enumerate(some + worst):
         if row == len(some):
@@ -1408,12 +1416,6 @@ def show_answers(scores, data, count=2, most=4):
         print(textwrap.indent(textwrap.fill(text, 74), "      "))
 
 
-# Can p be believed?  On IMDB (seed 0, one thread) yes: in each row of the first table
-# mean and right are at most 3.5 points apart.  Of 4,470 answers above 0.99 99.4 % are
-# right.  That is the worth of early stopping, more than the accuracy shows.  For with
-# the weights of epoch 4 (the file last.pt has them) 16,138 answers are above 0.99.
-# Their mean is 99.9 %, and 96.2 % of them are right; of those from 0.9 to 0.99, 82.0 %.
-#
 # Look at your four wrong ones.  On IMDB one label is surely wrong: "pure genius",
 # 9.5/10, and labelled neg.  Of two others one wonders ("an irrational plot, and very
 # poor writing", labelled pos).  In the fourth, single words mislead: "badly acted and
@@ -1427,12 +1429,12 @@ def show_answers(scores, data, count=2, most=4):
 # and logistic regression gives each count a weight: the last layer of our network, put
 # on counts.  Where a word stands, they do not know; but neighbours count together:
 #
-#   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency).  A word
-#                   that stands n times in a review counts 1 + log n, multiplied by
-#                   log((1 + N) / (1 + N_w)) + 1, if N_w of the N training reviews hold
-#                   it.  "the" stands in 22,313 of 22,499: factor 1.01.  "dull" stands
-#                   in 636: factor 4.56.  Then all counts of a review are divided by one
-#                   number, so that their squares sum to 1: a long review is no louder
+#   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency).  A
+#                   word that stands n times in a review counts 1 + log n, multiplied
+#                   by log((1 + N) / (1 + N_w)) + 1, if N_w of the N training reviews
+#                   hold it: "the" (in 22,313 of 22,499) by 1.01, "dull" (in 636) by
+#                   4.56.  Then all counts of a review are divided by one number, so
+#                   that their squares sum to 1: a long review is no louder
 #   tfidf_bigram    words and pairs of neighbours: "not good" is a thing of its own
 #   ratio_trigram   words, pairs and triples (runs): 1 for each that stands in the
 #                   review, times its log-count ratio (Wang and Manning, 2012)
@@ -1453,9 +1455,8 @@ def show_answers(scores, data, count=2, most=4):
 #     not                 0         2   log((1 / 11) / (3 / 12)) = -1.012
 #     not good            0         2   log((1 / 11) / (3 / 12)) = -1.012
 #
-# "good" alone says little, "good film" and "not good" much.  So order counts, as far as
-# the runs are long.  ("not a good film" sums to +0.753, praise: "not a good" was not
-# met.)
+# "good" alone says little, "good film" and "not good" much: so order counts, within a
+# run.  ("not a good film" sums to +0.753, praise: its "not a good" was not met.)
 #
 # Why does it help to multiply by r?  Logistic regression has a weight decay of its own,
 # which pulls all weights to 0.  A run that tells the classes apart has an r far from 0:
@@ -1472,8 +1473,8 @@ def show_answers(scores, data, count=2, most=4):
 #     model = LogisticRegression().fit(known * r, labels)
 #     answers = model.predict(counter.transform(new_texts) * r)
 #
-# They see the whole review; runs that stand in only one training review (for TF-IDF: in
-# one or two) they leave out.
+# The counts see the whole review; runs that stand in only one training review (for
+# TF-IDF: in one or two) they leave out.
 
 
 # The reason for this lesson was that reviews are long.  Is it the long ones that it
@@ -1509,6 +1510,7 @@ def report(model, config, records, metrics, recalled, data, args):
     ours = f"{config['cell']} (this lesson)"
     truth = data.test.data["label"].cpu()  # (N,)
     answers = {ours: utils.collect(model, forward, data.test, args)}  # (N, C)
+    show_what_p_is_worth(answers[ours], data)
     show_answers(answers[ours], data)
     answers.update(utils.review_baselines(data.parts[0], data.parts[2], data.labels))
     rows = {}
@@ -1663,11 +1665,10 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #
 #     On the sample order decides: with the words shuffled the LSTM (attention) falls
 #     from 0.9920 on validation (test has the same) to 0.5102, and it tells all three
-#     pairs of sentences apart.  The last state alone does better than attention there,
-#     1.0000.  What attention gets wrong are negations cut off from their word (section
-#     4).  One explanation: who may look at every state need not learn to hold, and
-#     these must be held.  The plain RNN learns little with the last state at any of
-#     four learning rates (0.002: 0.5807, 0.0005: 0.6136).
+#     pairs of sentences apart.  The last state alone does better there, 1.0000.  One
+#     explanation: who may look at every state need not learn to hold, and what
+#     attention gets wrong must be held (section 4).  The plain RNN learns little with
+#     the last state, at any of four learning rates (0.002: 0.5807, 0.0005: 0.6136).
 #
 #   The first of L letters (every default run; chance is 0.125), and the gradient from
 #   49 letters back:
@@ -1694,9 +1695,8 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #
 #     LSTM or plain RNN?  The seeds disagree: one more moved the LSTM by 3.6 points,
 #     about as far as any two cells lie apart.  The GRU, which lesson 06 opens, is ahead
-#     in both, once by 0.2 points only.  Counts, from the same reviews: tfidf_unigram
-#     0.8756, tfidf_bigram 0.8908, ratio_trigram 0.8924, so no cell is above single
-#     words.
+#     in both, once by 0.2 points only.  No cell is above single words (from the same
+#     reviews tfidf_unigram has 0.8756, ratio_trigram 0.8924).
 
 
 # ====================================================================================
