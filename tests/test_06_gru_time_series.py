@@ -156,8 +156,8 @@ def test_memory_needs_an_open_way(capsys):
     """A GRU whose z begins near 1 says the first value; begun as usual it does not."""
     lesson.show_memory()
     found = {}
-    table, _ = capsys.readouterr().out.split("Reading it")  # recorded figures follow
-    table, _ = table.split("Recorded, ten passes")
+    table, _ = capsys.readouterr().out.split("Reading it")
+    table, _ = table.split("The same 30 values")
     for line in table.splitlines():
         for name in lesson.MEMORY_CELLS:
             if line.startswith(f"  {name:<26}"):  # the second and third are recorded
@@ -305,7 +305,7 @@ def test_no_window_straddles_the_split():
         assert (asked > windows["x"].amax(1)).all()
     known = lesson.known_before(data, 170, 200)
     assert known[:, -1].tolist() == list(range(169, 199))
-    assert known[0].tolist() == list(range(164, 170))
+    assert known[0].tolist() == list(range(165, 170))  # T of them
     returns = data_of(walk(), length=5, target="return")
     assert lesson.known_before(returns, 170, 200).shape == (30, 6)
 
@@ -685,7 +685,7 @@ def test_rolling_margins_against_a_loop(tmp_path):
     args = args_of(tmp_path)
     data = data_of(walk(400))
     model = untrained()
-    found = lesson.rolling_shares(model, data, args, newest=30)
+    found = lesson.rolling_shares(model, data, args)
     bands = lesson.network_forecasts(
         model, data, lesson.known_before(data, data.train_end, 400), args
     )
@@ -699,11 +699,80 @@ def test_rolling_margins_against_a_loop(tmp_path):
                     low, _, high = bands[earlier - data.train_end, ahead - 1]
                     truth = data.values[target]
                     known.append(max(low - truth, truth - high))
-            margin = lesson.margin_of(np.array(known[-30:]))
+            margin = lesson.margin_of(np.array(known[-200:]))
             low, _, high = bands[place - data.train_end, ahead - 1]
             truth = data.values[place + ahead - 1]
             held.append(low - margin <= truth <= high + margin)
         assert found[ahead - 1] == pytest.approx(np.mean(held))
+
+
+def test_what_is_known_when_a_row_is_forecast():
+    """The answer to row q comes `ahead` steps later; at most 200 of them."""
+    for row, ahead in ((9, 1), (9, 2), (5, 5), (300, 12)):
+        answered = [q for q in range(row) if q + ahead <= row]
+        rows = list(range(400))[lesson.newest_known(row, ahead)]
+        assert rows == answered[-200:]
+
+
+def test_the_renewed_way_against_a_loop(tmp_path):
+    """Before each forecast the way that errs less on answers known then."""
+    data = data_of(walk(400))
+    found = lesson.judge(untrained(), data, args_of(tmp_path))
+    for ahead in (1, 3):
+        chosen = []
+        for place in range(data.val_end, 400 - ahead + 1):
+            squares = {"GRU": [], "GRU fed back": []}
+            for name, errors in squares.items():
+                for earlier in range(data.train_end, place - ahead + 1):
+                    made = found.earlier[name]
+                    row = earlier - data.train_end
+                    if earlier >= data.val_end:
+                        made = found.forecasts[name]
+                        row = earlier - data.val_end
+                    truth = data.values[earlier + ahead - 1]
+                    errors.append((made[row, ahead - 1] - truth) ** 2)
+            name = min(squares, key=lambda name: np.mean(squares[name]))
+            made = found.forecasts[name][place - data.val_end, ahead - 1]
+            chosen.append((made - data.values[place + ahead - 1]) ** 2)
+        expected = np.mean(chosen) ** 0.5
+        assert lesson.renewed_rmse(found, data, ahead) == pytest.approx(expected)
+
+
+def test_how_much_past_is_used(tmp_path, capsys):
+    """With all values the errors of validation; with three those of windows of three."""
+    data = data_of(walk())
+    model = untrained()
+    lesson.show_past(model, data, args_of(tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line[:8].strip().isdigit()]
+    assert [row[0] for row in rows] == ["3", "7"]
+    windows = lesson.make_windows(data, data.train_end, data.val_end)
+    for count, one_step, further in rows:
+        last = {"x": windows["x"][:, -int(count) :], "y": windows["y"]}
+        found = lesson.measure(model, last)
+        assert float(one_step) == pytest.approx(
+            found["one_step"].mean().item(), abs=6e-4
+        )
+        assert float(further) == pytest.approx(found["further"].mean().item(), abs=6e-4)
+
+
+def test_low_and_high_last_values(tmp_path, capsys):
+    """The halves are the lowest and the highest, and each mean error is theirs."""
+    halves = lesson.halves_of(np.array([3.0, 1, 7, 9, 2]))
+    assert sorted(halves["lower half"]) == [1, 4]
+    assert sorted(halves["upper half"]) == [0, 2, 3]
+    data = data_of(walk())
+    found = lesson.judge(untrained(), data, args_of(tmp_path))
+    lesson.show_halves(found, data)
+    out = capsys.readouterr().out
+    cells = next(
+        line for line in out.splitlines() if "test, upper half" in line
+    ).split()
+    last = data.values[data.val_end - 1 : -2]  # the last origin has no answer
+    errors = found.forecasts["GRU"][:-1, 1] - data.values[data.val_end + 1 :]
+    order = np.argsort(data.values[data.val_end - 1 : -1])
+    upper = [place for place in order[len(order) // 2 :] if place < len(last)]
+    assert float(cells[4]) == pytest.approx(errors[upper].mean(), abs=0.006)
 
 
 def test_what_is_left_of_a_first_value():
@@ -838,11 +907,12 @@ def test_the_future_goes_on_from_the_end(target, tmp_path, monkeypatch):
     margins = np.array([0.1, 0.2, 0.3])
     ways = ["GRU", "GRU fed back", "GRU"]
     lesson.continue_series(model, data, ways, margins, args)
-    known = data.levels[None, -8:]
+    needed = 8 if target == "return" else 7  # seven changes lie between eight levels
+    known = data.levels[None, -needed:]
     direct = lesson.network_forecasts(model, data, known, args)[0]
     three = direct[:, lesson.MEAN].copy()
     three[1] = lesson.feed_back(model, data, known, 2, args)[0, 1]
-    fourth = np.r_[data.levels, three][None, -8:]
+    fourth = np.r_[data.levels, three][None, -needed:]
     then = lesson.feed_back(model, data, fourth, 2, args)[0]
     back = np.exp if target == "return" else np.asarray
     expected = back(np.r_[three, then])
