@@ -1328,6 +1328,24 @@ def show_pairs(model, data, args):
 # These are single sentences.  How much does it use the order in whole reviews?
 # Shuffle the words of each one of validation, and ask again: a model that counts single
 # words would not notice.
+#
+# What it then loses is what order is worth to this network, which learned from words in
+# their order.  The fair test of what order is worth at all is another network, trained
+# on shuffled words too.  There is no flag for that: a changed script shuffled the words
+# of every review once, in all three parts, and trained as ever (seed 0, one thread).
+#
+#     trained and asked on     loss on validation   accuracy there   on test
+#     words in their order                 0.2345           0.9052    0.8926
+#     shuffled words                       0.2614           0.8960    0.8768
+#
+# So order brings 1.6 points on test (p = 1e-22, McNemar), in one training of each; with
+# another seed the LSTM alone moves by up to 1.2.  The first network, asked with
+# shuffled words, has 0.8916 on validation: hardly below one that never saw another
+# order.  And the second one's forget gate does not shut at "but": f is 0.69 there, 0.68
+# elsewhere.  So it was from the order that the first had learned to shut it.
+#
+# The plain RNN makes no use of order here: it has (attention, --lr 0.001) 0.8876 on
+# validation as written, and 0.8924 shuffled.
 
 
 def p_text(p):
@@ -1605,11 +1623,17 @@ def answer_the_title(rows, ours, verdicts, order, data):
         of each review shuffled it is right for {mixed:.2%} on validation, unshuffled for
         {real:.2%}.  So to this network order is worth {points:.2f} points."""
     )
+    if data.source.name == "imdb":
+        utils.say(
+            """(What is it worth at all?  Recorded with seed 0: a network that was trained
+            on shuffled words, too, has 87.68% on test, one trained on words in their
+            order 89.26%.)"""
+        )
     pairs = accuracy["tfidf_bigram"] - accuracy["tfidf_unigram"]
     if pairs > real - mixed:
         utils.say(
-            f"""Order may be worth more than that: on test the counts gain
-            {100 * pairs:.2f} points when pairs stand beside the single words."""
+            f"""Counts gain more from order: {100 * pairs:.2f} points on test when pairs
+            stand beside the single words."""
         )
     # What follows from it differs: on IMDB counting wins, on the sample it cannot.
     if verdicts["ratio_trigram"] == "loses to" and data.source.name == "imdb":
