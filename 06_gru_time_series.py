@@ -1042,7 +1042,7 @@ def rivals_forecasts(data):
     linear, order = utils.autoregression(
         values, data.train_end, data.val_end, data.length, data.horizon
     )
-    # Its forecasts begin with validation, and those are used for its band alone.
+    # Its forecasts begin with validation: those serve its band, and to compare there.
     validation = data.val_end - data.train_end
     made["autoregression"] = linear[validation:]
     # order: that of one step ahead.
@@ -1332,10 +1332,13 @@ def show_overlap():
     print(f"  so a statistic is {(g_0 / 6 / honest) ** 0.5:.2f} times what it was")
 
 
+# And does a way serve low and high values alike?  `show_halves` asks that of two steps
+# ahead, for a way that is right on validation may be wrong where the series changes.
+#
 # A choice made once on validation holds as long as the series stays what it was there.
-# In use one need not trust that: each month brings an answer, so one can choose the way
-# anew, by the newest 200 errors known then.  (We thought of it when we had seen that
-# the choice fails on test.  So its figures are a hint, no proof.)
+# In use each month brings an answer, so one can choose the way anew, by the newest 200
+# errors known then.  (We thought of it when we had seen that the choice fails on test.
+# So its figures are a hint, no proof.)
 
 
 def newest_known(row, ahead, newest=200):
@@ -1351,10 +1354,8 @@ def renewed_rmse(found, data, ahead):
     end = len(data.values)
     truth = utils.values_ahead(data.values, data.train_end, end, data.horizon)
     squares = {}
-    for name in (
-        found.ours,
-        found.fed_back,
-    ):  # validation and test, one below the other
+    for name in (found.ours, found.fed_back):
+        # Those for validation and those for test, one below the other.
         made = np.concatenate([found.earlier[name], found.forecasts[name]])
         squares[name] = ((made - truth) ** 2)[:, ahead - 1]
     direct = squares[found.ours]
@@ -2032,34 +2033,26 @@ def expected_shares(found_on, count):
     return float(lowest), float(highest)
 
 
-class Constants(NamedTuple):
-    """What to add and subtract: (S,) for low last values, (S,) for high ones."""
-
-    bound: float  # the middle one of the last values
-    low: list
-    high: list
-
-
-def find_constants(made, data):
-    """The constants that hold 80 % of the errors of `made` (M, S), on validation."""
+def rival_band(found, data):
+    """The autoregression +- a constant for low, one for high last values: (M, S, 3)."""
     truth = utils.values_ahead(data.values, data.train_end, data.val_end, data.horizon)
-    missed = np.abs(made - truth)  # (M, S), not a number past the end of validation
-    last = data.values[data.train_end - 1 : data.val_end - 1]  # (M,)
-    constants = Constants(float(np.median(last)), [], [])
-    is_high = last > constants.bound
-    for margins, rows in ((constants.low, ~is_high), (constants.high, is_high)):
-        for column in missed.T:
-            known = np.isfinite(column)
-            few = not (known & rows).any()  # then both halves together
-            margins.append(margin_of(column[known if few else known & rows]))
-    return constants
-
-
-def simple_band(made, last, constants):
-    """made (M, S) after the values `last` (M,) -> the band around it (M, S, 3)."""
-    is_low = last[:, None] <= constants.bound  # (M, 1)
-    margin = np.where(is_low, constants.low, constants.high)  # (M, S)
-    return np.stack([made - margin, made, made + margin], axis=2)
+    # (M, S), not a number past the end of validation:
+    missed = np.abs(found.before_test["linear on validation"] - truth)
+    before = data.values[data.train_end - 1 : data.val_end - 1]  # (M,), of validation
+    last = data.values[data.val_end - 1 : -1]  # (M,), of test
+    bound = np.median(before)
+    made = found.forecasts["autoregression"]  # (M, S)
+    margins = np.zeros(made.shape)
+    for learned_on, used_on in (
+        (before <= bound, last <= bound),
+        (before > bound, last > bound),
+    ):
+        for step, column in enumerate(missed.T):
+            rows = np.isfinite(column)
+            if (rows & learned_on).any():  # if not, both halves together
+                rows &= learned_on
+            margins[used_on, step] = margin_of(column[rows])
+    return np.stack([made - margins, made, made + margins], axis=2)
 
 
 def show_forecasts(band, data):
@@ -2120,9 +2113,7 @@ def report_bands(learned, band, rolling, found, data):
 
     learned: as the network made it; band: corrected, (M, S, 3) each; rolling: shares.
     """
-    last = data.values[data.val_end - 1 : -1]  # (M,)
-    constants = find_constants(found.before_test["linear on validation"], data)
-    rival = simple_band(found.forecasts["autoregression"], last, constants)
+    rival = rival_band(found, data)
     before = share_held(learned, found.truth)
     ours = share_held(band, found.truth)
     theirs = share_held(rival, found.truth)
