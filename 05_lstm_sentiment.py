@@ -487,9 +487,8 @@ def show_memory_path():
     moving = memory_path(hold_gates=False)
     print(f"  with them free to move, through h:     {moving:.4f}", end=", ")
     print(f"of which {moving - held:.4f} came by the second path")
-    # What is left of a change if every word has the same factor: its power.  0.03: with
-    # W_hh = 3 a state of 0.995 stays, tanh(3 * 0.995) = 0.995, and the slope of tanh
-    # there times W_hh is (1 - 0.995^2) * 3 = 0.03.
+    # A power is left.  0.03 is the slope of tanh at 0.995, times W_hh = 3, as above:
+    # (1 - 0.995^2) * 3.
     print("\nWhat is left of a change of size 1 after so many words, if every word")
     print("multiplies it by the same factor:")
     print("  words" + " " * 33 + "       1       10       50      200")
@@ -988,16 +987,14 @@ def show_weights(config, data):
 # review by heart.  Nor is --layer-norm, which is to make the training steadier; the
 # comparison below has it all the same.)
 #
-# Which of them helps?  Eight epochs on 6,000 reviews of IMDB; each row is its best
-# epoch, accuracy on validation (--compare regularization --epochs 8, seed 0):
+# Which of them helps?  With 6,000 reviews (--compare regularization --epochs 8, seed
+# 0), each at its best epoch, accuracy on validation:
 #
 #     none 0.8605    dropout 0.5 0.8601    weight decay 1 0.8501    layer norm 0.8325
 #
-# So no brake was seen to help where the best epoch is put back.  But this is one seed
-# and one strength of each, and such gaps mean little.  Even the number of planned
-# epochs, which sets how the learning rate falls, makes a larger one: with six instead
-# of eight the network with dropout has 0.8377.  All reviews, then, with the seeds 0 and
-# 1 (--dropout 0, recorded):
+# No brake was seen to help.  But one seed says little: planning six epochs instead of
+# eight, which only changes how the learning rate falls, gave dropout 0.8377.  All
+# reviews, then, with seeds 0 and 1 (--dropout 0, recorded):
 #
 #                    loss on validation    accuracy on test
 #     dropout 0.5      0.2345   0.2410      0.8926   0.8942
@@ -1255,16 +1252,11 @@ def show_gates_at(word, model, data, most=300, common=50):
 
 
 def last_state(model, x):
-    """x (B, T, E) -> what the cell hands on after the last word: name -> (B, H).
-
-    h; of an LSTM also c, which may hold what the output gate does not show.
-    """
-    _, state = model.rnn(x)
-    if not isinstance(state, tuple):
-        state = (state,)
-    # Each part is (layers, B, H); the last layer is the topmost.
-    # Named h and c; a state of one part has h alone (strict=False).
-    return {name: part[-1] for name, part in zip("hc", state, strict=False)}
+    """x (B, T, E) -> h, and of an LSTM c, after the last word: name -> (B, H)."""
+    _, state = model.rnn(x)  # (layers, B, H), of an LSTM two such
+    if isinstance(state, tuple):
+        return {"h": state[0][-1], "c": state[1][-1]}  # of the topmost layer
+    return {"h": state[-1]}
 
 
 def show_how_long_it_holds(model, data, cut=10):
@@ -1447,12 +1439,11 @@ def show_answers(scores, data, count=2, most=4):
 # and logistic regression gives each count a weight: the last layer of our network, put
 # on counts.  Where a word stands, they do not know; but neighbours count together:
 #
-#   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency).  A
-#                   word that stands n times in a review counts 1 + log n, multiplied
-#                   by log((1 + N) / (1 + N_w)) + 1, if N_w of the N training reviews
-#                   hold it: "the" (in 22,313 of 22,499) by 1.01, "dull" (in 636) by
-#                   4.56.  Then all counts of a review are divided by one number, so
-#                   that their squares sum to 1: a long review is no louder
+#   tfidf_unigram   words, by TF-IDF (term frequency, inverse document frequency).  The
+#                   fewer reviews of training hold a word, the more it counts: "the" (in
+#                   22,313 of 22,499) 1.01, "dull" (in 636) 4.56.  Standing there n
+#                   times it counts 1 + log n times that; and long reviews are made no
+#                   louder
 #   tfidf_bigram    words and pairs of neighbours: "not good" is a thing of its own
 #   ratio_trigram   words, pairs and triples (runs): 1 for each that stands in the
 #                   review, times its log-count ratio (Wang and Manning, 2012)
@@ -1657,11 +1648,11 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #       p good / not good                  0.97 / 0.48   0.99 / 0.64   0.93 / 0.48
 #       p dull / not dull                  0.00 / 0.00   0.00 / 0.00   0.00 / 0.00
 #
-#     Seed 0 closes its gates at "but" more than at any other word that is common.  Yet
-#     "dull" decides wherever it stands.  It hears "not" before "good" and lowers p by
-#     0.35 to 0.49, but does not turn "dull" round.  Shuffling costs 1.4 to 2.2 points
-#     (p < 0.002 each time): it uses order, a little.  "Slow, but I loved it."
-#     (--predict): pos 87.1%.
+#     With each seed the forget gates keep least at "but", of 175 common words: f is
+#     0.51, 0.56 and 0.51 there.  Yet "dull" decides wherever it stands.  It hears "not"
+#     before "good" and lowers p by 0.35 to 0.49, but does not turn "dull" round.
+#     Shuffling costs 1.4 to 2.2 points (p < 0.002 each time).  "Slow, but I loved it."
+#     is pos, 87.1%.
 #
 #   --cell and --pooling, seed 0 (imdb: --threads 1; sample: two minutes each).  Test;
 #   last: the last state alone; --lr is 0.004 where none is said:
@@ -1706,9 +1697,8 @@ def answer_the_title(rows, ours, verdicts, order, data):
 #       rnn, more short     1.0000   1.0000   1.0000   1.0000   3.1e-07
 #
 #     With seeds 1 and 2 LSTM and "more short" have 1.0000 as well (one number: 0.9960).
-#     f bias 0: the last line of `start_well` left out.  It loses little from L=1 to
-#     L=50 and misses letters at L=1 already, where nothing is to be kept.  So that
-#     training learned less; that its memory is shorter it does not show.
+#     f bias 0 (without the last line of `start_well`) misses letters at L=1 already,
+#     where nothing is to be kept: it learned less, but no shorter memory is seen.
 #
 #   --compare cell, 6,000 of imdb [real], about 20 minutes.  Validation; equal numbers
 #   of weights, so the hidden sizes are 128, 295 and 154:
