@@ -415,9 +415,8 @@ def show_one_cell():
     )
 
 
-# So nn.LSTM, which is faster, may stand in place of our loop from here on.
-#
-# What does that change for learning?  Hold the gates as they are, and c_t depends on
+# (From here on nn.LSTM, which is faster, may stand in place of our loop.)  What does
+# the memory change for learning?  Hold the gates as they are, and c_t depends on
 # c_(t-1) through f_t alone:
 #
 #     dc_t/dc_(t-1) = f_t,        dc_T/dc_0 = f_1 * f_2 * ... * f_T
@@ -1075,9 +1074,8 @@ def show_overfitting(records, config, data, args):
 # 4. Evaluation and pictures
 # ====================================================================================
 #
-# Four questions.  What does the network think after each word, and what do its gates do
-# meanwhile?  How much does it use the order of the words?  What does it say about
-# reviews that it never saw?  And how good is that, beside models that only count?
+# What does the network think after each word?  Does it use their order?  Is it right
+# about reviews that it never saw, and is that good, beside models that only count?
 # (Dropout is off here: utils.fit and utils.load end with model.eval().)
 
 
@@ -1428,7 +1426,7 @@ def show_answers(scores, data, count=2, most=4):
 
 # Look at your four wrong ones.  On IMDB one label is surely wrong: "pure genius",
 # 9.5/10, and labelled neg.  Of two others one wonders ("an irrational plot, and very
-# poor writing", labelled pos).  In the fourth, single words mislead: "badly acted and
+# poor writing", labelled pos).  In one, single words mislead: "badly acted and
 # directed, poorly scripted", from one who liked the film for something else.  On the
 # sample all four were a negation cut off from its word: "is not, if you ask our teacher
 # or me, weak".  It must be held across the aside, and the network was only 67 to 78 %
