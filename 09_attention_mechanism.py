@@ -37,7 +37,7 @@ You should see
     from the training pairs.
 
     The sample run (sample [sample]: made-up sentences; seed 0; one thread of a busy
-    machine, five minutes of training; more threads round otherwise):
+    machine, five to eight minutes; with more threads the last digits differ):
                                   BLEU by words of the source, five fifths of test
       model         bleu  exact_match    6.8    8.9   10.5   11.4   12.6
       additive      99.4       0.9783  100.0   99.1   99.8   99.0   99.3
@@ -45,9 +45,9 @@ You should see
       dictionary    18.1       0.0017   22.5   20.5   16.4   16.0   17.4
     Most of the gap is there for the shortest sentences already, and it grows with the
     length.  With 22 epochs instead of 11, none has 93.7 (98.5 for the shortest, 90.6
-    for the longest): much of what attention gains here is time.  For 714 of 991 words
-    (72 %) the dictionary names the one source word where one should look: at 96.1 % of
-    these the largest weight is there.
+    for the longest): much of what attention gains here is time.  The dictionary can
+    judge 714 of 991 words written.  For 96.1 % of them the largest weight is at the
+    word that it names.
 
     The multi30k run and the other kinds (multi30k [real]; seed 0; one thread; on two
     threads of an idle machine the multi30k run takes 9 minutes).  "scaled" is
@@ -58,7 +58,7 @@ You should see
     By fifths of length (8.5, 10.6, 12.4, 14.5, 19.4 words on average):
       additive   60.4   58.6   58.9   54.6   48.2
       none       47.5   41.1   34.0   31.8   20.1
-    The third command, with its model: each word written, and where it looked.
+    The third command, with its model: each word written, where it looked, how much.
       source     a man in a red shirt
       answer     Un homme en t-shirt rouge
          un              82%  a
@@ -69,9 +69,7 @@ You should see
          shirt           95%  shirt
          rouge          100%  red
          <eos>           38%  red           31%  a
-    After "shirt" it goes back to "red": French puts the colour last.  Then each word is
-    covered in turn, so that nothing can look there.  Without "red" it writes
-      Un homme en t-shirt dans un t-shirt
+    After "shirt" it goes back to "red": French puts the colour last.
 
 Try this  (guess first, then run; with --dataset sample a few minutes each;
 docs/exercises.md has measured answers to some)
@@ -83,6 +81,7 @@ docs/exercises.md has measured answers to some)
     say then, and what does covering a word change?
 """
 
+# To look up, not to read now.
 # Sizes
 #     B  batch (sentences)   Ts  words of the longest source   Tt  of the longest target
 #     H  numbers in a state, a key, an embedding    A  inside the additive score
@@ -93,7 +92,8 @@ docs/exercises.md has measured answers to some)
 #     s_j  the encoder's state at a word   q_i query   k_j key   v_j value   (section 2)
 #     e_ij  score   a_ij  attention weight   c_i  context   h_att  state that has looked
 #     h, c  an LSTM's state and its memory (lesson 05); that c is no context
-#     W_s, W_c, W, W_query ...  matrices that are learned
+#     W_s, W_c, W, W_query ...  matrices that are learned; u  a vector that is
+#     g_j  derivative of the loss with respect to weight j   x_j  a word (self-attention)
 # "Weight" is always a_ij.  What is learned is a parameter.  (PyTorch's name is .weight,
 # and "its weights are kept", which the training prints, means the parameters.)
 
@@ -175,9 +175,8 @@ def load_data(dataset, parts, feeds, args):
         tensors = utils.encode_pairs(part, vocabularies, MAX_LENGTH, cut)
         size = args.batch_size if training else 100
         # bucket: sources of like length come into one batch: little padding.
-        batches.append(
-            utils.Batches(tensors, size, args.device, shuffle=training, bucket="source")
-        )
+        options = {"shuffle": training, "bucket": "source"}
+        batches.append(utils.Batches(tensors, size, args.device, **options))
     return Pairs(dataset, parts, vocabularies, *batches, cut, join)
 
 
@@ -256,17 +255,13 @@ def show_attention():
     print("  key          score q . k             masked   exp     weight")
     scores = keys @ query  # (3,)
     masked = scores.masked_fill(~mask, -math.inf)
-    # (`softmax` subtracts the largest score first: the weights stay the same, and exp of
-    # a large score cannot overflow.)
     powers = masked.exp()
     weights = powers / powers.sum()
     for j in range(3):
         first, second = keys[j].tolist()
-        product = f"1.0*{first:.1f} + 0.5*{second:.1f} = {scores[j]:.1f}"
-        print(
-            f"  [{first:.1f}, {second:.1f}]   {product}   {masked[j]:>4.1f}   "
-            f"{powers[j]:.3f}   {weights[j]:.3f}"
-        )
+        line = f"  [{first:.1f}, {second:.1f}]   1.0*{first:.1f} + 0.5*{second:.1f}"
+        line += f" = {scores[j]:.1f}   {masked[j]:>4.1f}"
+        print(f"{line}   {powers[j]:.3f}   {weights[j]:.3f}")
     context = weights @ values  # (2,)
     parts = f"{weights[0]:.3f} * [10, 0] + {weights[1]:.3f} * [0, 10]"
     print(f"  context: {parts} = [{context[0]:.2f}, {context[1]:.2f}]")
@@ -290,24 +285,26 @@ def show_attention():
 # weighs all of them.  Push a score up a little, and its weight grows a little, the
 # others shrink, the context moves, the loss changes.  So there is a gradient, from the
 # loss back to the weights, the scores, the query and the keys.  A choice ("word 3")
-# would have none: it does not change a little.  The network of the multi30k run began
-# alike everywhere: on validation its largest weights were 0.08 on average before
-# training, about one in twelve, and 0.79 after it.
+# would have none: it does not change a little.  (Section 3 watches the network's
+# weights while it learns.)
 #
-# How much does a weight move when a score does?  a_j is exp(e_j) / S, S the sum of all
-# exp.  By the quotient rule its derivative with respect to its own score e_j is
+# How much does a weight move when a score does?  (You may skip to the numbers of
+# `show_learning_to_look`: what to take along is the last line below.)  Of one word
+# written, a_j is exp(e_j) / S, S the sum of all exp.  By the quotient rule, its
+# derivative with respect to its own score e_j is
 # (exp(e_j) S - exp(e_j)^2) / S^2 = a_j - a_j^2 = a_j (1 - a_j).  That of another weight
-# a_k is -a_j a_k: what one gains the others lose.  Now let g_j be the derivative of the
-# loss with respect to a_j.  The context c is the sum of a_j v_j, so
-# g_j = v_j . (the loss's derivative by c).  The chain rule adds up what e_j does to all
-# weights:
+# a_m is -a_j a_m: what one gains the others lose.  Now let g_j be the derivative of the
+# loss with respect to a_j.  The context is the sum of all a_j v_j, so g_j is v_j times
+# (dot) the derivative with respect to the context.  The chain rule adds up what e_j does
+# to the loss through every weight, its own and the others:
 #
-#       a_j (1 - a_j) g_j - a_j times the sum of a_k g_k over the others
-#     = a_j g_j           - a_j times the sum of a_k g_k over all     (-a_j a_j g_j is in)
-#     = a_j (g_j - weighted mean of g)   weighted mean = sum over all k of a_k g_k
+#       a_j (1 - a_j) g_j       - a_j (sum of a_m g_m over the others)
+#     = a_j g_j - a_j (a_j g_j) - a_j (sum of a_m g_m over the others)
+#     = a_j g_j                 - a_j (sum of a_m g_m over all, j too)
+#     = a_j (g_j - mean)        where mean, weighted by a, is that sum over all
 #
-# One steps against a derivative.  So a score rises if its g_j is below the weighted
-# mean: if more weight there lowers the loss more than elsewhere.
+# Training steps down the slope.  So a score rises if its g_j is below the mean: if more
+# weight there lowers the loss more than elsewhere.
 
 
 def show_learning_to_look():
@@ -318,7 +315,7 @@ def show_learning_to_look():
     print("\nLearning where to look: three keys [1, 0], [0, 1], [-1, -1], values too.")
     print("The context should be [0, 1], the second value.  Only the loss, the sum of")
     print("(context - wanted)^2, says so.  The query starts as [0, 0]: each weight is")
-    print("1/3, the context [0, 0].  The loss's derivatives, from back to front:")
+    print("1/3, the context [0, 0].  Derivatives of the loss, from the back:")
     scores = keys @ query  # (3,)
     weights = scores.softmax(0)
     context = weights @ keys  # (2,)
@@ -335,7 +332,7 @@ def show_learning_to_look():
         shown = ", ".join(f"{value + 0.0:.2f}" for value in gradient.tolist())
         shown = f"[{shown}]"
         print(f"  by {name:<8} {shown:<22} {rule}")
-    print("One goes against a derivative.  So score 2 rises, score 3 falls, and the")
+    print("Training steps down the slope.  So score 2 rises, score 3 falls, and the")
     print("query moves so that they do:")
     print("  step   query            weights                loss")
     for step in range(41):
@@ -357,7 +354,7 @@ def show_learning_to_look():
             print(f"         by score 2: {by_hand}; autograd: {by_scores[1]:.3f})")
         query = (query - by_query).detach().requires_grad_()  # learning rate 1
     print("At first it looks everywhere alike.  That is enough: the weights get sharp.")
-    print("In the network the keys learn too: a query that needs them finds them.")
+    print("In the network the keys learn too: query and key move towards each other.")
 
 
 # Now the same for a whole batch, B sentences at once, for every word that is written.
@@ -401,7 +398,7 @@ def general(query, keys, w):
 def additive(query, keys, w_query, w_key, u):
     """e_ij = u . tanh(W_query q_i + W_key k_j) (Bahdanau et al., 2015).
 
-    A small network of A numbers inside: w_query, w_key (A, H), u (A,).  It alone needs
+    A small network with A numbers inside: w_query, w_key (A, H), u (A,).  It alone needs
     a vector for every pair (i, j): B * Tt * Ts * A numbers of 4 bytes.  For 64 pairs of
     15 words, and A = 128, that is 64 * 15 * 15 * 128 * 4 bytes = 7.4 MB; with 80 words
     210 MB.  The others need only the scores: 64 * 15 * 15 * 4 bytes = 58 KB.
@@ -448,12 +445,12 @@ def show_four_scores():
     print("that is rounding: it is the same.")
 
 
-# Why divide by sqrt(H)?  In our network it does not matter; in Transformers it does, and
-# this is why.  A dot product is a sum of H products.  If the numbers of q and
-# k are random, with mean 0 and variance 1, each product has variance 1 too, and the sum
-# has variance H: its standard deviation is sqrt(H).  So the longer the vectors, the
-# larger the scores.  Of large scores a softmax makes one weight near 1 and the others
-# near 0.  There a (1 - a), the derivative from above, is near 0: it hardly learns.
+# Why divide by sqrt(H)?  The reason is one of Transformers.  A dot product is a sum of H
+# products.  If the numbers of q and k are random, with mean 0 and variance 1, each
+# product has variance 1 too, and the sum has variance H: its standard deviation is
+# sqrt(H).  So the longer the vectors, the larger the scores.  Of large scores a softmax
+# makes one weight near 1 and the others near 0.  There a (1 - a), the derivative from
+# above, is near 0: it hardly learns.
 
 
 def show_scaling():
@@ -474,23 +471,21 @@ def show_scaling():
             line += f"   {weights.amax(2).mean():>7.2f}   {slope:>6.3f}"
         print(line)
     print("With H = 1024, plain dot looks at one key alone before it has learned")
-    print("anything, and a (1 - a) is small.  Scaled, all sizes H begin alike.")
+    print("anything, and a (1 - a) is small.  (Five equal weights: 0.2 * 0.8 = 0.160.)")
+    print("Scaled, all sizes H begin alike.")
 
 
-# Why does it not matter in our network, with H = 256?  Its numbers are far smaller than
-# 1.  Before training the dot products have a standard deviation of 0.005 (on the sample,
-# seeds 0, 1, 2).  So it starts by looking everywhere alike, as in
+# In our network the reason does not apply.  Its numbers are far smaller than 1: before
+# training the dot products have a standard deviation of 0.005 (on the sample, seeds 0, 1
+# and 2; H = 256).  So it starts by looking everywhere alike, as in
 # `show_learning_to_look`, and lets the vectors grow as far as they need to.
 #
 # Which score should you take?  These four came out close together (section 4).  A
 # likely reason: `shrink` puts a learned matrix between the encoder's state s_j and the
-# key.  Our dot is q . (W_s s_j + b_s), nearly Luong's general.
-#
-# For work of your own, take dot, the simplest and cheapest; scaled, where vectors are
-# long and of variance 1, as in Transformers.  If query and states have different
-# lengths, a dot product needs a matrix between them: `shrink`, or the W of general.
-# Additive brings its own two.  (The runs here take additive only because attention
-# began with it.)
+# key, so our dot, q . (W_s s_j + b_s), is nearly Luong's general.  For work of your own,
+# take dot, the simplest and cheapest; scaled, where vectors are long and of variance 1.
+# If query and states have different lengths, a dot product needs such a matrix between
+# them.  (The runs here take additive only because attention began with it.)
 
 # --- Attention in a decoder -----------------------------------------------------------
 #
@@ -516,8 +511,10 @@ def show_scaling():
 #                   h_att ----> output layer ----> a number for every word of French
 #
 # q_i is the LSTM's state, of the top layer if there are several.  [c_i; q_i] is the
-# context and the state side by side, 2H numbers.  h_att is the state after it has
-# looked, H numbers.  The output layer reads h_att; in lesson 08 it read q_i.  The
+# context and the state side by side, 2H numbers.  The output layer reads H numbers, for
+# it shares its matrix with the embedding (below).  So W_c makes H of 2H, and learns how
+# much to take of either; tanh keeps them in -1 ... 1, like an LSTM's state.  That is
+# h_att, the state after it has looked; in lesson 08 the output layer read q_i.  The
 # bridge are two linear layers.  They make the decoder's first h and c of the encoder's
 # two ends: the last state of the way there and that of the way back (lesson 07).  The
 # rest of the path is as in lesson 08; two small changes, a shared matrix and label
@@ -537,15 +534,10 @@ def show_scaling():
 #     six epochs                449 s     465 s     507 s
 #     parameters                5.28 M    5.28 M    5.35 M
 #
-# Bahdanau et al. (2015), who invented attention, put it before the recurrence:
-#
-#     this lesson (Luong et al.)              Bahdanau et al.
-#     q_i from the LSTM and the word before   e_ij from q_(i-1) and k_j, then a_ij, c_i
-#     e_ij from q_i and k_j, then a_ij, c_i   q_i from q_(i-1), the word before and c_i
-#     the word from c_i and q_i               the word from q_i and c_i
-#
-# Thus the state remembers what was looked at.  The price: every word has to wait for
-# the one before, also in training.
+# Bahdanau et al. (2015), who invented attention, put it before the recurrence.  The query
+# is the state before this word, q_(i-1), and the cell reads the context with the word.
+# Thus the state remembers what was looked at.  The price: every word has to wait for the
+# one before, also in training.
 
 
 def bahdanau_step(x, state, keys, mask, cell, score_parameters):
@@ -561,8 +553,7 @@ def bahdanau_step(x, state, keys, mask, cell, score_parameters):
     return state, weights
 
 
-# Which place is better is not measured.  A third way between the two, input feeding, is
-# in section 5.
+# Which is better is not measured.  Input feeding, between the two, is in section 5.
 
 # --- The network ----------------------------------------------------------------------
 #
@@ -573,15 +564,15 @@ def bahdanau_step(x, state, keys, mask, cell, score_parameters):
 # same summary at every word, and has nothing to choose.  Its parameters are as many as
 # with `dot`.  It is a stronger opponent than lesson 08's network (32.2 BLEU against 18.6
 # on multi30k), which sees its summary only at the start (and reads in one direction,
-# without label smoothing and without a shared matrix, both below).  Why the ends?
-# Because lesson 08 hands over an end.  The mean of all states as the one key would be a
-# fair opponent too; it is not measured.
+# without label smoothing and without a shared matrix, both below).
 
 
 def general_as_learned(query, keys, learned):
     """`general` as the network has it: what it learns is sqrt(H) * W.
 
-    Adam's steps are too large for W itself: 47.1 BLEU instead of 55.8 in an early trial.
+    Adam moves any number by about the learning rate, 0.003, whatever its size.  So W
+    moves by a sixteenth of it only (H = 256).  Learning W itself had 47.1 BLEU in an
+    early trial, this 55.8.
     """
     return general(query, keys, learned / math.sqrt(query.shape[2]))
 
@@ -657,7 +648,7 @@ class Translator(nn.Module):
     def encode(self, ids, lengths):
         """ids (B, Ts) -> keys (B, Ts, H), mask (B, Ts), the decoder's first state.
 
-        lengths (B,) stay on the CPU.
+        lengths (B,) stay on the CPU, where pack_padded_sequence wants them.
         """
         x = self.dropout(self.embed_source(ids))  # (B, Ts, H)
         # Packed, so that the way back starts at the last word and not in the padding.
@@ -703,17 +694,22 @@ class Translator(nn.Module):
         h_att, weights = self.look(query, keys, mask)
         return h_att, (h, c), weights
 
-    def forward(self, source, lengths, target):
-        """A number for every word (M, V) at each of the M real target words.
+    def follow(self, source, lengths, target):
+        """Read, then follow the true words (teacher forcing, lesson 08).
 
-        Each is computed from the true words before it (teacher forcing, lesson 08).
+        Returns h_att (B, Tt, H) and weights (B, Tt, Ts).
         """
         keys, mask, state = self.encode(source, lengths)
         #     target   le      chat   .      <eos>   <pad>
         #     given    <bos>   le     chat   .       <eos>     one step behind
-        # What it makes of the last one is at a <pad>, and dropped below.
+        # What it makes of the last one is at a <pad>, and dropped by whoever calls.
         given = F.pad(target[:, :-1], (1, 0), value=BOS)  # (B, Tt)
-        h_att, _, _ = self.decode(given, state, keys, mask)  # (B, Tt, H)
+        h_att, _, weights = self.decode(given, state, keys, mask)
+        return h_att, weights
+
+    def forward(self, source, lengths, target):
+        """A number for every word (M, V) at each of the M real target words."""
+        h_att, _ = self.follow(source, lengths, target)
         # The output layer is most of the work: spare it the padding.
         return self.output(self.dropout(h_att[target != PAD]))  # (M, V)
 
@@ -737,16 +733,22 @@ def show_shapes(model, data):
     # that the shapes between can be printed.
     h_att, weights = model.look(query, keys, mask)
     output = model.output(h_att[target != PAD])
+    real = batch["target_length"].tolist()
     print("\nTwo pairs in one batch, every shape (the network is not trained yet):")
     for name, tensor, meaning in (
         ("source", source, f"ids; {lengths.tolist()} words, then <pad>"),
+        ("target", target, f"ids; {real} words with <eos>, then <pad>"),
         ("keys", keys, "k_j, and v_j: they are the same"),
         ("query", query, "q_i, one for each word written"),
         ("scores", scores, "e_ij, each query with each key"),
         ("weights", weights, "a_ij, after mask and softmax: 0 at <pad>"),
         ("context", context, "c_i"),
         ("h_att", h_att, "the state that has looked"),
-        ("output", output, "no padding any more; a number for each word"),
+        (
+            "output",
+            output,
+            f"{' + '.join(map(str, real))} real words; V numbers for each",
+        ),
     ):
         print(f"  {name:<8} {tuple(tensor.shape)!s:<15} {meaning}")
     first = " ".join(f"{weight:.2f}" for weight in weights[0, 0].tolist())
@@ -771,9 +773,18 @@ def show_shapes(model, data):
 #
 #     loss = (1 - share) * nats - share * mean of log p over all words
 #
-# So the smoothed loss cannot fall to 0.  Its floor is that of a network that answers
-# exactly as it is asked to, with nats of -ln 0.9005 = 0.105; the sample run prints it,
-# 0.849.  What smoothing gains here has not been measured.
+# So the smoothed loss cannot fall to 0.  Its floor, 0.849 in the sample run, is that of a
+# network that answers exactly as it is asked to, with nats of -ln 0.9005 = 0.105.  nats
+# itself can fall below that: then the network is surer than asked, and pays for it in
+# the smoothed loss.  In the sample run val_loss ends at 0.090.  What smoothing gains has
+# not been measured.
+#
+# Below each epoch stands the mean largest weight: how sure the network is where to look.
+# In the sample run it is 0.10 before training (a source has about ten words), then 0.11
+# and 0.16: for two epochs it looks almost everywhere alike, as in
+# `show_learning_to_look`.  That is no better than a summary: val_loss falls to 3.00, that
+# of `none` to 2.90.  In epochs 3 and 4 it finds where to look: 0.36, then 0.75.  There
+# val_loss falls to 0.32, that of `none` to 1.29.
 
 
 def make_measure(smoothing=0.0):
@@ -794,31 +805,47 @@ def make_measure(smoothing=0.0):
     return measure
 
 
+@torch.no_grad()
+def mean_largest_weight(model, batches, args):
+    """How sure the network is where to look: a mean over all real target words."""
+    largest = []
+    model.eval()  # no dropout: no random number is drawn
+    with utils.autocast(args):
+        for batch in batches:
+            target = batch["target"]
+            _, weights = model.follow(batch["source"], batch["source_length"], target)
+            largest.append(weights.amax(2)[target != PAD])  # (M,)
+    return torch.cat(largest).float().mean().item()
+
+
 def train_model(kind, config, data, args, feeds):
     """A new model of this kind, always from the same seed: (model, records)."""
     config = {**config, "kind": kind}
     utils.set_seed(args.seed)
     model = build(**config).to(args.device)  # a Translator
     measure = make_measure(args.label_smoothing)
-    records = utils.fit(model, measure, data.train, data.val, args, config, feeds)
+
+    def look_sure(record=None):
+        if kind != "none":  # its one weight is always 1
+            sure = mean_largest_weight(model, data.val, args)
+            print(f"             mean largest weight {sure:.2f}")
+
+    look_sure()  # before training; then after each epoch
+    records = utils.fit(
+        model, measure, data.train, data.val, args, config, feeds, after_epoch=look_sure
+    )
     return model, records
 
 
-def read_training(targets, smoothing):
-    """Print how the columns of the training are to be read.  targets: V."""
+def read_training():
+    """Print how the columns of the training are to be read."""
     print("Each line: `loss` is the smoothed one.  `nats` and `val_loss` are the plain")
     print("loss, on sentences of training and on new ones: compare these.  nats may be")
     print("the higher one: it is taken with dropout on, while the network improves.")
     print("grad_norm: the gradient's length before clipping (lesson 04).  Seconds: of")
-    print("this machine, busy or not.")
-    other = smoothing / targets  # what is asked for each wrong word
-    nats = math.log(1 / (1 - smoothing + other))  # of the true word, as asked for
-    floor = (1 - smoothing + other) * nats
-    if other > 0:
-        floor += (targets - 1) * other * math.log(1 / other)
-    words = f"smoothing {smoothing} and {targets:,} words"
-    print(f"With {words} the loss cannot fall below {floor:.3f};")
-    print(f"nats is {nats:.3f} then.")
+    print("this machine, busy or not; do not compare the kinds by them (section 2 has")
+    print("times of an idle one).  mean largest weight: over all words of validation,")
+    print("how sure it is where to look; the first is before training.")
 
 
 # ====================================================================================
@@ -880,11 +907,12 @@ def translate(model, texts, data, args, beam_size):
 #     may be had in several places, and nothing makes it prefer the one that we would
 #   - the last row, <eos>: where it looks when it stops.  Here that is the full stop
 #
-# And when it went wrong?  (The last sentence shown is the first short one whose answer
-# is not the reference.)  Then the weights are a first clue, no more.  "an old man"
-# became "de vieux homme"; before a vowel sound it is "vieil".  While it wrote "vieux"
-# it looked at "old", with 97 %: the right place.  So what failed is the choice of the
-# word.
+# The sentences shown are chosen (`examples` and `first_wrong`, in section 5): up to three
+# short ones of test with a colour, for there the order crosses, and the first short one
+# whose answer is not the reference.  There the weights are a first clue, no more.  "an
+# old man" became "de vieux homme"; before a vowel sound it is "vieil".  While it wrote
+# "vieux" it looked at "old", with 97 %: the right place.  So what failed is the choice of
+# the word.
 
 
 def read_source(model, text, data, args):
@@ -953,7 +981,7 @@ def show_alignments(model, texts, data, args):
             continue
         written = [*words, utils.EOS]
         weights = where_it_looked(model, text, written, data, args)  # (Tt, Ts)
-        rows = mark_ends(written)
+        rows = mark_ends(written)  # without --pieces, mark_ends changes nothing
         columns = mark_ends(source)
         print_looks(rows, columns, weights)
         if grid is None and len(columns) <= 10:
@@ -1012,44 +1040,42 @@ def show_right_places(model, answers, dictionary, data, args):
 
 # --- Does it matter where it looked? --------------------------------------------------
 #
-# The picture is a claim: "noir" was written because of what stood at "black".  It can
-# be tested.  Cover one word of the source, that is, mask it, so that no word of the
-# answer can look there.  Then translate again.  If the picture tells the truth, "noir"
-# should change, and a word that looked elsewhere should not.
+# The picture is a claim: "noir" was written because of what stood at "black".  Three
+# tests, what each shows, and what it cannot show:
 #
-# Three things to keep in mind:
-#   - What is covered is not unread: the states of the other words, and the decoder's
-#     first state, may still know of it.
-#   - An answer that goes wrong at one word may go on wrongly after it.  So a second test
-#     keeps the words before as they were, and asks for the one word alone.
-#   - The softmax runs again.  Cover a weight of 95 %, and the other 5 % are multiplied by
-#     twenty: the context is another one.  Cover one of 5 %, and it hardly moves.
+#   1. One word of a source is covered: masked, so that no word of the answer can look
+#      there.  Then it is translated again (`show_covering`).
+#        Shows what hangs on that word.  Not that nothing does: the states of the other
+#        words have read it, and so has the decoder's first state.
+#   2. For each word of 100 answers, what it looked at most is covered.  The words before
+#      stay, and that one word is asked for (`show_many_covered`).
+#        Shows whether a word depends on its context.  Not that it is taken from there:
+#        the softmax runs again, and the other 5 % of a weight of 95 % are multiplied by
+#        twenty.  The second largest covered is the same test with a small push.
+#   3. All weight is set by hand on another source word (`show_pointing`).
+#        Shows whether the decoder writes what stands there, the dictionary's entry: it
+#        is chosen to be another word, so without pointing none would be it.  Not that
+#        the place it had chosen by itself was right: the dictionary shows that.
 #
-# In the sample run "noir" goes if "black" is covered, and nothing else changes.  Cover
-# "but", and the second half of the sentence is gone.  But "son" looked at "her" with 99
-# %; cover "her", and it is "son" all the same.  What is needed was to be had elsewhere:
-# in the words before, in the decoder's own state, or in a key that knows its
-# neighbours.
+# The sample run's answers:
 #
-# Of 991 words asked for alone, 73.8 % change if the word looked at most is covered, and
-# 0.2 % if it is the second.  That is no comparison at equal weight: what is covered had
-# 90.3 % on average, and 5.4 %.  So it shows that a word depends on its context, and not
-# yet that it is taken from there.
+#   1. Without "black" only "noir" goes.  But eight of thirteen coverings change nothing,
+#      though at six of these eight (a, looks, her, not, it, the full stop) some word had
+#      looked with more than half its weight.  "son" looked at "her" with 99 %; cover
+#      "her", and it is "son" all the same.  What is needed was to be had elsewhere: in
+#      the words before, the decoder's state, or a key that knows its neighbours.
+#   2. In this sentence five of twelve words change, fewer than in most: of all answers
+#      about three words in four do, and hardly any if the second place is covered.
+#   3. More than half become the entry; with those that only begin like it ("noir" for
+#      "noire") it is seven in ten.  So the decoder takes words from where it looks.  But
+#      not blindly: one in fourteen stays what it was.  "un", pointed at "baker", stays
+#      "un".  A likely reason: q_i goes into h_att too, and an article comes first.
 #
-# The third test shows that.  It is the opposite of covering: all weight is set by hand
-# on another source word (all others are masked), 1 in every trial.  Does the decoder
-# write what stands there, the dictionary's entry?  In the sample run 56.8 % of the words
-# are now that entry, and 70.0 % begin like it ("noir", the entry "noire").  It was
-# chosen to be another word, so without pointing none would be.  So the decoder does take
-# words from where it looks.  But it does not obey blindly.  "un", pointed at "baker",
-# stays "un".  A likely reason: q_i goes into h_att too, it knows the words before, and an
-# article comes first.  Nor does the test say that the place looked at is the right one:
-# that is what the dictionary showed, for the words that it can judge.
-#
-# On multi30k all is less clear.  Of 1,442 words 63.9 % change if the first is covered,
-# 6.0 % if the second; pointed elsewhere, 31.6 % are the entry.  "homme" looked at "man"
-# with 100 %: cover it, and it is "homme" all the same.  In training 14,007 captions
-# begin with "un", and 6,074 of these go on with "homme": a good guess without looking.
+# On multi30k all is less clear.  Of 1,442 words 63.9 % change if the first place is
+# covered, 6.0 % if the second; pointed elsewhere, 31.6 % are the entry.  Cover "red" in
+# the docstring's sentence, and it writes "Un homme en t-shirt dans un t-shirt".  Cover
+# "man", where "homme" looked with 100 %, and it is "homme" all the same: a good guess,
+# for of 14,007 training captions that begin with "un" 6,074 go on with "homme".
 #
 # Whether such a picture is the reason for a word is disputed.  Jain and Wallace (2019)
 # found quite other weights that lead to the same answer.  Wiegreffe and Pinter (2019)
@@ -1083,6 +1109,12 @@ def show_covering(model, text, words, data, args):
         largest = weights[:, place].max()
         said = "the same" if covered == words else data.join(covered)
         print(f"  {word:<15} {largest:4.0%}  {said}")
+    if words:
+        changed, _ = changed_by_covering(model, text, words, data, args)
+        print(
+            f"Asked for one at a time, the words before kept: {changed[0].sum()} of its"
+        )
+        print(f"{len(words)} words change if what they looked at most is covered.")
 
 
 @torch.no_grad()
@@ -1090,7 +1122,8 @@ def ask_again(model, given, state, keys, masks):
     """Word i of an answer, written anew with row i of masks (Tt, Ts): ids (Tt,).
 
     given (1, Tt): the words before it stay.  There are Tt copies of the sentence, and of
-    copy i only word i is read off.
+    copy i only word i is read off.  (With --input-feeding, the mask also changes what the
+    words before had looked at, and so the state.)
     """
     many = len(masks)
     states = tuple(part.repeat_interleave(many, 0) for part in state)
@@ -1186,7 +1219,8 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
     alike = sum(now[:3] == entry[:3] for _, _, _, entry, now in trials) / many
     same = sum(now == word for word, _, _, _, now in trials) / many
     print(f"Of {many:,} words of up to 100 answers {moved:.1%} are now that entry,")
-    print(f"{alike:.1%} have its first three letters, {same:.1%} are what they were.")
+    print(f"{alike:.1%} (these too) have its first three letters, {same:.1%} are what")
+    print("they were.")
     return moved
 
 
@@ -1199,44 +1233,39 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 #
 # But much of it is there for the shortest already.  What goes wrong there?  Of the 120
 # shortest test sentences of the sample `none` gets 40 wrong.  All 40 answers have as
-# many words as they should, and in 27 of them a single word is another one: "livre" for
-# "bag", "cheval" for "dog".  The sentence's form came through the summary, and which
-# things it is about did not.  Of the 120 longest 89 are wrong, and 19 of these are too
-# short.
+# many words as they should, and in 27 of them a single word is another one: in 14
+# another adjective ("vieille" for "nouvelle"), in 8 another noun ("Son livre jaune" for
+# "His yellow bag"), in one another verb.  In the other 4 only the form is wrong ("chers"
+# for "chères").  So the sentence's plan mostly came through the summary; which thing it
+# is about, and what that is like, did not.  Of the 120 longest 89 are wrong, and 19 of
+# these are too short.
 #
 # On real captions "a man cutting branches of trees" becomes "Un homme coupant des
-# ballons": good French again, and the wrong thing.  Rarer things are lost first.  Count,
-# for each word of the references of multi30k, how many training sentences have it, and
-# whether the greedy answer has it, too:
-#
-#     training sentences with it    1 to 9   10 to 99   100 to 999   1,000 or more
-#     words of the references          568      1,782        3,106           7,625
-#     written by additive             18 %       61 %         80 %            87 %
-#     written by none                  1 %       24 %         57 %            80 %
-#
-# (No network writes all: there are many good translations, and one reference.)
+# ballons": good French again, and the wrong thing.  Rarer things are lost first.  Of the
+# words of multi30k's references that fewer than 10 training sentences have, additive
+# writes 18 % and none 1 %; of those that 1,000 or more have, 87 % and 80 %.  (No network
+# writes all: there are many good translations, and one reference.)
 #
 # Can a summary not hold these things, or has it not been trained for long enough?  With
 # 22 epochs instead of 11 none has 93.7 BLEU: 98.5 for the shortest fifth, 90.6 for the
 # longest (seed 0).  So a summary can hold a short sentence; it only takes longer to
-# learn.  What is left grows with the length: that is the bottleneck.  On multi30k no
-# longer training of none was made.
+# learn.  What is left grows with the length, as a bottleneck would make it.  Whether still
+# more epochs would close that too has not been measured.
+# NONE12
 #
 # Could it be luck?  Other test sentences, another gap.  The paired bootstrap (lesson
 # 08) draws N of these N sentences with repeats, a thousand times.  Its p is how often
-# chance alone would make so large a gap; the least it can be is 1 / 1,001.  Below 0.05
-# one stops believing in luck: that of the sentences.
+# chance alone would make so large a gap; the least it can be is 1 / 1,001.  So p speaks
+# of the luck of the sentences, and of no other.  Below 0.05 one stops believing in it.
 #
 # The luck of the seed takes several seeds.  On the sample, with seeds 0, 1 and 2,
 # additive has 99.4, 99.9 and 99.9 BLEU, and none 77.3, 80.5 and 80.3; dot has
 # 99.8, 99.7 and 99.8.  So the gap to none is far larger than what the seed moves.  That
 # between additive and dot is not: which of them is ahead changes with the seed.
 #
-# On multi30k p = 0.001 for the gap of each kind to none.  The four kinds of attention
-# differ by 1.3 BLEU at most, by beam search by 0.7.  Between additive, dot and general
-# p is 0.06 to 0.25, by beam search 0.22 to 0.33: that may be luck.  scaled is behind
-# general, p = 0.002 (by beam search 0.11).  Each is of one seed, so nobody can say which
-# is best.  More dropout, 0.3, did not help none (30.6 BLEU, greedy).
+# On multi30k (one seed) p = 0.001 for the gap of each kind to none.  The four kinds of
+# attention are not to be told apart, but that scaled is behind general: p = 0.002
+# greedy, 0.11 by beam search.  More dropout, 0.3, did not help none (30.6 BLEU, greedy).
 
 
 def same_words(said, wanted):
@@ -1292,9 +1321,8 @@ def show_with_and_without(judged, data):
 # They mean different things.  But each has the same five words, and attention is a mean
 # over a bag of words: nothing in it says which stands where.  The remedy is to add to
 # each x_j a vector that tells the place j.  Here it is the sine and the cosine of 0.6
-# j: where the tip of a clock's hand points, which moves on by 0.6 with each word.  (Five
-# places stay within half a turn, so no two of them look alike.)  A W_q that turns the
-# hand on by 0.6 asks for "the place after mine".
+# j: where the tip of a clock's hand points, which moves on by 0.6 with each word.  A W_q
+# that turns the hand on by 0.6 asks for "the place after mine".
 
 SELF_X = {  # adjective, noun, verb; cat, dog; sine, cosine of the place, still 0
     "black": [1, 0, 0, 0, 0, 0, 0],
@@ -1315,9 +1343,14 @@ TURN = 0.6
 # With places, the last two rows turn the hand on by 0.6 (the addition theorem), and make
 # it 5 long.  The dot product of two hands is the cosine of the angle between them.  So
 # the score of "black", the first, at "cat", the next, grows by 5 / sqrt(5) = 2.24, and
-# at "dog", the fifth, by 5 cos(0.6 * 3) / sqrt(5) = -0.51.
+# at "dog", three places after that, by 5 cos(0.6 * 3) / sqrt(5) = -0.51.  (9 and 5 are
+# chosen: large enough that the softmax is nearly sure.)
 #
-# The 9 and the 5 are chosen: large enough that the softmax is nearly sure.
+# Last, the causal mask: no word may look at those after it.  Why?  While a decoder writes
+# there are none.  But in training it is given the whole true sentence at once (teacher
+# forcing).  An LSTM cannot look ahead in it.  Self-attention can: it would copy the very
+# word that it should guess.  With the mask all places are trained in one product, and
+# each sees only what it will see when it writes.
 SELF_W_Q = [
     # columns, who looks: adjective, noun, verb, cat, dog, sine, cosine
     [0, 9, 0, 0, 0, 0, 0],  # how much an adjective is wanted: by nouns, 9
@@ -1378,7 +1411,8 @@ def show_self_attention():
     print_grid(words, words, weights[0])
     print('"black" and "white" find their nouns.  But the cat now finds "white", the')
     print("wrong adjective: this W_q asks for the next place on behalf of every word.")
-    print("Whoever writes must not see the words to come.  The causal mask:")
+    print("A decoder in training has the whole true sentence before it.  It must not")
+    print("read off the word that it should guess.  So words to come are masked:")
     _, weights = self_attention(self_vectors(first, True), *matrices, causal=True)
     print_grid(words, words, weights[0])
     print("Above the diagonal all is 0: minus infinity before the softmax, as with")
@@ -1386,22 +1420,22 @@ def show_self_attention():
     print("has not been written yet.")
 
 
-# From here to a Transformer (Vaswani et al., 2017) it is a few steps:
+# From here to a Transformer (Vaswani et al., 2017) it is a few steps.  In brackets: the
+# name to look it up by.
 #
 #   - The matrices and vectors are learned.  The place is told by many such hands of
-#     different speeds (section 3.5 of the paper), so that no two places look alike.
+#     different speeds, so that no two places look alike (positional encoding).
 #   - Our W_q asks the same about the place for every word: it cannot ask "next" for an
-#     adjective and "before" for a noun.  So several looks are taken side by side, each
-#     with its own three matrices: of H numbers each of h heads gets H / h.  What they
-#     bring home, H / h numbers each, is joined to H again: multi-head attention.
-#   - Many layers of it, with a small network at each word in between, and no
-#     recurrence.  What a layer finds is added to what it was given, so that nothing is
-#     lost; then each vector is shifted and scaled to mean 0 and variance 1 (layer
-#     normalization), so that the numbers do not grow from layer to layer.  The encoder
-#     looks at itself; the decoder at itself, with the causal mask, and at the encoder,
-#     as in this lesson.
-#
-# In PyTorch it is nn.MultiheadAttention.
+#     adjective and "before" for a noun.  So n looks are taken side by side (heads), each
+#     with its own three matrices, for H / n numbers each.  What they bring home is joined
+#     to H numbers, and one more learned matrix (W_o) mixes them.  All this is multi-head
+#     attention, nn.MultiheadAttention.
+#   - Many layers of it, with a small network at each word in between (feed-forward), and
+#     no recurrence.  What a layer finds is added to what it was given, so that nothing is
+#     lost (residual connection).  Then each vector is shifted and scaled to mean 0 and
+#     variance 1, so that the numbers do not grow (layer normalization).
+#   - The encoder looks at itself.  The decoder looks at itself, with the causal mask, and
+#     at the encoder, as in this lesson (cross-attention).  The whole is nn.Transformer.
 
 
 # ====================================================================================
@@ -1443,8 +1477,7 @@ def judge(model, records, data, args):
     texts = [source for source, _ in data.parts[2]]
     # A beam of 1 is greedy.  It alone is timed: the kinds compared, and not the beam.
     start = time.perf_counter()
-    greedy = translate(model, texts, data, args, 1)
-    greedy = [data.join(words) for words in greedy]
+    greedy = [data.join(words) for words in translate(model, texts, data, args, 1)]
     seconds = time.perf_counter() - start
     beam = translate(model, texts, data, args, args.beam_size)
     beam = [data.join(words) for words in beam]
@@ -1494,12 +1527,11 @@ def explain(kind, rows, lines, right, pointed):
         return
     if right is not None:
         where = "At" if right > 0.5 else "Not yet at"
-        print(
-            f"{where} the word that it is translating: {right:.1%}, by the dictionary."
-        )
+        print(f"{where} the word that it translates: {right:.1%}, by the dictionary.")
     if pointed:
         print(f"It takes words from there: pointed elsewhere, {pointed:.1%} became the")
-        print("word for that place.  Nobody told it: weights have a gradient.")
+        print("word for that place.")
+    print("Nobody told it where to look: weights have a gradient.")
     if "none" not in rows:
         print("What attention adds, a run without it tells (--attention-type none).")
         return
@@ -1520,20 +1552,16 @@ def report(models, judged, rivals, right, pointed, data, args):
     """Tables, what they say, metrics.json; returns the lengths and lines to draw."""
     pairs = data.parts[2]
     truth = [target for _, target in pairs]
-    answers = {}  # p needs the texts themselves
+    answers = {kind: greedy for kind, (greedy, _, _, _) in judged.items()} | rivals
     rows = {}  # for the table
     metrics = {}  # the same, with longer names, for metrics.json
     for kind, (greedy, _, scores, costs) in judged.items():
-        answers[kind] = greedy
         if "none" in judged and kind != "none":
             costs = {**costs, "p": utils.bleu_p_value(greedy, judged["none"][0], truth)}
         rows[kind] = {**scores, **costs}
-        if not models[kind][1]:  # --eval-only: nothing was trained
-            del rows[kind]["train_s"]
         metrics[kind] = {f"test_{name}": value for name, value in scores.items()}
         metrics[kind] |= costs
     for name, texts in rivals.items():
-        answers[name] = texts
         rows[name] = text_scores(texts, pairs)
     table = {}
     for name, row in rows.items():
@@ -1583,8 +1611,8 @@ def draw(models, means, lines, data, args):
 # --input-feeding.  Look after the recurrence, but give h_att to the LSTM with the next
 # word (Luong et al.).  So the state remembers what was looked at, as Bahdanau's does, and
 # every word waits for the one before: two epochs on multi30k took 592 s instead of 412
-# (one thread).  BLEU was 37.6 instead of 35.9 greedy, 40.2 instead of 39.6 by beam
-# search: one seed, and after two epochs far from done.
+# (one thread of a busy machine).  BLEU was 37.6 instead of 35.9 greedy, 40.2 instead of
+# 39.6 by beam search: one seed, and after two epochs far from done.
 
 
 class FeedingTranslator(Translator):
@@ -1623,20 +1651,12 @@ def build(feeding=False, shared=False, **config):
     return model
 
 
-# --pieces.  A network knows the words of its vocabulary; all others are one <unk>, which
-# has no translation.  The remedy is lesson 02's byte-pair encoding, for both languages
-# at once: "unlocked" is cut into un lock ed_.  The last piece of a word ends in a space,
-# printed "_", so that words can be joined again.
-#
-# On multi30k, --pieces 4000 --dropout 0.3 --epochs 16 has 57.2 BLEU, by beam search
-# 59.1, and 3.17 M parameters (seed 0; an hour on one thread of a busy machine).  That
-# is not by pieces alone: dropout and epochs changed, too.  And 117 of the 1,000 test
-# sentences have a word that training lacks: a known piece is not a known word.
-#
-#     source word    pieces            reference      written
-#     statutes       stat u tes_       statues        statorations
-#     harpsichord    har p si ch or d_ harpe          harporge
-#     reenacting     re en ac ting_    reproduisent   répètent
+# --pieces.  All words outside the vocabulary are one <unk>, which has no translation.
+# The remedy is lesson 02's byte-pair encoding, for both languages at once.  The last
+# piece of a word ends in a space, printed "_", so that words can be joined again.  On
+# multi30k, --pieces 4000 --dropout 0.3 --epochs 16 has 57.2 BLEU, by beam search 59.1
+# (seed 0): not by pieces alone, for dropout and epochs changed too.  And a known piece
+# is not a known word: "harpsichord", har p si ch or d_, became "harporge".
 
 
 def mark_ends(pieces):
@@ -1671,10 +1691,8 @@ def learn_pieces(pairs, how_many):
     how_many: letters and merges together.  A piece that stands there once is left out.
     """
     texts = [text for pair in pairs for text in pair]
-    # Each different word is cut once; its count says how much its pairs weigh.
     counts = Counter(word for text in texts for word in utils.split_pair(text))
     cut = {word: letters(word) for word in counts}
-    # "e" and "e ", the last letter of a word, are two.
     alphabet = {letter for pieces in cut.values() for letter in pieces}
     learnt = utils.learn_merges(cut, counts, how_many - len(alphabet))
     merges = [list(pair) for pair, _ in learnt]  # as plain lists they can be saved
@@ -1754,7 +1772,7 @@ def flags_for(kind, args):
 def train_kinds(kinds, config, data, args, feeds):
     """One model of each kind, from the same seed: kind -> (model, records)."""
     models = {}
-    read_training(config["targets"], args.label_smoothing)
+    read_training()
     for kind in kinds:
         print(f"\nTraining on {data.dataset.label}, {kind}: one line an epoch")
         flags = flags_for(kind, args)
@@ -1824,8 +1842,8 @@ def main(argv=None):
     rivals = utils.pair_baselines(data.parts[0], data.parts[2], dictionary)
     kind = next(iter(models))
     model, _ = models[kind]
-    greedy_answers, beam_answers, _, _ = judged[kind]
-    texts = args.predict or [*examples(data), *first_wrong(beam_answers, data)]
+    greedy, beam, _, _ = judged[kind]
+    texts = args.predict or [*examples(data), *first_wrong(beam, data)]
     text, words = show_alignments(model, texts, data, args)
     right = None
     pointed = None
@@ -1833,12 +1851,10 @@ def main(argv=None):
         expected = dictionary
         if "merges" in feeds:  # its words as pieces: a whole word ends in a space
             expected = {f"{word} ": f"{other} " for word, other in dictionary.items()}
-        right = show_right_places(model, greedy_answers, expected, data, args)
+        right = show_right_places(model, greedy, expected, data, args)
         show_covering(model, text, words, data, args)
-        show_many_covered(model, greedy_answers, data, args)
-        pointed = show_pointing(
-            model, text, words, greedy_answers, expected, data, args
-        )
+        show_many_covered(model, greedy, data, args)
+        pointed = show_pointing(model, text, words, greedy, expected, data, args)
     if "none" in models and kind != "none":
         show_with_and_without(judged, data)
     means, lines = report(models, judged, rivals, right, pointed, data, args)

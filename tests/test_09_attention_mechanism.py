@@ -315,7 +315,7 @@ def test_the_first_wrong_answer_to_a_short_source():
 
 @torch.no_grad()
 @pytest.mark.parametrize("feeding", [False, True])
-def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding):
+def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding, capsys):
     data = make_data()
     args = Namespace(device="cpu", precision="fp32", beam_size=2)
     model = small_translator(data, feeding=feeding)
@@ -349,6 +349,11 @@ def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding):
         limits = torch.tensor([2 * mask.shape[1] + lesson.ROOM])
         ((ids, _),) = utils.beam_search(advance, state, limits, 2)
         assert found == data.vocabularies[1].decode(ids)
+    lesson.show_covering(model, "a b c .", words, data, args)
+    said = capsys.readouterr().out
+    assert (
+        f"the words before kept: {int(looked.sum())} of its\n{len(words)} words" in said
+    )
 
 
 @torch.no_grad()
@@ -395,17 +400,32 @@ def test_sentences_that_none_alone_gets_wrong(capsys):
     assert sources == [["b"], ["a", "b"], ["a", "b", "c", "d"]]
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_floor_of_the_smoothed_loss(smoothing, capsys):
-    """No answer has a smaller loss than the one that is asked for."""
-    lesson.read_training(5, smoothing)
-    said = " ".join(capsys.readouterr().out.split())
-    asked = torch.full((1, 5), smoothing / 5)
-    asked[0, 2] += 1 - smoothing
-    options = {"label_smoothing": smoothing}
-    floor = F.cross_entropy(asked.log().clamp(-99), torch.tensor([2]), **options)
-    nats = abs(asked[0, 2].log())
-    assert f"cannot fall below {floor:.3f}; nats is {nats:.3f} then." in said
+def test_the_floor_of_the_smoothed_loss():
+    """The comment's 0.849: no answer has a smaller loss than the one that is asked for."""
+    asked = torch.full((1, 197), 0.1 / 197, dtype=torch.double)
+    asked[0, 2] += 0.9
+    # The oracle: PyTorch's own smoothed loss, and that its slope is 0 there.
+    scores = asked.log().requires_grad_()
+    floor = F.cross_entropy(scores, torch.tensor([2]), label_smoothing=0.1)
+    (slope,) = torch.autograd.grad(floor, scores)
+    assert slope.abs().max() < 1e-6
+    assert f"{floor:.3f}" == "0.849"
+    assert f"{-asked[0, 2].log():.3f}" == "0.105"
+
+
+def test_the_mean_largest_weight_by_loops():
+    """Over real words alone, without dropout, and without a random number drawn."""
+    model = make_model(dropout=0.5).train()
+    args = Namespace(device="cpu", precision="fp32")
+    state = torch.get_rng_state()
+    found = lesson.mean_largest_weight(model, [make_batch(), make_batch()], args)
+    assert torch.equal(state, torch.get_rng_state())
+    largest = []
+    for source, target in zip(SOURCE, TARGET, strict=True):
+        inputs = (torch.tensor([source]), torch.tensor([len(source)]))
+        _, weights = model.follow(*inputs, torch.tensor([target]))
+        largest += [max(row) for row in weights[0].tolist()]
+    assert found == pytest.approx(sum(largest) / len(largest))
 
 
 def test_an_unsure_look_shows_the_second_word_too(capsys):
