@@ -25,10 +25,10 @@ Run it
     python 09_attention_mechanism.py --save-model
     python 09_attention_mechanism.py --eval-only --predict "a man in a red shirt"
     python 09_attention_mechanism.py --attention-type all
-    The first is "the sample run" of the comments.  It trains with attention and without,
-    and tells the whole story: read it beside this file.  The second is "the multi30k
-    run": real sentences, with attention alone.  The third uses its model.  The last
-    trains five kinds on them: four ways to score (section 2), and "none".
+    The first is "the sample run" of the comments: with attention and without, and the
+    whole story.  Read it beside this file.  The second is "the multi30k run": real
+    sentences, attention alone.  The third uses its model.  The last trains five kinds
+    on them: four ways to score (section 2), and "none".
 
 You should see
     BLEU compares translations with references, 0 to 100 (lesson 08).  exact_match is
@@ -58,17 +58,10 @@ You should see
     By fifths of length (8.5, 10.6, 12.4, 14.5, 19.4 words on average):
       additive   60.4   58.6   58.9   54.6   48.2
       none       47.5   41.1   34.0   31.8   20.1
-    The third command, with its model: each word written, where it looked, how much.
-      source     a man in a red shirt
-      answer     Un homme en t-shirt rouge
-         un              82%  a
-         homme          100%  man
-         en              98%  in
-         t               99%  shirt
-         -               37%  a             32%  red
-         shirt           95%  shirt
-         rouge          100%  red
-         <eos>           38%  red           31%  a
+    The third command, with its model.  Each word written, and where it looked most:
+      writes      un   homme     en       t      -   shirt   rouge   <eos>
+      looks at     a     man     in   shirt      a   shirt     red     red
+                 82%    100%    98%     99%    37%     95%    100%     38%
     After "shirt" it goes back to "red": French puts the colour last.
 
 Try this  (guess first, then run; with --dataset sample a few minutes each;
@@ -126,14 +119,12 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 #
 # English captions of photographs and their French translations (Multi30k), prepared as
 # in lesson 08: words in lower case, ids, rows filled up, the target shifted by one.
-# (`utils.join_words` makes text of words again: it gives an answer its capital, and
-# joins "l'" to its word.)  French is a good choice for this lesson: its words mostly
-# stand in the same order as the English ones, but not everywhere.  "a red shirt" is
-# "une chemise rouge": whoever looks at the right word has to cross over.
+# French is a good choice for this lesson: its words mostly stand in the same order as
+# the English ones, but not everywhere.  "a red shirt" is "une chemise rouge": whoever
+# looks at the right word has to cross over.
 #
-# The sample is made up: short sentences of few words, so that minutes are enough.
-# It has what French is known for: adjectives that follow their noun, and words that
-# change with the noun beside them (le chat noir, la souris noire).
+# The sample is made up of few words: minutes are enough.  It has what French is known
+# for, adjectives that follow their noun, and change with it (chat noir, souris noire).
 
 MAX_LENGTH = 80  # words that are read of a text
 ROOM = 10  # an answer has at most twice as many words as its source, and ten more
@@ -239,9 +230,9 @@ def show_one_pair(data):
 # The simplest score is the dot product, q . k: large where both vectors point the same
 # way.  `show_attention` takes one query and three keys through all four steps.
 #
-# Two names that you will meet: with queries from the decoder and keys from the encoder
-# this is cross-attention; and because every real word gets some weight, it is soft,
-# though it may come out nearly hard.  (Hard attention would choose one word.)
+# Two names: queries from the decoder and keys from the encoder make it cross-attention.
+# And because every real word gets some weight, it is soft, though it may come out nearly
+# hard.  (Hard attention would choose one word.)
 
 
 def show_attention():
@@ -285,18 +276,17 @@ def show_attention():
 # weighs all of them.  Push a score up a little, and its weight grows a little, the
 # others shrink, the context moves, the loss changes.  So there is a gradient, from the
 # loss back to the weights, the scores, the query and the keys.  A choice ("word 3")
-# would have none: it does not change a little.  (Section 3 watches the network's
-# weights while it learns.)
+# would have none: it does not change a little.  (Section 3 watches a network's weights.)
 #
 # How much does a weight move when a score does?  (You may skip to the numbers of
-# `show_learning_to_look`: what to take along is the last line below.)  Of one word
-# written, a_j is exp(e_j) / S, S the sum of all exp.  By the quotient rule, its
+# `show_learning_to_look`; take the last line along.)  Of one word written, a_j is
+# exp(e_j) / S, S the sum of all exp.  By the quotient rule, its
 # derivative with respect to its own score e_j is
 # (exp(e_j) S - exp(e_j)^2) / S^2 = a_j - a_j^2 = a_j (1 - a_j).  That of another weight
 # a_m is -a_j a_m: what one gains the others lose.  Now let g_j be the derivative of the
-# loss with respect to a_j.  The context is the sum of all a_j v_j, so g_j is v_j times
-# (dot) the derivative with respect to the context.  The chain rule adds up what e_j does
-# to the loss through every weight, its own and the others:
+# loss with respect to a_j.  The context is the sum of all a_j v_j, so g_j is
+# v_j . (the derivative with respect to the context).  The chain rule adds up what e_j
+# does to the loss through every weight, its own and the others:
 #
 #       a_j (1 - a_j) g_j       - a_j (sum of a_m g_m over the others)
 #     = a_j g_j - a_j (a_j g_j) - a_j (sum of a_m g_m over the others)
@@ -345,11 +335,10 @@ def show_learning_to_look():
             print(f"  {step:>4}   [{first:+.2f}, {second:+.2f}]   {shown}   {loss:.3f}")
         g, by_scores, by_query = torch.autograd.grad(loss, (weights, scores, query))
         if step == 1:
-            a_2 = weights[1]
-            g_2 = g[1]
             mean = weights @ g
             all_g = ", ".join(f"{value:.3f}" for value in g.tolist())
-            by_hand = f"{a_2:.3f} ({g_2:.3f} - ({mean:.3f})) = {a_2 * (g_2 - mean):.3f}"
+            rule = f"{weights[1]:.3f} ({g[1]:.3f} - ({mean:.3f}))"
+            by_hand = f"{rule} = {weights[1] * (g[1] - mean):.3f}"
             print(f"         (here g is [{all_g}], its weighted mean {mean:.3f};")
             print(f"         by score 2: {by_hand}; autograd: {by_scores[1]:.3f})")
         query = (query - by_query).detach().requires_grad_()  # learning rate 1
@@ -399,9 +388,8 @@ def additive(query, keys, w_query, w_key, u):
     """e_ij = u . tanh(W_query q_i + W_key k_j) (Bahdanau et al., 2015).
 
     A small network with A numbers inside: w_query, w_key (A, H), u (A,).  It alone needs
-    a vector for every pair (i, j): B * Tt * Ts * A numbers of 4 bytes.  For 64 pairs of
-    15 words, and A = 128, that is 64 * 15 * 15 * 128 * 4 bytes = 7.4 MB; with 80 words
-    210 MB.  The others need only the scores: 64 * 15 * 15 * 4 bytes = 58 KB.
+    a vector for every pair (i, j): for a batch of 64 pairs of 15 words, and A = 128,
+    64 * 15 * 15 * 128 * 4 bytes = 7.4 MB.  The scores alone take 58 KB.
     """
     from_query = (query @ w_query.T).unsqueeze(2)  # (B, Tt, 1, A)
     # The same for every word written: a fast search would compute it once a sentence.
@@ -431,9 +419,8 @@ def show_four_scores():
     print("numbers of a key, so the query finds the other key.  additive, first key:")
     print("tanh([0.5, 1.0] + [1, 0]) = tanh([1.5, 1.0]), and its numbers added up.")
 
-    # A batch, some of it padding, against PyTorch's own.  There too True in a mask
-    # means: may be looked at.  (A trap: in nn.MultiheadAttention, which the outlook
-    # names, True means the opposite, "must not be looked at".)
+    # A batch, some of it padding, against PyTorch's own.  There too True in a mask means:
+    # may be looked at.  (A trap: in nn.MultiheadAttention it means the opposite.)
     torch.manual_seed(9)
     queries = torch.randn(3, 4, 6, dtype=torch.double)  # (B, Tt, H)
     memory = torch.randn(3, 5, 6, dtype=torch.double)  # (B, Ts, H)
@@ -515,24 +502,18 @@ def show_scaling():
 # it shares its matrix with the embedding (below).  So W_c makes H of 2H, and learns how
 # much to take of either; tanh keeps them in -1 ... 1, like an LSTM's state.  That is
 # h_att, the state after it has looked; in lesson 08 the output layer read q_i.  The
-# bridge are two linear layers.  They make the decoder's first h and c of the encoder's
-# two ends: the last state of the way there and that of the way back (lesson 07).  The
-# rest of the path is as in lesson 08; two small changes, a shared matrix and label
-# smoothing, come below.
+# bridge are two linear layers: they make the decoder's first h and c of the last state
+# of the encoder's way there and that of its way back (lesson 07).
 #
 # The LSTM's states depend on its first state and on the words before, not on what was
 # looked at.  So in training, where the words are known, one call computes all states,
 # and one matrix product all scores.
 #
 # What does it cost?  Every word written is compared with every word read: Tt * Ts
-# scores a sentence, in time and in memory.  If both sentences are twice as long, that
-# is four times as much.  Captions are short, and most of the work is elsewhere: the
-# output layer, over all words of French.  On multi30k, with two threads of an idle
-# machine (a busy one takes several times as long):
-#
-#                               none      dot       additive
-#     six epochs                449 s     465 s     507 s
-#     parameters                5.28 M    5.28 M    5.35 M
+# scores a sentence, in time and in memory.  Both sentences twice as long: four times as
+# much.  Captions are short, and most of the work is the output layer, over all words of
+# French.  On multi30k, with two threads of an idle machine, six epochs take 449 s with
+# none, 465 s with dot, 507 s with additive (5.28, 5.28, 5.35 million parameters).
 #
 # Bahdanau et al. (2015), who invented attention, put it before the recurrence.  The query
 # is the state before this word, q_(i-1), and the cell reads the context with the word.
@@ -562,17 +543,15 @@ def bahdanau_step(x, state, keys, mask, cell, score_parameters):
 # summary of the whole sentence, the encoder's two ends side by side, through `shrink`.
 # The softmax of a single number is 1, whatever its score.  So the decoder is handed the
 # same summary at every word, and has nothing to choose.  Its parameters are as many as
-# with `dot`.  It is a stronger opponent than lesson 08's network (32.2 BLEU against 18.6
-# on multi30k), which sees its summary only at the start (and reads in one direction,
-# without label smoothing and without a shared matrix, both below).
+# with `dot`.  Lesson 08's network is weaker (18.6 BLEU on multi30k against 32.2): it sees
+# its summary only at the start, and reads in one direction.
 
 
 def general_as_learned(query, keys, learned):
     """`general` as the network has it: what it learns is sqrt(H) * W.
 
-    Adam moves any number by about the learning rate, 0.003, whatever its size.  So W
-    moves by a sixteenth of it only (H = 256).  Learning W itself had 47.1 BLEU in an
-    early trial, this 55.8.
+    Adam moves any number by about the learning rate, so W by a sixteenth of it (H = 256).
+    Learning W itself had 47.1 BLEU in an early trial, this 55.8.
     """
     return general(query, keys, learned / math.sqrt(query.shape[2]))
 
@@ -652,12 +631,12 @@ class Translator(nn.Module):
         """
         x = self.dropout(self.embed_source(ids))  # (B, Ts, H)
         # Packed, so that the way back starts at the last word and not in the padding.
-        options = {"batch_first": True, "enforce_sorted": False}
-        packed = pack_padded_sequence(x, lengths, **options)
+        packed = pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
         packed_states, (h, c) = self.encoder(packed)  # h and c: (2L, B, H)
-        states, _ = pad_packed_sequence(
-            packed_states, batch_first=True, total_length=ids.shape[1]
-        )  # (B, Ts, 2H)
+        options = {"batch_first": True, "total_length": ids.shape[1]}
+        states, _ = pad_packed_sequence(packed_states, **options)  # (B, Ts, 2H)
         mask = utils.length_mask(lengths, ids.shape[1], ids.device)  # (B, Ts)
         # PyTorch's order in h and c: there, back, there, back, a pair for each layer.
         # There and back side by side, for each layer: (B, L, 2H).
@@ -767,17 +746,16 @@ def show_shapes(model, data):
 #
 # One detail is new, label smoothing (Szegedy et al., 2016).  Without it the true word
 # should get probability 1.  Now a share of that, 0.1, is spread evenly over all V
-# words.  With V = 197, as in the sample, the true word is asked for 0.9 + 0.1 / 197 =
-# 0.9005, and each other word for 0.0005.  So the network is not pushed to be entirely
-# sure:
+# words, so that the network is not pushed to be entirely sure.  With V = 197, as in the
+# sample, the true word is asked for 0.9 + 0.1 / 197 = 0.9005, each other for 0.0005.
 #
 #     loss = (1 - share) * nats - share * mean of log p over all words
 #
-# So the smoothed loss cannot fall to 0.  Its floor, 0.849 in the sample run, is that of a
-# network that answers exactly as it is asked to, with nats of -ln 0.9005 = 0.105.  nats
-# itself can fall below that: then the network is surer than asked, and pays for it in
-# the smoothed loss.  In the sample run val_loss ends at 0.090.  What smoothing gains has
-# not been measured.
+# That cannot fall to 0.  Its floor, 0.849 in the sample run, is that of a network that
+# answers exactly as it is asked to, with nats of -ln 0.9005 = 0.105.  nats itself can
+# fall below 0.105: then the network is surer than asked, and pays for it in the smoothed
+# loss.  The sample run ends at a val_loss of 0.090.  What smoothing gains has not been
+# measured.
 #
 # Below each epoch stands the mean largest weight: how sure the network is where to look.
 # In the sample run it is 0.10 before training (a source has about ten words), then 0.11
@@ -897,22 +875,21 @@ def translate(model, texts, data, args, beam_size):
 # column for each word of the source.  It is called an alignment.  How to read it, with
 # what the sample run prints:
 #   - a large weight: while it wrote the word of this row, it looked at that column
-#   - large weights along the diagonal: both languages go in the same order.  A crossing:
-#     the order changes.  "souris noires" looks at "mice", then back at "black"
+#   - large weights along the diagonal: the order is the same.  A crossing: it changes.
+#     "souris noires" looks at "mice", then back at "black"
 #   - a row without one large weight: no single source word stands for this word.
 #     "cherche" is "looks for": 61 % at "looks", 36 % at "for"
-#   - a large weight at an odd place: k_j is not a word.  It is a state of a network that
-#     has read all the other words as well.  "elle" looked at the full stop with 64 % and
-#     at "she" with 22 %: the state at the full stop *can* know of "she".  What is needed
-#     may be had in several places, and nothing makes it prefer the one that we would
+#   - a large weight at an odd place: k_j is the state of a network that has read all the
+#     other words too.  "elle" looked at the full stop with 64 % and at "she" with 22 %:
+#     the state at the full stop *can* know of "she".  What is needed may be had in several
+#     places, and nothing makes it prefer the one that we would
 #   - the last row, <eos>: where it looks when it stops.  Here that is the full stop
 #
 # The sentences shown are chosen (`examples` and `first_wrong`, in section 5): up to three
 # short ones of test with a colour, for there the order crosses, and the first short one
-# whose answer is not the reference.  There the weights are a first clue, no more.  "an
-# old man" became "de vieux homme"; before a vowel sound it is "vieil".  While it wrote
-# "vieux" it looked at "old", with 97 %: the right place.  So what failed is the choice of
-# the word.
+# that went wrong.  Then the weights are a first clue, no more.  "an old man" became "de
+# vieux homme"; before a vowel sound it is "vieil".  While it wrote "vieux" it looked at
+# "old", with 97 %: the right place.  So what failed is the choice of the word.
 
 
 def read_source(model, text, data, args):
@@ -932,8 +909,7 @@ def given_words(words, data, args):
 def where_it_looked(model, text, words, data, args):
     """The weights (Tt, Ts) of each word of an answer on each word of its source.
 
-    The answer is given to the decoder as if it were the truth: so every word sees the
-    same words before it as when it was written, and looks where it looked then.
+    The answer is given as if it were the truth, so each word looks as when it was written.
     """
     keys, mask, state = read_source(model, text, data, args)
     _, _, weights = model.decode(given_words(words, data, args), state, keys, mask)
@@ -997,12 +973,11 @@ def show_alignments(model, texts, data, args):
     return texts[0], answers[0]
 
 
-# How often is it the right place?  Lesson 08's dictionary says which place that is: it
-# was counted from the training pairs, and names for each English word the French word
-# that likeliest goes with it, its entry.  It can judge a word of the answer that is the
-# entry of exactly one word of the source.  "chat" is the entry of "cat" alone: judged.
-# With "the" twice in a source, "la" could come from either: not judged.  The rest may
-# well be the harder ones.  (On multi30k it judges 736 of 1,442 words: 90.4 % right.)
+# How often is it the right place?  Lesson 08's dictionary was counted from the training
+# pairs.  For each English word it names the French word that likeliest goes with it, its
+# entry.  It can judge a word of the answer that is the entry of exactly one word of the
+# source.  With "the" twice in a source, "la" could come from either: not judged.  The
+# rest may well be the harder ones.  (On multi30k: 736 of 1,442 words, 90.4 % right.)
 
 
 def first_hundred(answers, data):
@@ -1043,19 +1018,17 @@ def show_right_places(model, answers, dictionary, data, args):
 # The picture is a claim: "noir" was written because of what stood at "black".  Three
 # tests, what each shows, and what it cannot show:
 #
-#   1. One word of a source is covered: masked, so that no word of the answer can look
-#      there.  Then it is translated again (`show_covering`).
-#        Shows what hangs on that word.  Not that nothing does: the states of the other
-#        words have read it, and so has the decoder's first state.
-#   2. For each word of 100 answers, what it looked at most is covered.  The words before
-#      stay, and that one word is asked for (`show_many_covered`).
-#        Shows whether a word depends on its context.  Not that it is taken from there:
-#        the softmax runs again, and the other 5 % of a weight of 95 % are multiplied by
-#        twenty.  The second largest covered is the same test with a small push.
-#   3. All weight is set by hand on another source word (`show_pointing`).
-#        Shows whether the decoder writes what stands there, the dictionary's entry: it
-#        is chosen to be another word, so without pointing none would be it.  Not that
-#        the place it had chosen by itself was right: the dictionary shows that.
+#   1. One word of a source is covered (masked: nothing can look there), and the source is
+#      translated again.  Shows what hangs on that word.  Not that nothing does: the other
+#      words' states have read it, and the decoder's first state.  (`show_covering`)
+#   2. For each word of 100 answers, what it looked at most is covered; the words before
+#      stay, and that one word is asked for.  Shows whether it depends on its context.  Not
+#      that it is taken from there: the softmax runs again, and the other 5 % of a weight
+#      of 95 % are multiplied by twenty.  (`show_many_covered`)
+#   3. All weight is set by hand on another source word.  Shows whether the decoder writes
+#      what stands there, the entry: chosen to be another word, so without pointing none
+#      would be it.  Not that the place chosen by itself was right: the dictionary shows
+#      that.  (`show_pointing`)
 #
 # The sample run's answers:
 #
@@ -1064,12 +1037,12 @@ def show_right_places(model, answers, dictionary, data, args):
 #      looked with more than half its weight.  "son" looked at "her" with 99 %; cover
 #      "her", and it is "son" all the same.  What is needed was to be had elsewhere: in
 #      the words before, the decoder's state, or a key that knows its neighbours.
-#   2. In this sentence five of twelve words change, fewer than in most: of all answers
+#   2. Here five of twelve words change, fewer than in most sentences: of all answers
 #      about three words in four do, and hardly any if the second place is covered.
-#   3. More than half become the entry; with those that only begin like it ("noir" for
-#      "noire") it is seven in ten.  So the decoder takes words from where it looks.  But
-#      not blindly: one in fourteen stays what it was.  "un", pointed at "baker", stays
-#      "un".  A likely reason: q_i goes into h_att too, and an article comes first.
+#   3. More than half become the entry; seven in ten with those that only begin like it.
+#      So the decoder takes words from where it looks.  But not blindly: one in fourteen
+#      stays what it was, as "un" pointed at "baker".  A likely reason: q_i goes into
+#      h_att too, and an article comes first.
 #
 # On multi30k all is less clear.  Of 1,442 words 63.9 % change if the first place is
 # covered, 6.0 % if the second; pointed elsewhere, 31.6 % are the entry.  Cover "red" in
@@ -1121,9 +1094,8 @@ def show_covering(model, text, words, data, args):
 def ask_again(model, given, state, keys, masks):
     """Word i of an answer, written anew with row i of masks (Tt, Ts): ids (Tt,).
 
-    given (1, Tt): the words before it stay.  There are Tt copies of the sentence, and of
-    copy i only word i is read off.  (With --input-feeding, the mask also changes what the
-    words before had looked at, and so the state.)
+    given (1, Tt): the words before it stay (with --input-feeding, what they looked at
+    changes too).  There are Tt copies of the sentence; of copy i word i is read off.
     """
     many = len(masks)
     states = tuple(part.repeat_interleave(many, 0) for part in state)
@@ -1233,12 +1205,11 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 #
 # But much of it is there for the shortest already.  What goes wrong there?  Of the 120
 # shortest test sentences of the sample `none` gets 40 wrong.  All 40 answers have as
-# many words as they should, and in 27 of them a single word is another one: in 14
-# another adjective ("vieille" for "nouvelle"), in 8 another noun ("Son livre jaune" for
-# "His yellow bag"), in one another verb.  In the other 4 only the form is wrong ("chers"
-# for "chères").  So the sentence's plan mostly came through the summary; which thing it
-# is about, and what that is like, did not.  Of the 120 longest 89 are wrong, and 19 of
-# these are too short.
+# many words as they should.  In 27 a single word is another one: 14 times another
+# adjective ("vieille" for "nouvelle"), 8 times another noun ("Son livre jaune" for "His
+# yellow bag"), once another verb, and 4 times only the form is wrong ("chers" for
+# "chères").  So the sentence's plan mostly came through the summary; which thing it is
+# about, and what that is like, did not.  Of the 120 longest 89 are wrong, 19 too short.
 #
 # On real captions "a man cutting branches of trees" becomes "Un homme coupant des
 # ballons": good French again, and the wrong thing.  Rarer things are lost first.  Of the
@@ -1249,19 +1220,19 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 # Can a summary not hold these things, or has it not been trained for long enough?  With
 # 22 epochs instead of 11 none has 93.7 BLEU: 98.5 for the shortest fifth, 90.6 for the
 # longest (seed 0).  So a summary can hold a short sentence; it only takes longer to
-# learn.  What is left grows with the length, as a bottleneck would make it.  Whether still
-# more epochs would close that too has not been measured.
+# learn.  What is left grows with the length, as a bottleneck would make it.  Whether
+# still more epochs would close that too has not been measured.
 # NONE12
 #
-# Could it be luck?  Other test sentences, another gap.  The paired bootstrap (lesson
-# 08) draws N of these N sentences with repeats, a thousand times.  Its p is how often
-# chance alone would make so large a gap; the least it can be is 1 / 1,001.  So p speaks
-# of the luck of the sentences, and of no other.  Below 0.05 one stops believing in it.
+# Could it be luck?  The paired bootstrap (lesson 08) draws N of these N sentences with
+# repeats, a thousand times.  Its p is how often chance alone would make so large a gap;
+# the least it can be is 1 / 1,001.  So p speaks of the luck of the sentences, and of no
+# other.  Below 0.05 one stops believing in it.
 #
 # The luck of the seed takes several seeds.  On the sample, with seeds 0, 1 and 2,
-# additive has 99.4, 99.9 and 99.9 BLEU, and none 77.3, 80.5 and 80.3; dot has
-# 99.8, 99.7 and 99.8.  So the gap to none is far larger than what the seed moves.  That
-# between additive and dot is not: which of them is ahead changes with the seed.
+# additive has 99.4, 99.9 and 99.9 BLEU, none 77.3, 80.5 and 80.3, dot 99.8, 99.7 and
+# 99.8.  So the gap to none is far larger than what the seed moves; that between additive
+# and dot is not.
 #
 # On multi30k (one seed) p = 0.001 for the gap of each kind to none.  The four kinds of
 # attention are not to be told apart, but that scaled is behind general: p = 0.002
@@ -1320,8 +1291,8 @@ def show_with_and_without(judged, data):
 #
 # They mean different things.  But each has the same five words, and attention is a mean
 # over a bag of words: nothing in it says which stands where.  The remedy is to add to
-# each x_j a vector that tells the place j.  Here it is the sine and the cosine of 0.6
-# j: where the tip of a clock's hand points, which moves on by 0.6 with each word.  A W_q
+# each x_j a vector that tells the place j.  Here it is the sine and the cosine of 0.6 j:
+# where the tip of a clock's hand points, which moves on by 0.6 with each word.  A W_q
 # that turns the hand on by 0.6 asks for "the place after mine".
 
 SELF_X = {  # adjective, noun, verb; cat, dog; sine, cosine of the place, still 0
@@ -1420,8 +1391,7 @@ def show_self_attention():
     print("has not been written yet.")
 
 
-# From here to a Transformer (Vaswani et al., 2017) it is a few steps.  In brackets: the
-# name to look it up by.
+# From here to a Transformer (Vaswani et al., 2017) it is a few steps, with their names:
 #
 #   - The matrices and vectors are learned.  The place is told by many such hands of
 #     different speeds, so that no two places look alike (positional encoding).
@@ -1442,8 +1412,7 @@ def show_self_attention():
 # 5. Command line
 # ====================================================================================
 #
-# First bookkeeping: tables, metrics.json, pictures.  Nothing here is about attention;
-# skip it on a first reading.
+# First bookkeeping, nothing about attention: skip it on a first reading.
 
 COLOUR = r"(?i)\b(red|blue|black)\b"
 
@@ -1475,7 +1444,7 @@ def text_scores(answers, pairs):
 def judge(model, records, data, args):
     """A trained model on test: answers, greedy and by beam; its scores; its costs."""
     texts = [source for source, _ in data.parts[2]]
-    # A beam of 1 is greedy.  It alone is timed: the kinds compared, and not the beam.
+    # A beam of 1 is greedy.  It alone is timed.
     start = time.perf_counter()
     greedy = [data.join(words) for words in translate(model, texts, data, args, 1)]
     seconds = time.perf_counter() - start
@@ -1483,8 +1452,7 @@ def judge(model, records, data, args):
     beam = [data.join(words) for words in beam]
     scores = text_scores(greedy, data.parts[2])
     scores["bleu_beam"] = text_scores(beam, data.parts[2])["bleu"]
-    # BLEU judges what it writes by itself; perplexity, how surprised it is by the true
-    # words, each after the true words before it.  One may improve without the other.
+    # Perplexity: how surprised it is by the true words, each after the true ones before.
     nats = utils.evaluate(model, make_measure(), data.test, args)["loss"]
     scores["perplexity"] = math.exp(min(nats, 700))  # math.exp(710) is an error
     costs = {
@@ -1511,9 +1479,7 @@ def print_lengths(answers, data):
             truth = [pairs[place][1] for place in group]
             lines[name].append(round(utils.bleu_scores(said, truth)["bleu"], 1))
     heads = [f"{mean:.1f} words" for mean in means]
-    rows = {
-        name: dict(zip(heads, map(str, lines[name]), strict=True)) for name in lines
-    }
+    rows = {n: dict(zip(heads, map(str, row), strict=True)) for n, row in lines.items()}
     title = f"{data.dataset.label}: BLEU on the shortest fifth of test ... the longest"
     utils.print_table(title, rows)
     return means, lines
@@ -1604,9 +1570,7 @@ def draw(models, means, lines, data, args):
     utils.plot_records(args, "training", data.dataset.label, runs, panels)
 
 
-# --- Two flags that build other networks ------------------------------------------------
-#
-# For the flags --input-feeding and --pieces alone: skip them on a first reading.
+# --- Two flags that build other networks: skip them, too ------------------------------
 #
 # --input-feeding.  Look after the recurrence, but give h_att to the LSTM with the next
 # word (Luong et al.).  So the state remembers what was looked at, as Bahdanau's does, and
@@ -1671,12 +1635,10 @@ class Pieces:
         self.merges = utils.Merges(merges, letters)
 
     def cut(self, text):
-        """Text -> pieces; the last of each word ends in a space."""
         return self.merges.cut(utils.split_pair(text))
 
     @staticmethod
     def join(pieces):
-        """Pieces -> text.  (One that ends in the middle of a word ends the word, too.)"""
         return utils.join_words("".join(pieces).split())
 
 

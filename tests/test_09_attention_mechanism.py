@@ -350,10 +350,8 @@ def test_a_covered_word_gets_no_weight_and_is_the_only_change(feeding, capsys):
         ((ids, _),) = utils.beam_search(advance, state, limits, 2)
         assert found == data.vocabularies[1].decode(ids)
     lesson.show_covering(model, "a b c .", words, data, args)
-    said = capsys.readouterr().out
-    assert (
-        f"the words before kept: {int(looked.sum())} of its\n{len(words)} words" in said
-    )
+    counted = f"before kept: {int(looked.sum())} of its\n{len(words)} words"
+    assert (counted in capsys.readouterr().out) == bool(words)
 
 
 @torch.no_grad()
