@@ -31,10 +31,9 @@ Run it
     on them: four ways to score (section 2), and "none".
 
 You should see
-    BLEU compares translations with references, 0 to 100 (lesson 08).  exact_match is
-    the share of answers that are right word for word.  "none" is the same network
-    without attention.  "dictionary" translates word by word; the dictionary is counted
-    from the training pairs.
+    BLEU compares translations with references, 0 to 100 (lesson 08); exact_match is the
+    share that is right word for word.  "none" is the same network without attention.
+    "dictionary" translates word by word, by a count of the training pairs.
 
     The sample run (sample [sample]: made-up sentences; seed 0; one thread of a busy
     machine, five to eight minutes; with more threads the last digits differ):
@@ -69,26 +68,24 @@ docs/exercises.md has measured answers to some)
     --label-smoothing 0         section 3 says what it is; is the network surer then?
     --attention-type dot        the cheapest score: does its grid look different?
     --eval-only --beam-size 20  (after --save-model) is a wider search better?
-    --pieces 300                what are the words cut into?  (section 5)
     And in `attend`, leave out the masked_fill: what do the last numbers of section 2
     say then, and what does covering a word change?
 """
 
-# To look up, not to read now.
-# Sizes
+# To look up, not to read now.  Sizes:
 #     B  batch (sentences)   Ts  words of the longest source   Tt  of the longest target
 #     H  numbers in a state, a key, an embedding    A  inside the additive score
 #     L  layers    V  target vocabulary    M  real target words of a batch    N  test
 #     sentences    R  rows of a search, B * beam size    T  words (self-attention)
 #     i  counts the words that are written, up to Tt;  j  those that are read, up to Ts
-# Letters
+# Letters:
 #     s_j  the encoder's state at a word   q_i query   k_j key   v_j value   (section 2)
 #     e_ij  score   a_ij  attention weight   c_i  context   h_att  state that has looked
 #     h, c  an LSTM's state and its memory (lesson 05); that c is no context
 #     W_s, W_c, W, W_query ...  matrices that are learned; u  a vector that is
 #     g_j  derivative of the loss with respect to weight j   x_j  a word (self-attention)
-# "Weight" is always a_ij.  What is learned is a parameter.  (PyTorch's name is .weight,
-# and "its weights are kept", which the training prints, means the parameters.)
+# "Weight" is always a_ij.  What is learned is a parameter.  (But PyTorch's .weight, and
+# "its weights are kept", which the training prints, mean parameters.)
 
 import math
 import re
@@ -119,9 +116,8 @@ EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 #
 # English captions of photographs and their French translations (Multi30k), prepared as
 # in lesson 08: words in lower case, ids, rows filled up, the target shifted by one.
-# French is a good choice for this lesson: its words mostly stand in the same order as
-# the English ones, but not everywhere.  "a red shirt" is "une chemise rouge": whoever
-# looks at the right word has to cross over.
+# French words mostly stand in the same order as the English ones, but not everywhere.
+# "a red shirt" is "une chemise rouge": whoever looks at the right word has to cross over.
 #
 # The sample is made up of few words: minutes are enough.  It has what French is known
 # for, adjectives that follow their noun, and change with it (chat noir, souris noire).
@@ -208,16 +204,15 @@ def show_one_pair(data):
 #   values   what is taken home from each: v_1, v_2, ...
 #
 # Why three?  What a book is found by (its title) is not what one takes home (its text).
-# In the example below keys and values differ.  In this lesson's network they are the
-# same vectors, each made from the encoder's state s_j at one word:
+# Below, keys and values differ.  In this lesson's network they are the same vectors, each
+# made from the encoder's state s_j at one word:
 #
 #     k_j = v_j = W_s s_j + b_s        (a linear layer, `shrink`; it halves the length)
 #
 # In self-attention, the outlook after section 4, all three differ.
 #
-# The encoder reads in both directions, so the state at a word has read the whole
-# sentence.  A key stands at a word, but it knows of its neighbours too.  Keep that in
-# mind for section 4.
+# The encoder reads in both directions.  So a key stands at a word, but it knows of the
+# whole sentence too.  Keep that in mind for section 4.
 #
 # Now four steps.  A word is written at place i, and the words read have places j:
 #
@@ -231,8 +226,7 @@ def show_one_pair(data):
 # way.  `show_attention` takes one query and three keys through all four steps.
 #
 # Two names: queries from the decoder and keys from the encoder make it cross-attention.
-# And because every real word gets some weight, it is soft, though it may come out nearly
-# hard.  (Hard attention would choose one word.)
+# It is soft, for every real word gets some weight.  (Hard attention chooses one word.)
 
 
 def show_attention():
@@ -280,13 +274,12 @@ def show_attention():
 #
 # How much does a weight move when a score does?  (You may skip to the numbers of
 # `show_learning_to_look`; take the last line along.)  Of one word written, a_j is
-# exp(e_j) / S, S the sum of all exp.  By the quotient rule, its
-# derivative with respect to its own score e_j is
-# (exp(e_j) S - exp(e_j)^2) / S^2 = a_j - a_j^2 = a_j (1 - a_j).  That of another weight
-# a_m is -a_j a_m: what one gains the others lose.  Now let g_j be the derivative of the
-# loss with respect to a_j.  The context is the sum of all a_j v_j, so g_j is
-# v_j . (the derivative with respect to the context).  The chain rule adds up what e_j
-# does to the loss through every weight, its own and the others:
+# exp(e_j) / S, S the sum of all exp.  By the quotient rule, its derivative with respect
+# to its own score e_j is (exp(e_j) S - exp(e_j)^2) / S^2 = a_j - a_j^2 = a_j (1 - a_j).
+# That of another weight a_m is -a_j a_m: what one gains the others lose.  Now let g_j be
+# the derivative of the loss with respect to a_j.  The context is the sum of all a_j v_j,
+# so g_j is v_j . (the derivative with respect to the context).  The chain rule adds up
+# what e_j does to the loss through every weight, its own and the others:
 #
 #       a_j (1 - a_j) g_j       - a_j (sum of a_m g_m over the others)
 #     = a_j g_j - a_j (a_j g_j) - a_j (sum of a_m g_m over the others)
@@ -370,8 +363,7 @@ def attend(scores, values, mask):
     return weights @ values, weights  # c_i = sum_j a_ij v_j
 
 
-# Are there better scores than the dot product?  Three more have become known.  They are
-# all of the same form, a query and a key in, a number out.
+# Three more scores have become known: a query and a key in, a number out, as with dot.
 
 
 def scaled_dot_product(query, keys):
@@ -469,10 +461,10 @@ def show_scaling():
 #
 # Which score should you take?  These four came out close together (section 4).  A
 # likely reason: `shrink` puts a learned matrix between the encoder's state s_j and the
-# key, so our dot, q . (W_s s_j + b_s), is nearly Luong's general.  For work of your own,
-# take dot, the simplest and cheapest; scaled, where vectors are long and of variance 1.
-# If query and states have different lengths, a dot product needs such a matrix between
-# them.  (The runs here take additive only because attention began with it.)
+# key, so our dot, q . (W_s s_j + b_s), is nearly Luong's general.  Take dot, the simplest
+# and cheapest; scaled, where vectors are long and of variance 1; general or `shrink`, if
+# query and states have different lengths.  (The runs here take additive only because
+# attention began with it.)
 
 # --- Attention in a decoder -----------------------------------------------------------
 #
@@ -543,8 +535,8 @@ def bahdanau_step(x, state, keys, mask, cell, score_parameters):
 # summary of the whole sentence, the encoder's two ends side by side, through `shrink`.
 # The softmax of a single number is 1, whatever its score.  So the decoder is handed the
 # same summary at every word, and has nothing to choose.  Its parameters are as many as
-# with `dot`.  Lesson 08's network is weaker (18.6 BLEU on multi30k against 32.2): it sees
-# its summary only at the start, and reads in one direction.
+# with `dot`.  Lesson 08's network is weaker (18.6 BLEU on multi30k against 32.2): among
+# others, it sees its summary only at the start, and reads in one direction.
 
 
 def general_as_learned(query, keys, learned):
@@ -674,17 +666,14 @@ class Translator(nn.Module):
         return h_att, (h, c), weights
 
     def follow(self, source, lengths, target):
-        """Read, then follow the true words (teacher forcing, lesson 08).
-
-        Returns h_att (B, Tt, H) and weights (B, Tt, Ts).
-        """
+        """Read, and follow the true words (teacher forcing): h_att and the weights."""
         keys, mask, state = self.encode(source, lengths)
         #     target   le      chat   .      <eos>   <pad>
         #     given    <bos>   le     chat   .       <eos>     one step behind
         # What it makes of the last one is at a <pad>, and dropped by whoever calls.
         given = F.pad(target[:, :-1], (1, 0), value=BOS)  # (B, Tt)
         h_att, _, weights = self.decode(given, state, keys, mask)
-        return h_att, weights
+        return h_att, weights  # (B, Tt, H), (B, Tt, Ts)
 
     def forward(self, source, lengths, target):
         """A number for every word (M, V) at each of the M real target words."""
@@ -708,8 +697,7 @@ def show_shapes(model, data):
     query, _, _ = model.run_lstm(model.embed_target(given), *state)
     scores = model.score(query, keys, *model.score_parameters)
     context, _ = attend(scores, keys, mask)
-    # look() does the two lines above by itself, and then W_c.  Here they stand apart so
-    # that the shapes between can be printed.
+    # look() does these two by itself; here they stand apart, to print their shapes.
     h_att, weights = model.look(query, keys, mask)
     output = model.output(h_att[target != PAD])
     real = batch["target_length"].tolist()
@@ -740,9 +728,8 @@ def show_shapes(model, data):
 #
 # As in lesson 08: teacher forcing, and the cross-entropy of each real word, in nats.
 # No loss speaks of the attention weights: where to look is learned on the way.  The
-# learning rate rises in the first quarter of the run and then falls to 0 (lesson 04), so
-# the curves flatten at the end in any case: that says nothing of what more epochs would
-# bring.
+# learning rate rises in the first quarter of the run and then falls to 0 (lesson 04): so
+# that the curves flatten says nothing of what more epochs would bring.
 #
 # One detail is new, label smoothing (Szegedy et al., 2016).  Without it the true word
 # should get probability 1.  Now a share of that, 0.1, is spread evenly over all V
@@ -761,8 +748,8 @@ def show_shapes(model, data):
 # In the sample run it is 0.10 before training (a source has about ten words), then 0.11
 # and 0.16: for two epochs it looks almost everywhere alike, as in
 # `show_learning_to_look`.  That is no better than a summary: val_loss falls to 3.00, that
-# of `none` to 2.90.  In epochs 3 and 4 it finds where to look: 0.36, then 0.75.  There
-# val_loss falls to 0.32, that of `none` to 1.29.
+# of `none` to 2.90.  In epochs 3 and 4 it finds where to look: 0.36, then 0.75 (0.91 at
+# the end).  There val_loss falls to 0.32, that of `none` to 1.29.
 
 
 def make_measure(smoothing=0.0):
@@ -875,14 +862,13 @@ def translate(model, texts, data, args, beam_size):
 # column for each word of the source.  It is called an alignment.  How to read it, with
 # what the sample run prints:
 #   - a large weight: while it wrote the word of this row, it looked at that column
-#   - large weights along the diagonal: the order is the same.  A crossing: it changes.
+#   - large weights along the diagonal: the order is the same.  A crossing: it changes, as
 #     "souris noires" looks at "mice", then back at "black"
 #   - a row without one large weight: no single source word stands for this word.
 #     "cherche" is "looks for": 61 % at "looks", 36 % at "for"
 #   - a large weight at an odd place: k_j is the state of a network that has read all the
 #     other words too.  "elle" looked at the full stop with 64 % and at "she" with 22 %:
-#     the state at the full stop *can* know of "she".  What is needed may be had in several
-#     places, and nothing makes it prefer the one that we would
+#     that state *can* know of "she", and nothing makes it prefer the place we would
 #   - the last row, <eos>: where it looks when it stops.  Here that is the full stop
 #
 # The sentences shown are chosen (`examples` and `first_wrong`, in section 5): up to three
@@ -1018,17 +1004,16 @@ def show_right_places(model, answers, dictionary, data, args):
 # The picture is a claim: "noir" was written because of what stood at "black".  Three
 # tests, what each shows, and what it cannot show:
 #
-#   1. One word of a source is covered (masked: nothing can look there), and the source is
-#      translated again.  Shows what hangs on that word.  Not that nothing does: the other
-#      words' states have read it, and the decoder's first state.  (`show_covering`)
-#   2. For each word of 100 answers, what it looked at most is covered; the words before
-#      stay, and that one word is asked for.  Shows whether it depends on its context.  Not
-#      that it is taken from there: the softmax runs again, and the other 5 % of a weight
-#      of 95 % are multiplied by twenty.  (`show_many_covered`)
-#   3. All weight is set by hand on another source word.  Shows whether the decoder writes
-#      what stands there, the entry: chosen to be another word, so without pointing none
-#      would be it.  Not that the place chosen by itself was right: the dictionary shows
-#      that.  (`show_pointing`)
+#   1. `show_covering`.  Cover one word of a source (mask it, so that nothing looks there)
+#      and translate again.  It shows what hangs on that word.  It cannot show that
+#      nothing does: the states of the other words have read it, too.
+#   2. `show_many_covered`.  For each word of 100 answers, cover what it looked at most,
+#      keep the words before, and ask for this one again.  It shows whether a word depends
+#      on its context.  It cannot show that the word is taken from there: the softmax runs
+#      again, and without a weight of 95 % the other 5 % are multiplied by twenty.
+#   3. `show_pointing`.  Set all weight by hand on another source word, one whose entry is
+#      not the word written.  It shows whether the decoder writes what stands there.  It
+#      cannot show that the place chosen by itself was right: the dictionary shows that.
 #
 # The sample run's answers:
 #
@@ -1051,7 +1036,7 @@ def show_right_places(model, answers, dictionary, data, args):
 # for of 14,007 training captions that begin with "un" 6,074 go on with "homme".
 #
 # Whether such a picture is the reason for a word is disputed.  Jain and Wallace (2019)
-# found quite other weights that lead to the same answer.  Wiegreffe and Pinter (2019)
+# found quite other weights that lead to the same answer; Wiegreffe and Pinter (2019)
 # reply that such weights have to be sought on purpose.
 
 
@@ -1200,8 +1185,8 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 #
 # What does the same network do if it cannot look back?  That is `none`: at every word
 # one and the same summary.  In the sample run the gap is 16.7 BLEU for the shortest
-# fifth and 28.9 for the longest.  On multi30k it grows with the length too, though not
-# at each step (docstring), as the story of the bottleneck says.
+# fifth and 28.9 for the longest; on multi30k it grows with the length too, though not
+# at each step (docstring).  That is the story of the bottleneck.
 #
 # But much of it is there for the shortest already.  What goes wrong there?  Of the 120
 # shortest test sentences of the sample `none` gets 40 wrong.  All 40 answers have as
@@ -1212,22 +1197,21 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 # about, and what that is like, did not.  Of the 120 longest 89 are wrong, 19 too short.
 #
 # On real captions "a man cutting branches of trees" becomes "Un homme coupant des
-# ballons": good French again, and the wrong thing.  Rarer things are lost first.  Of the
-# words of multi30k's references that fewer than 10 training sentences have, additive
-# writes 18 % and none 1 %; of those that 1,000 or more have, 87 % and 80 %.  (No network
-# writes all: there are many good translations, and one reference.)
+# ballons".  Rarer things are lost first.  Of the words of multi30k's references that fewer
+# than 10 training sentences have, additive writes 18 % and none 1 %; of those that 1,000
+# or more have, 87 % and 80 %.  (No network writes all: there are many good translations.)
 #
 # Can a summary not hold these things, or has it not been trained for long enough?  With
 # 22 epochs instead of 11 none has 93.7 BLEU: 98.5 for the shortest fifth, 90.6 for the
 # longest (seed 0).  So a summary can hold a short sentence; it only takes longer to
 # learn.  What is left grows with the length, as a bottleneck would make it.  Whether
-# still more epochs would close that too has not been measured.
-# NONE12
+# still more epochs would close that too has not been measured.  On multi30k no longer
+# training of none was made.
 #
 # Could it be luck?  The paired bootstrap (lesson 08) draws N of these N sentences with
 # repeats, a thousand times.  Its p is how often chance alone would make so large a gap;
 # the least it can be is 1 / 1,001.  So p speaks of the luck of the sentences, and of no
-# other.  Below 0.05 one stops believing in it.
+# other.  Below 0.05 one stops believing in luck.
 #
 # The luck of the seed takes several seeds.  On the sample, with seeds 0, 1 and 2,
 # additive has 99.4, 99.9 and 99.9 BLEU, none 77.3, 80.5 and 80.3, dot 99.8, 99.7 and
@@ -1235,8 +1219,9 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 # and dot is not.
 #
 # On multi30k (one seed) p = 0.001 for the gap of each kind to none.  The four kinds of
-# attention are not to be told apart, but that scaled is behind general: p = 0.002
-# greedy, 0.11 by beam search.  More dropout, 0.3, did not help none (30.6 BLEU, greedy).
+# attention are not to be told apart, but for scaled, which is behind general: p = 0.002
+# greedy, of six pairs compared, and 0.11 by beam search.  More dropout, 0.3, did not help
+# none (30.6 BLEU, greedy).
 
 
 def same_words(said, wanted):
@@ -1280,8 +1265,8 @@ def show_with_and_without(judged, data):
 #     q_j = W_q x_j   what it looks for        k_j = W_k x_j   what it is to be found by
 #     v_j = W_v x_j   what it gives
 #
-# Below they are by hand.  An adjective looks for nouns, a noun for adjectives, a verb
-# for nouns.  What a word gives is which animal it is.
+# Below they are by hand.  Adjectives and verbs look for nouns, nouns for adjectives.  What
+# a word gives is which animal it is.
 #
 # No word waits for another: all is one matrix product, and the first word is as near to
 # the last as to the second.  The price is a table of T * T scores.  And something is
@@ -1289,11 +1274,10 @@ def show_with_and_without(judged, data):
 #
 #     black cat sees white dog            white cat sees black dog
 #
-# They mean different things.  But each has the same five words, and attention is a mean
-# over a bag of words: nothing in it says which stands where.  The remedy is to add to
-# each x_j a vector that tells the place j.  Here it is the sine and the cosine of 0.6 j:
-# where the tip of a clock's hand points, which moves on by 0.6 with each word.  A W_q
-# that turns the hand on by 0.6 asks for "the place after mine".
+# Each has the same five words, and attention is a mean over a bag of words: nothing in
+# it says which stands where.  The remedy is to add to each x_j a vector that tells the
+# place j: here the sine and the cosine of 0.6 j, the tip of a clock's hand that moves on
+# by 0.6 with each word.  A W_q that turns it on by 0.6 asks for "the place after mine".
 
 SELF_X = {  # adjective, noun, verb; cat, dog; sine, cosine of the place, still 0
     "black": [1, 0, 0, 0, 0, 0, 0],
@@ -1316,12 +1300,6 @@ TURN = 0.6
 # the score of "black", the first, at "cat", the next, grows by 5 / sqrt(5) = 2.24, and
 # at "dog", three places after that, by 5 cos(0.6 * 3) / sqrt(5) = -0.51.  (9 and 5 are
 # chosen: large enough that the softmax is nearly sure.)
-#
-# Last, the causal mask: no word may look at those after it.  Why?  While a decoder writes
-# there are none.  But in training it is given the whole true sentence at once (teacher
-# forcing).  An LSTM cannot look ahead in it.  Self-attention can: it would copy the very
-# word that it should guess.  With the mask all places are trained in one product, and
-# each sees only what it will see when it writes.
 SELF_W_Q = [
     # columns, who looks: adjective, noun, verb, cat, dog, sine, cosine
     [0, 9, 0, 0, 0, 0, 0],  # how much an adjective is wanted: by nouns, 9
@@ -1344,11 +1322,15 @@ def self_vectors(sentence, with_places):
     return x
 
 
-def self_attention(x, w_q, w_k, w_v, causal=False):
-    """x (1, T, 7) -> what each word takes home, and the weights (1, T, T).
+# Last, the causal mask: no word may look at those after it.  Why?  While a decoder writes
+# there are none.  But in training it is given the whole true sentence at once (teacher
+# forcing).  An LSTM cannot look ahead in it.  Self-attention can: it would copy the very
+# word that it should guess.  With the mask all places are trained in one product, and
+# each sees only what it will see when it writes.
 
-    causal: no word may look at those after it.
-    """
+
+def self_attention(x, w_q, w_k, w_v, causal=False):
+    """x (1, T, 7) -> what each word takes home, and the weights (1, T, T)."""
     scores = scaled_dot_product(x @ w_q.T, x @ w_k.T)  # (1, T, T)
     if causal:
         later = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()  # above the diagonal
@@ -1515,7 +1497,7 @@ COLUMNS = ("bleu", "exact_match", "bleu_beam", "perplexity", "parameters", "p")
 
 
 def report(models, judged, rivals, right, pointed, data, args):
-    """Tables, what they say, metrics.json; returns the lengths and lines to draw."""
+    """Tables, what they say, metrics.json, pictures."""
     pairs = data.parts[2]
     truth = [target for _, target in pairs]
     answers = {kind: greedy for kind, (greedy, _, _, _) in judged.items()} | rivals
@@ -1554,16 +1536,10 @@ def report(models, judged, rivals, right, pointed, data, args):
         unit="target words" if data.cut is utils.split_pair else "target pieces",
         models=metrics if len(models) > 1 else None,
     )
-    return means, lines
-
-
-def draw(models, means, lines, data, args):
-    """BLEU by the length of the source, and losses: a curve for each model."""
     title = f"Test, {data.dataset.label}"
     axis = "words of the source: mean of each fifth of test"
-    utils.plot_lines(
-        args, "bleu_by_length", title, lines, axis, "BLEU, greedy", x=means
-    )
+    bleu = "BLEU, greedy"
+    utils.plot_lines(args, "bleu_by_length", title, lines, axis, bleu, x=means)
     # `nats` and not `loss`: the smoothed one could not be compared with val_loss.
     runs = {kind: records for kind, (_, records) in models.items()}
     panels = {"nats, training": ["nats"], "nats, validation": ["val_loss"]}
@@ -1573,10 +1549,10 @@ def draw(models, means, lines, data, args):
 # --- Two flags that build other networks: skip them, too ------------------------------
 #
 # --input-feeding.  Look after the recurrence, but give h_att to the LSTM with the next
-# word (Luong et al.).  So the state remembers what was looked at, as Bahdanau's does, and
-# every word waits for the one before: two epochs on multi30k took 592 s instead of 412
-# (one thread of a busy machine).  BLEU was 37.6 instead of 35.9 greedy, 40.2 instead of
-# 39.6 by beam search: one seed, and after two epochs far from done.
+# word (Luong et al.): the state remembers what was looked at, and every word waits for
+# the one before.  Two epochs on multi30k took 592 s instead of 412 (one thread of a busy
+# machine); BLEU was 37.6 instead of 35.9 greedy, 40.2 instead of 39.6 by beam search: one
+# seed, and far from done.
 
 
 class FeedingTranslator(Translator):
@@ -1617,10 +1593,9 @@ def build(feeding=False, shared=False, **config):
 
 # --pieces.  All words outside the vocabulary are one <unk>, which has no translation.
 # The remedy is lesson 02's byte-pair encoding, for both languages at once.  The last
-# piece of a word ends in a space, printed "_", so that words can be joined again.  On
-# multi30k, --pieces 4000 --dropout 0.3 --epochs 16 has 57.2 BLEU, by beam search 59.1
-# (seed 0): not by pieces alone, for dropout and epochs changed too.  And a known piece
-# is not a known word: "harpsichord", har p si ch or d_, became "harporge".
+# piece of a word ends in a space, printed "_".  On multi30k, --pieces 4000 --dropout 0.3
+# --epochs 16 has 57.2 BLEU, by beam search 59.1 (seed 0; but dropout and epochs changed
+# too).  A known piece is no known word: "harpsichord", har p si ch or d_, got "harporge".
 
 
 def mark_ends(pieces):
@@ -1731,17 +1706,6 @@ def flags_for(kind, args):
     return flags
 
 
-def train_kinds(kinds, config, data, args, feeds):
-    """One model of each kind, from the same seed: kind -> (model, records)."""
-    models = {}
-    read_training()
-    for kind in kinds:
-        print(f"\nTraining on {data.dataset.label}, {kind}: one line an epoch")
-        flags = flags_for(kind, args)
-        models[kind] = train_model(kind, config, data, flags, feeds)
-    return models
-
-
 def main(argv=None):
     args = utils.parse_flags(make_flags(), argv, __file__)
     one_model = args.save_model or args.eval_only or args.predict
@@ -1783,8 +1747,7 @@ def main(argv=None):
     kinds = kinds_to_train(dataset, args)
     # Input feeding has no query of all words at once, so its shapes are not shown.
     if not args.input_feeding:
-        untrained = build(**{**config, "kind": kinds[0]})
-        show_shapes(untrained, data)
+        show_shapes(build(**{**config, "kind": kinds[0]}), data)
 
     # 3. Training: one model, or several of different kinds.
     if args.eval_only:
@@ -1794,7 +1757,12 @@ def main(argv=None):
             enough = max(EPOCHS, math.ceil(UPDATES / len(data.train)))
             args.epochs = 2 if args.quick else enough
         utils.heading("3. Training")
-        models = train_kinds(kinds, config, data, args, feeds)
+        read_training()
+        models = {}  # kind -> (model, records); each from the same seed
+        for kind in kinds:
+            print(f"\nTraining on {data.dataset.label}, {kind}: one line an epoch")
+            flags = flags_for(kind, args)
+            models[kind] = train_model(kind, config, data, flags, feeds)
 
     # 4. Where did it look?  Is that right, does it matter, and how much is it worth?
     utils.heading("4. Evaluation")
@@ -1819,9 +1787,7 @@ def main(argv=None):
         pointed = show_pointing(model, text, words, greedy, expected, data, args)
     if "none" in models and kind != "none":
         show_with_and_without(judged, data)
-    means, lines = report(models, judged, rivals, right, pointed, data, args)
-    if not args.no_plots:
-        draw(models, means, lines, data, args)
+    report(models, judged, rivals, right, pointed, data, args)
 
     utils.heading("Outlook: self-attention")
     show_self_attention()
