@@ -24,6 +24,7 @@ them: `python 01_sequence_basics.py` should start at once.
 """
 
 import argparse
+import bisect
 import contextlib
 import csv
 import ctypes
@@ -130,14 +131,9 @@ def pick_device(name="auto"):
 
     Raises UserError if it is not there.  auto: a GPU that works, else the CPU.
     """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    usable = [kind for kind, present in there.items() if present and _computes(kind)]
+    usable = [kind for kind in ("cuda", "mps", "cpu") if _computes(kind)]
     if name == "auto":
-        return torch.device(usable[0])
+        name = usable[0]
     if name not in usable:
         raise UserError(
             f"--device {name} is not available on this machine (it has: "
@@ -151,7 +147,7 @@ def _computes(kind):
     """Whether a tensor can be computed there: a GPU may be too old for this PyTorch."""
     try:
         return torch.ones(2, device=kind).sum().item() == 2
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError):  # also where there is no such device
         return False
 
 
@@ -211,16 +207,13 @@ def cells_of_equal_size(build, config, cells):
     wanted = weights(config["cell"], config["hidden"])
     found = {}
     for cell in sorted(cells, key=lambda cell: cell != config["cell"]):
-        # More hidden units, more weights: halve the range until one size is left.
-        low, high = 1, 4 * config["hidden"]
-        while low < high:
-            middle = (low + high) // 2
-            if weights(cell, middle) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        sizes = [max(low - 1, 1), low]
-        best = min(sizes, key=lambda hidden: abs(weights(cell, hidden) - wanted))
+        # More hidden units, more weights: the first size that has enough of them, or
+        # the one before it.
+        sizes = range(1, 4 * config["hidden"] + 1)
+        size = functools.partial(weights, cell)
+        place = bisect.bisect_left(sizes, wanted, key=size)
+        near = sizes[max(place - 1, 0) : place + 1]
+        best = min(near, key=lambda hidden: abs(size(hidden) - wanted))
         found[f"{cell}, hidden {best}"] = {**config, "cell": cell, "hidden": best}
     return found
 
@@ -295,28 +288,28 @@ def fetch(name, data_dir):
     folder = Path(data_dir)
     registry = open_registry(folder)
     paths = files_of(name, registry)
+    found = [folder / path for path in paths]
     missing = [path for path in paths if not (folder / path).is_file()]
     if not missing:
-        return [folder / path for path in paths]
+        return found
+    address = registry.get_url(missing[0])
     try:
-        _check_reachable(registry.get_url(missing[0]))
+        _check_reachable(address)
         print(f"Downloading {name}: {DATASETS[name][1]}")
         downloader = pooch.HTTPDownloader(
             progressbar=sys.stderr.isatty(), timeout=(CONNECT_SECONDS, 30)
         )
         for path in missing:
             registry.fetch(path, downloader=downloader)
-            os.chmod(folder / path, 0o666 & ~_UMASK)  # pooch leaves it to us alone
+            os.chmod(folder / path, 0o644)  # pooch leaves it to its owner alone
     except (requests.exceptions.RequestException, OSError, ValueError) as error:
-        wanted = missing[0]
-        if len(missing) > 1:
-            wanted += f" and {len(missing) - 1} more"
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
             f"data set '{name}' could not be downloaded ({_reason(error)}); put "
-            f"{wanted} into {folder} (from {registry.get_url(missing[0])}), or choose "
-            "another --dataset"
+            f"{missing[0]}{more} into {folder} (from {address}), or choose another "
+            "--dataset"
         ) from None
-    return [folder / path for path in paths]
+    return found
 
 
 def _check_reachable(url):
@@ -365,15 +358,14 @@ def of_rank_zero(function):
 
     @functools.wraps(function)
     def shared(*given, **named):
-        if not in_ranks():
-            return function(*given, **named)
         found = [None]
         if rank() == 0:
             try:
                 found = [function(*given, **named)]
             except UserError as error:  # the others wait for an answer: this is it
                 found = [error]
-        dist.broadcast_object_list(found)
+        if in_ranks():
+            dist.broadcast_object_list(found)
         if isinstance(found[0], UserError):
             raise found[0]
         return found[0]
@@ -420,13 +412,6 @@ def choose_dataset(args, real, offline):
 # is read wrongly in silence.  A file becomes text (`read_text`), text becomes rows of
 # cells (`read_table`), and cells become numbers (`to_numbers`) or dates (`to_dates`).
 
-# How files begin that are no text, and what to do about them.
-NO_TEXT = {
-    b"PK\x03\x04": "a zip or Excel file; unpack it, or save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV",
-    b"\x1f\x8b": "packed with gzip; unpack it first (gunzip)",
-    b"%PDF": "a PDF file; save its text as a plain text file",
-}
 # Cells that stand for "no value here"; in lower case.
 NO_VALUE = {"", "-", "--", ".", "?", "na", "n/a", "nan", "none", "null", "#n/a", "inf"}
 NO_VALUE |= {"-inf", "infinity", "-infinity", "nat", "missing"}
@@ -439,28 +424,29 @@ def read_text(path):
     point; as e and an accent after it, a search for words would cut it in two.
     Raises UserError if the file cannot be read, is empty or is no such text.
     """
+    encoding = "utf-8-sig"  # -sig: Windows marks the beginning of a file
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                encoding = "utf-16"
+        text = Path(path).read_text(encoding)  # \r\n and \r become \n
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    for start, what in NO_TEXT.items():
-        if content.startswith(start):
-            raise UserError(f"{path} is {what}")
-    encoding = "utf-8-sig"  # -sig: Windows marks the beginning of a file
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
-    try:
-        text = content.decode(encoding)
     except UnicodeDecodeError:
+        text = "\0"
+    # Archives, sheets and PDF files hold such characters, and bytes that are no UTF-8.
+    if re.search("[\0-\10]", text):
         raise UserError(
-            f"{path} is not UTF-8 text; save it as UTF-8 and try again"
-        ) from None
-    if "\0" in text:
-        raise UserError(f"{path} holds NUL characters: it is no text; save it as UTF-8")
+            f"{path} is not UTF-8 text; save a sheet as CSV, unpack what is packed (zip, "
+            "gz), and save a text as UTF-8"
+        )
     if not text.strip():
         raise UserError(f"{path} is empty")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return unicodedata.normalize("NFC", text)
+
+
+# What may stand between cells; of separators that cut equally well the first is taken.
+SEPARATORS = {"\t": "tabs", ";": "';'", ",": "','", "|": "'|'"}
 
 
 def read_table(path):
@@ -472,82 +458,69 @@ def read_table(path):
     """
     import pandas as pd
 
-    text, titles = _without_titles(read_text(path))
-    separator = _find_separator(text)
-    rows = _cut_rows(path, text, separator)
-    if not rows:
-        raise UserError(f"{path} holds separators alone; it has no rows")
-    names = SEPARATORS[separator]
-    said = [f"the cells are separated by {names}"] if separator != "," else []
+    lines = [*read_text(path).split("\n"), ""]
+    separator = _find_separator(lines)
+    said = []
+    if separator != ",":
+        said.append(f"the cells are separated by {SEPARATORS[separator]}")
+    # Above a table may stand "sep=;" and lines of #.  The last # may begin its header.
+    titles = list(
+        itertools.takewhile(lambda line: line.startswith(("sep=", "#")), lines)
+    )
+    below = lines[len(titles)].count(separator)
+    last = titles[-1] if titles else ""
+    if last.startswith("#") and 0 < last.count(separator) == below:
+        titles.pop()
     if titles:
-        said.append(f"lines before the table, left out: {titles}")
+        said.append(f"lines before the table, left out: {len(titles)}")
+    rows = _cut_rows(path, "\n".join(lines[len(titles) :]), separator)
+    if len(rows) < 2:
+        raise UserError(f"{path} has no rows: a table takes a header and a row below")
     width = len(rows[0])
     if _first_row_is_data(rows):
         header = [str(k + 1) for k in range(width)]
         said.append(f"no header: the columns are called {', '.join(header)}")
     else:
-        while width > 1 and not any(len(r) >= width and r[width - 1] for r in rows):
-            width -= 1  # a separator at every line's end makes an empty last column
-        header = []
-        for k, name in enumerate(rows.pop(0)[:width]):
-            name = name or f"column {k + 1}"
-            again = sum(known.split(" (")[0] == name for known in header)
-            header.append(f"{name} ({again + 1})" if again else name)
-    if not rows:
-        raise UserError(f"{path} has a header but no rows")
+        header = rows.pop(0)
     for number, row in enumerate(rows, start=1):
         if any(row[width:]):
             raise UserError(
                 f"{path}, row {number} below the header, has more cells than its "
                 'header; put "quotes" around a text that holds the separator'
             )
+    # Each column gets a name of its own: a second "v" is "v (2)".
+    names = []
+    for k, name in enumerate(header):
+        name = name or f"column {k + 1}"
+        repeats = header[:k].count(name)
+        names.append(f"{name} ({repeats + 1})" if repeats else name)
     cells = [(row + [""] * width)[:width] for row in rows]
-    if header[0] == "column 1" and width > 1:  # rows that are numbered, without a name
-        counted = [row[0] for row in cells]
-        if counted in ([str(k) for k in range(n, n + len(cells))] for n in (0, 1)):
-            header = header[1:]
-            cells = [row[1:] for row in cells]
-    return pd.DataFrame(cells, columns=header, dtype=str), said
+    frame = pd.DataFrame(cells, columns=names, dtype=str)
+    # Two kinds of columns without a name are no data: the numbers of the rows, which
+    # come first, and the empty cells that a separator at the ends of lines makes.
+    numbers = [str(k) for k in range(len(cells) + 1)]
+    for name, title in zip(names, header, strict=True):
+        found = frame[name].tolist()
+        if not title and (found in (numbers[:-1], numbers[1:]) or not any(found)):
+            frame = frame.drop(columns=name)
+    return frame, said
 
 
-def _without_titles(text):
-    """(text without a first line "sep=;" and without lines of # above a table, how many)."""
-    lines = text.split("\n")
-    titles = 0
-    while titles + 1 < len(lines) and lines[titles].startswith(("sep=", "#")):
-        first, second = lines[titles], lines[titles + 1]
-        if first.startswith("#") and any(
-            0 < first.count(separator) == second.count(separator)
-            for separator in SEPARATORS
-        ):
-            break  # a header that begins with #
-        titles += 1
-    return "\n".join(lines[titles:]), titles
-
-
-# The names by which people call columns: the first is looked for first.
-TEXT_NAMES = ("text", "review", "sentence", "comment", "tweet", "content", "message")
-LABEL_NAMES = ("label", "sentiment", "category", "target", "class", "rating", "stars")
-KNOWN_COLUMNS = {*TEXT_NAMES, *LABEL_NAMES, "date", "time", "year", "month", "value"}
-SEPARATORS = {"\t": "tabs", ";": "';'", ",": "','", "|": "'|'"}
-
-
-def _find_separator(text):
-    """The separator that cuts the first lines into equally many cells, two or more."""
-    start = text.lstrip("\n")[:100_000]
-    best, most = ",", 0.0
-    for separator in SEPARATORS:  # of equals the first wins
-        rows = csv.reader(io.StringIO(start), delimiter=separator)
-        widths = [len(row) for row, _ in zip(rows, range(100), strict=False) if row]
-        share = widths.count(widths[0]) / len(widths)
-        if widths[0] > 1 and share > most:
-            best, most = separator, share
+def _find_separator(lines):
+    """The separator that cuts most of the first lines into equally many cells, >= 2."""
+    csv.field_size_limit(10**9)
+    filled = [line for line in lines if line.strip()][:200]
+    best, most = ",", 0
+    for separator in SEPARATORS:
+        widths = Counter(len(row) for row in csv.reader(filled, delimiter=separator))
+        width, count = widths.most_common(1)[0]
+        if width > 1 and count > most:
+            best, most = separator, count
     return best
 
 
 def _cut_rows(path, text, separator):
     """The rows as lists of cells, blanks around a cell and empty rows left out."""
-    csv.field_size_limit(10**9)
     layout = {"delimiter": separator, "skipinitialspace": True, "strict": True}
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), **layout))
@@ -565,8 +538,6 @@ def _cut_rows(path, text, separator):
 
 def _first_row_is_data(rows):
     """True if the first row holds a number or a date where the second holds one too."""
-    if len(rows) < 2 or {cell.lower() for cell in rows[0]} & KNOWN_COLUMNS:
-        return False
     kinds = [[_kind(cell) for cell in row] for row in rows[:2]]
     return kinds[0] == kinds[1] and kinds[0] != ["text"] * len(kinds[0])
 
@@ -580,32 +551,36 @@ def _kind(cell):
     return "text"
 
 
+def _looks_like(cells, kind):
+    """True if most of the filled cells are of this kind, "date" or "number"."""
+    filled = cells[cells != ""].head(1000)
+    return len(filled) > 0 and np.mean([_kind(cell) == kind for cell in filled]) > 0.5
+
+
+# The names by which people call columns.
+TEXT_NAMES = ("text", "review", "sentence", "comment", "tweet", "content", "message")
+LABEL_NAMES = ("label", "sentiment", "category", "target", "class", "rating", "stars")
+
+
 def find_column(path, frame, wanted, names, flag, what):
-    """Name of the column that is `wanted`, else of the only one called as in `names`.
+    """The column that is `wanted` (None: not said), else the only one called as in `names`.
 
     Case and blanks do not matter.  flag, what: for the sentence of the UserError, such
     as "--text-column" and "texts", if none or several fit.
     """
-    plain = {column: " ".join(column.lower().split()) for column in frame.columns}
-    have = ", ".join(map(str, frame.columns[:20]))
+    if wanted in frame.columns:
+        return wanted
     if wanted is not None:
-        if wanted in plain:
-            return wanted
-        asked = " ".join(wanted.lower().split())
-        fit = [column for column, name in plain.items() if name == asked]
-        if len(fit) == 1:
-            return fit[0]
-        raise UserError(
-            f"{path} has no column '{wanted}'; it has: {have}.  Name one by {flag}"
-        )
-    fit = [column for column, name in plain.items() if name == names[0]]
+        names = [wanted]
+    plain = {" ".join(name.lower().split()) for name in names}
+    fit = [name for name in frame.columns if " ".join(name.lower().split()) in plain]
     if len(fit) != 1:
-        fit = [column for column, name in plain.items() if name in names]
-    if len(fit) != 1:
-        why = "no column" if not fit else "more than one column"
+        why = "several columns" if fit else "no column"
+        called = f"'{wanted}'" if wanted is not None else f"of {what}"
+        have = ", ".join(fit or frame.columns[:20])
         raise UserError(
-            f"{path} has {why} '{names[0]}' (or a like name); it has: {have}.  Name "
-            f"the one with the {what} by {flag} (without a header: add a first line)"
+            f"{path} has {why} {called}; choose one with {flag} (there are: {have}; "
+            "without a header, add a first line)"
         )
     return fit[0]
 
@@ -620,56 +595,51 @@ def refuse_cells(path, cells, bad, what):
         )
 
 
+# The two ways of writing numbers: 1,234.5 and 1.234,5.
+POINT = r"[-+]?(?=\.?\d)(\d{1,3}(,\d{3})+|\d*)(\.\d*)?(e[-+]?\d+)?"
+COMMA = r"[-+]?(?=,?\d)(\d{1,3}(\.\d{3})+|\d*)(,\d*)?(e[-+]?\d+)?"
+
+
 def to_numbers(cells, path="the file"):
-    """A column of strings as floats: (Series, NaN where there is none; what is strange).
+    """A column of strings as floats: (Series, NaN where none; what is strange; sentences).
 
     Takes 3,000.50 and 3.000,50, 20%, $20 and the words in NO_VALUE.  The second result
-    marks cells that are neither a number nor one of these.  Raises UserError if commas
-    in the column may be decimal or may be thousands (only "1,234" and the like).
+    marks cells that are neither a number nor one of these.  Without a comma anywhere, a
+    point is the decimal point.  Raises UserError if commas may be either.
     """
-    plain = cells.str.strip(" \u00a0\u202f$€£¥%").str.replace(
-        "\u2212", "-", regex=False
-    )
+    plain = cells.str.strip(" \u00a0\u202f$€£¥%").str.lower()
+    plain = plain.str.replace("\u2212", "-", regex=False)  # the typographer's minus
     plain = plain.str.replace("[ \u00a0\u202f'](?=\\d{3})", "", regex=True)
-    none = plain.str.lower().isin(NO_VALUE)
-    commas = plain[plain.str.contains(",", regex=False) & ~none]
-    if len(commas):
-        thousands = commas.str.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?").all()
-        decimal = commas.str.fullmatch(r"[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+").all()
-        decimal = decimal and (
-            not plain[~none].str.fullmatch(r"[-+]?\d+\.\d+").any()
-            or commas.str.contains(".", regex=False).any()
-        )
-        if thousands and decimal:
+    none = plain.isin(NO_VALUE)
+    fits = plain.str.fullmatch(POINT)
+    commas = plain.str.contains(",", regex=False) & ~none
+    if commas.any():
+        # The column as a whole settles it: the way counts that more of its cells follow.
+        fits_comma = plain.str.fullmatch(COMMA)
+        if fits.sum() == fits_comma.sum() and fits[commas].any():
             raise UserError(
-                f"{path}, column '{cells.name}': '{commas.iloc[0]}' may be a decimal "
-                "comma or a thousands separator; write 1234 or 1.234"
+                f"{path}, column '{cells.name}': '{cells[commas].iloc[0]}' may be a "
+                "decimal comma or a thousands separator; write 1234 or 1.234"
             )
-        if thousands:
-            plain = plain.str.replace(",", "", regex=False)
-        elif decimal:
+        if fits_comma.sum() > fits.sum():
+            fits = fits_comma
             plain = plain.str.replace(".", "", regex=False)
             plain = plain.str.replace(",", ".", regex=False)
-    plain = plain.where(~none, "nan")
-    strange = ~plain.str.fullmatch(
-        r"(nan|[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)", case=False
-    )
-    return plain.where(~strange, "nan").map(float).astype(float), strange
+        else:
+            plain = plain.str.replace(",", "", regex=False)
+    fits &= ~none
+    numbers = plain.where(fits, "nan").astype(float)
+    # Say how cells were read that could be read otherwise; 1.234 in all may be 1,234.
+    either = cells.str.contains(r"[,%$€£]", regex=True) & fits
+    if cells.str.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}").mean() > 0.9:
+        either = fits
+    said = []
+    if either.any():
+        place = either.idxmax()
+        said.append(f"numbers: '{cells[place]}' is read as {numbers[place]:g}")
+    return numbers, ~(fits | none), said
 
 
-# Ways to write a date beside ISO 8601 (2000-12-31, 2000-12, 2000, each with a time).
-DATE_FORMATS = (
-    "%Y/%m/%d",
-    "%Y.%m.%d",
-    "%Y/%m",
-    "%Y.%m",
-    "%d.%m.%Y",
-    "%m/%Y",
-    "%b %d, %Y",
-)
-DATE_FORMATS += ("%B %d, %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %Y", "%B %Y")
-CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
-CLOCKS += (" %I %p",)
 # What may stand behind a time of day: the offset of a time zone.
 ZONE = r"(?<=:\d\d)(\.\d+)?\s*(Z|UTC|GMT|[-+]\d\d:?\d\d)$"
 
@@ -677,9 +647,9 @@ ZONE = r"(?<=:\d\d)(\.\d+)?\s*(Z|UTC|GMT|[-+]\d\d:?\d\d)$"
 def to_dates(cells, path="the file"):
     """A column of strings as dates: (Series of datetimes, NaT where none; sentences).
 
-    Of all forms the one counts that fits most cells.  A time zone is dropped: what the
-    reader's own clock said counts, and Monday stays Monday.  Raises UserError where day
-    and month cannot be told apart (01/02/2000 in every row).
+    A date takes a year of four digits, whatever else pandas would accept.  A time zone
+    is dropped: what the reader's own clock said counts, and Monday stays Monday.  Raises
+    UserError where day and month cannot be told apart (01/02/2000 in every row).
     """
     import pandas as pd
 
@@ -690,70 +660,47 @@ def to_dates(cells, path="the file"):
             f"dates carry a time zone ({zones.iloc[0]}): their clock time is kept"
         )
     plain = cells.str.replace(ZONE, r"\1", regex=True)
-    usual = plain[plain != ""].head(500)  # enough to know the form
-    for digits, unit in ((9, "s"), (12, "ms")):
-        if usual.str.fullmatch(rf"[12]\d{{{digits}}}").mean() > 0.9:
-            count = pd.to_numeric(plain, errors="coerce")
-            name = "seconds" if unit == "s" else "milliseconds"
+    filled = plain[plain != ""]
+    numbers = pd.to_numeric(plain, errors="coerce")
+    for digits, unit, name in ((9, "s", "seconds"), (12, "ms", "milliseconds")):
+        if filled.str.fullmatch(rf"[12]\d{{{digits}}}").mean() > 0.9:
             said.append(f"dates are numbers: {name} since 1970")
-            return pd.to_datetime(count, unit=unit), said
-    months = usual.str.fullmatch(r"[12]\d{3}\.(0[1-9]|1[0-2])").mean()  # 2000.12
-    if usual.str.fullmatch(r"[12]\d{3}\.\d+").mean() > 0.9 and months < 0.9:
+            return pd.to_datetime(numbers, unit=unit), said
+    months = filled.str.fullmatch(r"[12]\d{3}\.(0[1-9]|1[0-2])").mean()  # 2000.12
+    if filled.str.fullmatch(r"[12]\d{3}\.\d+").mean() > 0.9 and months < 0.9:
+        # 1749.042: the fraction is the share of the year that is over.
         said.append("dates are numbers: years with a fraction")
-        return _decimal_years(pd.to_numeric(plain, errors="coerce")), said
-    if usual.str.fullmatch(r"\d{1,2}[-/]\d{1,2}[-/]\d{4}\b.*").mean() > 0.5:
-        dates, order = _slashed_dates(plain, cells.name, path)
-        said.append(f"dates are written {order}, as some row settles")
-        return dates, said
-    # Try every form on the first rows; the one that reads most of them is taken.
-    best = "ISO8601"
-    most = pd.to_datetime(usual, format=best, errors="coerce").count()
-    for form in itertools.product(DATE_FORMATS, CLOCKS):
-        if most == len(usual):
-            break
-        dates = pd.to_datetime(usual, format="".join(form), errors="coerce")
-        if dates.count() > most:
-            best = "".join(form)
-            most = dates.count()
-    dates = pd.to_datetime(plain, format=best, errors="coerce")
-    if best != "ISO8601":
-        said.append(f"dates are written as '{cells[dates.notna()].iloc[0]}'")
+        years = (numbers // 1).astype("Int64").astype("string")
+        january = pd.to_datetime(years, format="%Y", errors="coerce")
+        days = (numbers % 1) * (365 + january.dt.is_leap_year)
+        return january + pd.to_timedelta(days.round(), unit="D"), said
+    # 31/12/2000 becomes 2000-12-31, if some row tells which number is the day.
+    triple = plain.str.extract(r"^(\d{1,2})[-/. ](\d{1,2})[-/. ](\d{4}\b),?(.*)$")
+    if triple[2].notna().any():
+        example = plain[triple[2].notna()].iloc[0]
+        # There is no thirteenth month; and who writes points writes the day first.
+        day_first = (triple[0].astype(float) > 12).any() or "." in example[:3]
+        month_first = (triple[1].astype(float) > 12).any()
+        if day_first == month_first:
+            why = "rows disagree on" if day_first else "no row settles"
+            raise UserError(
+                f"{path}, column '{cells.name}': '{example}' is not a date that is beyond "
+                f"doubt: {why} which number is the day and which the month; write "
+                "2000-12-31"
+            )
+        day, month = (0, 1) if day_first else (1, 0)
+        iso = triple[2] + "-" + triple[month].str.zfill(2) + "-"
+        iso = iso + triple[day].str.zfill(2) + triple[3]
+        plain = iso.fillna(plain)
+        order = "day/month/year" if day_first else "month/day/year"
+        said.append(f"dates are written {order}: '{example}'")
+    dated = plain.str.contains(r"^[^Qq]*\b\d{4}(?:\d{4})?\b[^Qq]*$")  # no 2000-Q1
+    dates = pd.to_datetime(plain.where(dated), format="mixed", errors="coerce")
+    odd = cells[dates.notna() & ~plain.str.match(r"\d{4}")]  # Feb 08, 2019; 02/2019
+    if len(odd):
+        day = dates[odd.index[0]]
+        said.append(f"dates: '{odd.iloc[0]}' is read as {day:%Y-%m-%d}")
     return dates, said
-
-
-def _slashed_dates(plain, column, path):
-    """Dates such as 31/12/2000, by the order of day and month that fits all of them."""
-    import pandas as pd
-
-    parts = plain.str.extract(r"^(\d{1,2})[-/](\d{1,2})[-/](\d{4})\b,?\s*(.*)$")
-    first = parts[0].astype(float)
-    second = parts[1].astype(float)
-    day_first = bool((first > 12).any())  # there is no thirteenth month
-    month_first = bool((second > 12).any())
-    if day_first == month_first:
-        example = plain[first.notna()].iloc[0]
-        why = "rows disagree on" if day_first else "no row settles"
-        raise UserError(
-            f"{path}, column '{column}': '{example}' is not a date that is beyond doubt: "
-            f"{why} which number is the day and which the month; write 2000-12-31"
-        )
-    day = parts[0] if day_first else parts[1]
-    month = parts[1] if day_first else parts[0]
-    iso = parts[2] + "-" + month.str.zfill(2) + "-" + day.str.zfill(2) + " " + parts[3]
-    order = "day/month/year" if day_first else "month/day/year"
-    return pd.to_datetime(iso.str.strip(), format="mixed", errors="coerce"), order
-
-
-def _decimal_years(years):
-    """1749.042 as a date: the fraction is the share of the year that is over."""
-    import pandas as pd
-
-    begin = np.floor(years)
-    january = pd.to_datetime(
-        begin.astype("Int64").astype("string"), format="%Y", errors="coerce"
-    )
-    days = 365 + january.dt.is_leap_year.astype(int)
-    return january + pd.to_timedelta(((years - begin) * days).round(), unit="D")
 
 
 # --- splits -------------------------------------------------------------------------
@@ -819,16 +766,18 @@ def capped(args, items, most):
 # --- series (lessons 03, 06); lesson 03 repairs ten rows by hand ----------------------
 
 OBVIOUS_COLUMN = {"sunspots": "Sunspots", "stock": "close"}
-DATE_COLUMNS = {
+# Names of columns that hold whole dates; of those that do if there is no better one.
+DATE_COLUMNS = (
     "date",
     "datetime",
     "date time",
     "date_time",
     "timestamp",
-    "time",
-    "day",
-}
-DATE_COLUMNS |= {"month", "year", "ds", "week", "hour", "ts", "datum", "unix", "epoch"}
+    "datum",
+    "ds",
+)
+DATE_COLUMNS += ("unix", "epoch")
+LESS_LIKELY = ("time", "ts", "month", "day", "week", "year", "hour")
 FIRST_YEAR, LAST_YEAR = 1000, 9000  # a picture of others would not fit its axis
 
 
@@ -893,13 +842,15 @@ def read_series(path, column=None, date_column=None):
     if len(used) > 1:
         said.append(f"the dates are put together from {', '.join(used)}")
     choices = frame.drop(columns=used)
-    name = _find_numbers(path, frame, choices, column or obvious)
+    numeric = list(choices.columns)
+    if len(numeric) > 1:
+        numeric = [name for name in choices if _looks_like(choices[name], "number")]
+    name = find_column(path, frame, column or obvious, numeric, "--column", "numbers")
     if name in used:
         raise UserError(f"{path}: '{name}' holds the dates; name another with --column")
     dates, about_dates = to_dates(cells, path)
-    numbers, strange = to_numbers(frame[name], path)
-    said += about_dates
-    said += _about_numbers(frame[name], numbers, strange, said)
+    numbers, strange, about_numbers = to_numbers(frame[name], path)
+    said += about_dates + about_numbers
 
     # From the first row that has a date or a number to the last: what stands before and
     # after are titles and footers.  In between, every cell must fit.
@@ -918,164 +869,94 @@ def read_series(path, column=None, date_column=None):
 
     index = pd.DatetimeIndex(dates[kept], name="date")
     series = pd.Series(numbers[kept].to_numpy(), index, name=name)
-    _refuse_several_series(path, series, choices.drop(columns=[name]))
+    _refuse_several_series(path, series)
     series.attrs["said"] = said + _about_codes(series)
     return series
-
-
-def _about_numbers(cells, numbers, strange, said):
-    """Sentences on how numbers were read, where another reading could be thought of.
-
-    cells: the strings; numbers, strange: what `to_numbers` made of them; said: what was
-    found before, such as the separator.
-    """
-    signs = cells[cells.str.contains(r"[,%$€£]", regex=True) & ~strange]
-    if len(signs):
-        return [f"numbers: '{signs.iloc[0]}' is read as {numbers[signs.index[0]]:g}"]
-    # Between ';' a comma is the usual decimal sign, and 1.234 may be a thousand.
-    points = cells.str.fullmatch(r"-?[1-9]\d{0,2}\.\d{3}")
-    if "the cells are separated by ';'" in said and points.mean() > 0.9:
-        example = cells[points].iloc[0]
-        return [f"numbers: the point in '{example}' is taken as a decimal point"]
-    return []
-
-
-CLOCK_COLUMNS = {"time", "hour"}
-MONTHS = [
-    "jan",
-    "feb",
-    "mar",
-    "apr",
-    "may",
-    "jun",
-    "jul",
-    "aug",
-    "sep",
-    "oct",
-    "nov",
-    "dec",
-]
-PARTS = {"year": "year", "yyyy": "year", "yr": "year", "month": "month", "mo": "month"}
-PARTS |= {"mm": "month", "day": "day", "dd": "day", "hour": "hour", "hr": "hour"}
-PARTS |= {"minute": "minute", "min": "minute"}
 
 
 def find_dates(path, frame, wanted=None):
     """Where the dates stand: (Series of strings, the columns used, obvious numbers).
 
-    In this order: the column that is `wanted`; Year, Month, Day, Hour in columns of
-    their own; a column with such a name, with a clock time beside it or not; numbers
-    that can only be year and month (the official file of sunspots, whose fourth column
-    is then the obvious one to forecast); the first column that looks like dates.
+    In this order: the column that is `wanted`; a column named Date or the like; Year,
+    Month and perhaps Day in columns of their own; a column with a less likely name;
+    numbers that can only be year and month (the official file of sunspots, whose fourth
+    column is then the obvious one to forecast); the first column that looks like dates.
     """
-    names = {column: column.strip().lower() for column in frame.columns}
     if wanted is not None:
-        column = find_column(path, frame, wanted, (), "--date-column", "dates")
+        column = find_column(path, frame, wanted, [], "--date-column", "dates")
         return frame[column], [column], None
-    # Year, Month and perhaps more, each in a column of its own.
-    parts = {PARTS[name]: column for column, name in names.items() if name in PARTS}
-    if {"year", "month"} <= set(parts):
-        months = frame[parts["month"]].str.strip()
-        if months.str.fullmatch(r"\d{1,2}|[A-Za-z]{3,9}\.?").mean() > 0.9:
-            return *_join_parts(frame, parts), None
-    # A column named Date and beside it one of clock times: the two belong together.
-    dated = [c for c, name in names.items() if name in DATE_COLUMNS - CLOCK_COLUMNS]
-    clocks = [c for c, name in names.items() if name in CLOCK_COLUMNS]
-    clock = r"\d{1,2}(:\d{2}){0,2}( ?[AaPp][Mm])?"
-    clocks = [c for c in clocks if frame[c].str.fullmatch(clock).mean() > 0.9]
-    if dated and len(clocks) == 1 and not frame[dated[0]].str.contains(":").any():
-        hours = frame[clocks[0]].str.replace(r"^(\d{1,2})$", r"\1:00", regex=True)
-        cells = frame[dated[0]] + " " + hours.str.zfill(5)
-        return cells.rename(f"{dated[0]} {clocks[0]}"), [dated[0], clocks[0]], None
-    # A column named Date or the like; "time" and "hour" only if there is no other.
-    named = dated + [c for c, name in names.items() if name in CLOCK_COLUMNS]
-    if named:
-        return frame[named[0]], [named[0]], None
+    names = {column.strip().lower(): column for column in frame.columns}
+    whole = [names[name] for name in DATE_COLUMNS if name in names]
+    parts = [names[name] for name in ("year", "month", "day") if name in names]
+    others = [names[name] for name in LESS_LIKELY if name in names]
+    if whole:
+        return _join_dates(frame, names, whole[:1])
+    if {"year", "month"} <= names.keys():
+        return _join_dates(frame, names, parts)
+    if others:
+        return frame[others[0]], others[:1], None
     # No names at all: 1749;01;1749.042;96.7 can only be year, month, the same once more.
-    if list(frame.columns[:3]) == ["1", "2", "3"] and len(frame.columns) > 3:
+    if list(frame.columns[:4]) == ["1", "2", "3", "4"]:
         year, month, fraction = (to_numbers(frame[c])[0] for c in ("1", "2", "3"))
-        if month.between(1, 12).all() and ((fraction - year).between(0, 1)).all():
-            cells, used = _join_parts(frame, {"year": "1", "month": "2"})
-            return cells, [*used, "3"], "4"
+        if month.between(1, 12).all() and (fraction - year).between(0, 1).all():
+            return frame["1"] + "-" + frame["2"], ["1", "2", "3"], "4"
     # No name helps: the first column that looks like dates, else one that is no number
     # (`read_series` then says which cell is no date).
-    for column in frame.columns:
-        if _looks_like(frame[column], "date"):
-            return frame[column], [column], None
-    for column in frame.columns:
-        if not _looks_like(frame[column], "number"):
-            return frame[column], [column], None
-    raise UserError(
-        f"{path} has no column of dates; add one named 'date', or name it with "
-        "--date-column"
-    )
-
-
-def _join_parts(frame, parts):
-    """(2000-12-31 23:00 and the like from columns of numbers, the columns used)."""
-    used = [parts[p] for p in ("year", "month", "day", "hour", "minute") if p in parts]
-    text = {p: frame[c].str.replace(r"\.0$", "", regex=True) for p, c in parts.items()}
-    names = {name: str(k + 1) for k, name in enumerate(MONTHS)}  # January, Jan., jan
-    text["month"] = text["month"].str[:3].str.lower().replace(names)
-    cells = text["year"] + "-" + text["month"].str.zfill(2)
-    if "day" in parts:
-        cells += "-" + text["day"].str.zfill(2)
-        if "hour" in parts:
-            minute = text["minute"].str.zfill(2) if "minute" in parts else "00"
-            cells += " " + text["hour"].str.zfill(2) + ":" + minute
-    return cells.rename(parts["year"]), used
-
-
-def _looks_like(cells, kind):
-    """True if most of the filled cells are of this kind, "date" or "number"."""
-    filled = cells[cells != ""].head(1000)
-    return len(filled) > 0 and np.mean([_kind(cell) == kind for cell in filled]) > 0.5
-
-
-def _find_numbers(path, frame, choices, wanted):
-    """Name of the column to forecast; UserError, naming the choices, if unclear."""
-    if wanted is not None:
-        return find_column(path, frame, wanted, (), "--column", "numbers")
-    numeric = list(choices.columns)
-    if len(numeric) != 1:
-        numeric = [name for name in numeric if _looks_like(choices[name], "number")]
-    if len(numeric) != 1:
-        have = ", ".join(map(str, numeric[:20])) or "none"
+    likely = [c for c in frame if _looks_like(frame[c], "date")]
+    likely += [c for c in frame if not _looks_like(frame[c], "number")]
+    if not likely:
         raise UserError(
-            f"{path} does not have exactly one column of numbers; choose one with "
-            f"--column (there are: {have})"
+            f"{path} has no column of dates; add one named 'date', or name it with "
+            "--date-column"
         )
-    return numeric[0]
+    return frame[likely[0]], likely[:1], None
 
 
-def _refuse_several_series(path, series, others):
+def _join_dates(frame, names, used):
+    """Dates in one column or in several, with the time of day that stands beside them.
+
+    names: name in lower case -> column.  used: the columns of the date.  "2000", "Feb",
+    "7", and in columns Hour and Minute "5" and "30" become 2000-Feb-07 05:30.  Returns
+    what `find_dates` returns.
+    """
+    cells = frame[used[0]]
+    for column in used[1:]:  # 2000.0: a whole number in a column that has gaps
+        part = frame[column].str.removesuffix(".0").str.zfill(2)
+        cells = cells.str.removesuffix(".0") + "-" + part
+    clock = names.get("time", names.get("hour"))
+    if clock and not cells.str.contains(":").any():
+        used_too = [clock]
+        times = frame[clock].str.removesuffix(".0")
+        if "minute" in names:
+            used_too.append(names["minute"])
+            times = times + ":" + frame[names["minute"]].str.zfill(2)
+        times = times.str.replace(r"^(\d{1,2})$", r"\1:00", regex=True).str.zfill(5)
+        if times.str.fullmatch(r"\d{1,2}(:\d\d){1,2}( ?[AaPp][Mm])?").mean() > 0.9:
+            cells = cells + " " + times
+            used = used + used_too
+    return cells.rename(" ".join(used)), used, None
+
+
+def _refuse_several_series(path, series):
     """UserError if many rows share a date and differ: that is more than one series."""
     shared = series.index.duplicated(keep=False)
     differ = series[shared].groupby(level=0).nunique() > 1
-    if len(series) and series.index.isin(differ.index[differ]).mean() > 1 / 3:
-        have = ", ".join(f"'{name}'" for name in others.columns[:20]) or "none"
+    if series.index.isin(differ.index[differ]).mean() > 1 / 3:
         raise UserError(
             f"{path}: many rows share a date and differ, such as those of "
-            f"{differ.index[differ][0]}; other columns: {have}.  If one of them tells "
-            "series apart, keep the rows of one series alone; if one holds the time of "
-            "day, call it 'time'"
+            f"{differ.index[differ][0]}: keep the rows of one series alone, or call the "
+            "column with the time of day 'time'"
         )
+
+
+# Numbers that often stand for "missing".
+CODES = (-99.0, -99.9, -999.0, -999.9, -9999.0, -99999.0, 999.0, 9999.0, 99999.0)
 
 
 def _about_codes(series):
     """A sentence if a number such as -9999 stands far outside: it may mean "missing"."""
     said = []
-    for code in (
-        -99.0,
-        -999.0,
-        -9999.0,
-        -99999.0,
-        999.0,
-        9999.0,
-        99999.0,
-        -999.9,
-        -99.9,
-    ):
+    for code in CODES:
         count = int((series == code).sum())
         rest = series[series != code].dropna()
         if not count or rest.empty:
@@ -1128,8 +1009,8 @@ def repair_series(series):
 def _add_missing_dates(series):
     """Give a regular series a row (NaN) for each date it lacks: (series, sentences).
 
-    Trading days are no regular dates: weekends and holidays have no price, so none is
-    made up.
+    Regular are even steps, months, quarters and years; the last three go by their first
+    day.  Trading days are not: weekends and holidays have no price, so none is made up.
     """
     import pandas as pd
 
@@ -1145,37 +1026,24 @@ def _add_missing_dates(series):
             f"(longest gap {longest} days); one step is one trading day"
         )
         return series, [sentence] if lacking else []
-    series, grid = _even_dates(series, usual)
-    if grid is None:
-        return series, ["the dates are not evenly spaced: taken one after another"]
-    missing = grid.difference(series.index)
-    if not len(missing):
-        return series, []
-    when = str(missing[0]).removesuffix(" 00:00:00")
-    sentence = f"missing dates: {len(missing)}, the first {when}; "
-    return series.reindex(grid), [sentence + "each takes the value before it"]
-
-
-def _even_dates(series, usual):
-    """Even steps of `usual`, a month, a quarter or a year: (series, dates it should have).
-
-    The dates are None if no such step fits.  Months, quarters and years go by their
-    first day.
-    """
-    import pandas as pd
-
-    first, last = series.index[0], series.index[-1]
-    if (last - first) // usual < 2 * len(series):
-        grid = pd.date_range(first, last, freq=usual, name="date")
-        if series.index.isin(grid).all():
-            return series, grid
-    for unit in ("M", "Q", "Y"):
-        periods = series.index.to_period(unit)
-        grid = pd.period_range(periods[0], periods[-1], freq=unit, name="date")
-        if periods.is_unique and len(grid) <= 2 * len(series):
-            starts = periods.to_timestamp().rename("date")
-            return series.set_axis(starts), grid.to_timestamp()
-    return series, None
+    starts = {"MS": "M", "QS": "Q", "YS": "Y"}  # pandas' names of steps and of periods
+    steps = {
+        step: index.to_period(unit).to_timestamp() for step, unit in starts.items()
+    }
+    if (index[-1] - index[0]) // usual < 2 * len(series):  # seconds of a century: no
+        steps = {usual: index, **steps}
+    for step, dates in steps.items():
+        grid = pd.date_range(dates[0], dates[-1], freq=step, name="date")
+        missing = grid.difference(dates)
+        # Every date must lie on the grid, once, and half of the grid must be there.
+        if dates.is_unique and len(grid) - len(missing) == len(dates) >= len(grid) / 2:
+            series = series.set_axis(dates.rename("date")).reindex(grid)
+            if not len(missing):
+                return series, []
+            when = str(missing[0]).removesuffix(" 00:00:00")
+            sentence = f"missing dates: {len(missing)}, the first {when}; "
+            return series, [sentence + "each takes the value before it"]
+    return series, ["the dates are not evenly spaced: taken one after another"]
 
 
 def check_series(values, length, horizon):
@@ -1233,9 +1101,7 @@ def load_reviews(args, source):
     few texts.
     """
     if source.name == "imdb":
-        # Cutting 50,000 reviews into words takes half a minute: once, not every run.
-        key = f"{_WORD.pattern} {sys.version_info[:2]}"
-        reviews = remember(number_imdb, source.path, key)
+        reviews = remember_imdb(source.path)
         if not args.quick:
             return reviews
         parts = [list(zip(p.texts, p.labels, strict=True)) for p in reviews.parts]
@@ -1254,27 +1120,28 @@ def load_reviews(args, source):
     return number_words(parts)
 
 
-def remember(function, path, key):
-    """function(path, key, digest of the file), kept on disk by joblib for the next run.
+def remember_imdb(path):
+    """The archive's reviews, numbered, kept on disk by joblib for the next run.
 
-    It lies in the user's own cache folder.  Another file, key or version of `function`
-    is computed anew; if the folder cannot be written to, every run computes.
+    To cut 50,000 reviews into words takes half a minute.  The cache lies in the user's
+    own cache folder; if that cannot be written to, every run does the work anew.
     """
     import joblib
     import pooch
 
     folder = pooch.os_cache("rnn-tutorials")
-    digest = pooch.file_hash(str(path))
+    # Another archive, rule for words, Python or version of the code is numbered anew.
+    known_by = (pooch.file_hash(str(path)), _WORD.pattern, sys.version_info[:2])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return function(path, key, digest)
+        return number_imdb(path, known_by)
     memory = joblib.Memory(folder, verbose=0)
-    return memory.cache(function, ignore=["path"])(path, key, digest)
+    return memory.cache(number_imdb, ignore=["path"])(path, known_by)
 
 
-def number_imdb(path, key, digest):
-    """The reviews of the archive, numbered.  key, digest: what the cache depends on."""
+def number_imdb(path, known_by):
+    """The reviews of the archive, numbered.  known_by: what the cache depends on."""
     print(f"Reading {path.name} for the first time; later runs find it in a cache")
     return number_words(read_imdb(path))
 
@@ -1297,9 +1164,10 @@ def read_reviews(path, text_column=None, label_column=None):
         said.append(f"texts are in column '{text}', labels in column '{label}'")
     filled = (frame[text] != "") & (frame[label] != "")
     if not filled.mean() > 0.5:
-        what = "filled in (nor are most); each row takes a text and a label"
-        cells = frame[text] if (frame[text] == "").any() else frame[label]
-        refuse_cells(path, cells, ~filled, what)
+        raise UserError(
+            f"{path}: most rows lack a text or a label, such as row "
+            f"{int(filled.to_numpy().argmin()) + 1} below the header; fill them in"
+        )
     if not filled.all():
         said.append(f"rows without a text or a label, left out: {(~filled).sum()}")
     frame = frame[filled]
@@ -1308,13 +1176,11 @@ def read_reviews(path, text_column=None, label_column=None):
         raise UserError(
             f"{path} has one label only, '{frame[label].iloc[0]}'; it takes two or more"
         )
-    if len(counts) <= 50:
-        listed = ", ".join(f"{name} ({counts[name]:,})" for name in sorted(counts))
-        said.append(f"labels and how often: {listed}")
-    else:
-        said.append(f"different labels: {len(counts):,}")
-    if len({name.casefold() for name in counts}) < len(counts):
-        said.append("labels that differ only in capitals count as different labels")
+    common = sorted(counts.most_common(50))
+    listed = ", ".join(f"{name} ({count:,})" for name, count in common)
+    if len(counts) > len(common):
+        listed += f", and {len(counts) - len(common):,} others"
+    said.append(f"labels and how often: {listed}")
     return list(zip(frame[text], frame[label], strict=True)), said
 
 
@@ -1351,6 +1217,24 @@ def number_words(parts):
     return Reviews(words, labels, found)
 
 
+@contextlib.contextmanager
+def reading_download(path):
+    """One sentence for whatever a damaged download provokes while it is read."""
+    try:
+        yield
+    except (
+        gzip.BadGzipFile,
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        UnicodeDecodeError,
+    ):
+        raise UserError(
+            f"{path} is damaged, or another file than it should be; delete it, and the "
+            "next run downloads it again"
+        ) from None
+
+
 _REVIEW = re.compile(r"aclImdb/(train|test)/(pos|neg)/([^/]+\.txt)")
 
 
@@ -1361,27 +1245,20 @@ def read_imdb(archive):
     it is passed over.  Sorted by file name, so that the classes alternate and the order
     in the archive does not matter.  UserError if it is damaged.
     """
-    found = {}
-    wrong = None
-    try:
-        with gzip.open(archive) as stream:
-            for place, content in _labelled_members(stream):
-                found[place] = content.decode("utf-8")
-            while stream.read(1 << 20):  # at its very end gzip checks the whole
-                pass
-    except UnicodeDecodeError:
-        wrong = "a review is not UTF-8 text"
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError):
-        wrong = "it is damaged, or no .tar.gz file"
-    except OSError as error:
-        raise UserError(f"{archive} cannot be read: {error.strerror}") from None
-    if not wrong and len({place[:2] for place in found}) < 4:
-        wrong = "it lacks labelled reviews in aclImdb/train or aclImdb/test"
-    if wrong:
-        raise UserError(
-            f"{archive} is not the archive of reviews ({wrong}); delete it, and the "
-            "next run downloads it again"
-        )
+    found = {}  # (half, label, file name) -> text
+    progress = tqdm(desc="reading files", leave=False, disable=None)
+    with reading_download(archive), gzip.open(archive) as stream, progress:
+        with tarfile.open(fileobj=stream, mode="r|") as files:
+            while (member := files.next()) is not None:
+                files.members = []  # tarfile would keep all of them
+                progress.update()
+                place = _REVIEW.fullmatch(member.name)
+                if place and member.isreg() and member.size < 1_000_000:
+                    found[place.groups()] = files.extractfile(member).read().decode()
+        while stream.read(1 << 20):  # at its very end gzip checks the whole
+            pass
+        if len({place[:2] for place in found}) < 4:
+            raise EOFError("a half or a label is missing")
     halves = {"train": [], "test": []}
     for half, label, name in sorted(found, key=lambda place: (place[2], place[1])):
         halves[half].append((found[half, label, name], label))
@@ -1389,18 +1266,6 @@ def read_imdb(archive):
     train = [row for row in halves["train"] if part_of[row[0]] == 0]
     val = [row for row in halves["train"] if part_of[row[0]] == 1]
     return [train, val, halves["test"]]
-
-
-def _labelled_members(stream):
-    """Yield ((half, label, file name), bytes) of the reviews in a tar stream."""
-    progress = tqdm(desc="reading files", leave=False, disable=None)
-    with tarfile.open(fileobj=stream, mode="r|") as archive, progress:
-        while (member := archive.next()) is not None:
-            archive.members = []  # tarfile would keep all of them
-            progress.update()
-            place = _REVIEW.fullmatch(member.name)
-            if place and member.isreg() and member.size < 1_000_000:
-                yield place.groups(), archive.extractfile(member).read()
 
 
 # --- pairs of texts (lessons 08, 09) --------------------------------------------------
@@ -1442,15 +1307,12 @@ def read_pairs(path):
     said = []
     if Path(path).suffix.lower() == ".csv":
         frame, said = read_table(path)
-        rows = [list(row) for row in frame.itertuples(index=False)]
-        numbers = range(2, len(rows) + 2)
+        rows = dict(enumerate(frame.to_numpy().tolist(), start=2))
     else:
         lines = enumerate(read_text(path).split("\n"), start=1)
-        lines = [(number, line) for number, line in lines if line.strip()]
-        rows = [[cell.strip() for cell in line.split("\t")] for _, line in lines]
-        numbers = [number for number, _ in lines]
-    width = len(rows[0])
-    for number, row in zip(numbers, rows, strict=True):
+        rows = {number: line.split("\t") for number, line in lines if line.strip()}
+    width = len(next(iter(rows.values())))
+    for number, row in rows.items():
         if len(row) != width or width < 2:
             raise UserError(
                 f"{path}, line {number} has {len(row)} column(s); write a source, one "
@@ -1458,7 +1320,8 @@ def read_pairs(path):
             )
     if width > 2:
         said.append(f"columns after the second, left out: {width - 2}")
-    pairs = [(row[0], row[1]) for row in rows if row[0] and row[1]]
+    pairs = [(row[0].strip(), row[1].strip()) for row in rows.values()]
+    pairs = [pair for pair in pairs if all(pair)]
     if not pairs:
         raise UserError(f"{path} has no line with a source and a target")
     if len(pairs) < len(rows):
@@ -1471,15 +1334,8 @@ def _read_two_files(stem):
     sides = []
     for language in ("en", "fr"):
         path = stem.with_name(f"{stem.name}.{language}.gz")
-        try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                sides.append([line.strip() for line in file])
-        except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError):
-            raise UserError(
-                f"{path} is damaged; delete it, and the next run downloads it again"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from None
+        with reading_download(path), gzip.open(path, "rt", encoding="utf-8") as file:
+            sides.append([line.strip() for line in file])
     if len(sides[0]) != len(sides[1]) or not all(map(all, sides)):
         raise UserError(
             f"the two files {stem}.en.gz and .fr.gz do not belong together line by "
@@ -1742,8 +1598,9 @@ def learn_merges(cut, counts, how_many, min_freq=2):
     """The pairs of pieces to join, the most frequent first: [((left, right), count), ...].
 
     Sennrich et al. (2016).  cut: word -> its smallest pieces.  counts: word -> how often
-    it occurs.  After each merge only the words that hold the pair are counted anew.  Of equals, the first by the
-    alphabet.  A pair that occurs fewer than min_freq times is not joined.
+    it occurs.  Of equally frequent pairs, the first by the alphabet is joined; one that
+    occurs fewer than min_freq times is not.  After each merge only the words that hold
+    the pair are counted anew: so this is fast, and lesson 02's own version is not.
     """
     cut = dict(cut)
     pairs = Counter()
@@ -1863,28 +1720,23 @@ def join_words(words):
 
 def _spaces(words):
     """For each word whether, as a rule, a space stands before it."""
+    joined = set()  # places without a space, around a hyphen or slash: x-ray, and/or
+    for k in range(1, len(words) - 1):
+        letters = words[k - 1][-1:].isalnum() and words[k + 1][:1].isalnum()
+        if words[k] in ("-", "/") and letters:
+            joined |= {k, k + 1}
     spaces = []
     for k, word in enumerate(words):
         before = words[k - 1] if k else ""
-        hyphen = k > 1 and before in "-/" and _both_letters(words[k - 2], word)
-        hyphen = hyphen or (
-            0 < k < len(words) - 1
-            and word in "-/"
-            and _both_letters(before, words[k + 1])
-        )
         glued = (
             word in _CLOSING
             or before in _OPENING
-            or (before.endswith("'") and len(before) > 1)
+            or (before.endswith("'") and len(before) > 1)  # l'homme
             or (UNSPACED.match(word) and UNSPACED.match(before))
-            or hyphen
+            or k in joined
         )
         spaces.append(k > 0 and not glued)
     return spaces
-
-
-def _both_letters(left, right):
-    return left[-1:].isalnum() and right[:1].isalnum()
 
 
 def pair_vocabularies(train, min_freq=2):
@@ -2081,43 +1933,35 @@ class Averages:
         return {k: v / max(items, 1) for k, v in zip(self.sums, sums, strict=True)}
 
 
+@contextlib.contextmanager
+def answering(model, args):
+    """Within it no dropout and no gradient; afterwards the model is as it was."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), autocast(args):
+        yield
+    model.train(was_training)
+
+
 def evaluate(model, measure, batches, args):
     """name -> mean of what `measure` returns, over all real items of `batches`."""
     averages = Averages()
-    was_training = model.training
-    model.eval()  # dropout off
-    with torch.no_grad(), autocast(args):
+    with answering(model, args):
         for batch in batches:
             rows, counts = own_rows(batch)
             averages.add(measure(model, rows), counts)
-    model.train(was_training)
     return averages.means()
 
 
 def collect(model, forward, batches, args):
     """forward(model, batch) of every row, (N, ...) on the CPU, in the order of the data."""
-    was_training = model.training
-    model.eval()
     outputs = []
     rows = []
-    with torch.no_grad(), autocast(args):
+    with answering(model, args):
         for batch in batches:
             outputs.append(forward(model, batch).float().cpu())
             rows.append(batch["index"])
-    model.train(was_training)
     return torch.cat(outputs)[torch.cat(rows).argsort()]
-
-
-def groups_of(batches, size):
-    """Lists of `size` neighbours (`--accumulate`); the last may be shorter."""
-    group = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def backward_mean(model, measure, group, averages, args):
@@ -2158,7 +2002,9 @@ def train_epoch(model, measure, train, optimizer, scheduler, args, number):
     hide = True if rank() > 0 else None  # None: shown on a terminal alone
     title = f"epoch {number}/{args.epochs}"
     progress = tqdm(train, desc=title, leave=False, disable=hide, total=len(train))
-    for group in groups_of(draw_by_rank(progress), args.accumulate):
+    batches = draw_by_rank(progress)
+    # `--accumulate` batches make one step; the last step may have fewer.
+    while group := list(itertools.islice(batches, args.accumulate)):
         optimizer.zero_grad()
         backward_mean(model, measure, group, averages, args)
         norm = nn.utils.clip_grad_norm_(parameters, clip)
@@ -2177,9 +2023,8 @@ def is_better(record, best, monitor):
     """Whether this epoch's `monitor` beats the best so far: losses low, all else high."""
     if best is None:
         return True
-    if monitor.endswith("loss"):
-        return record[monitor] < best[monitor]
-    return record[monitor] > best[monitor]
+    sign = -1 if monitor.endswith("loss") else 1
+    return sign * record[monitor] > sign * best[monitor]
 
 
 def copy_weights(model):
@@ -2281,35 +2126,23 @@ def progress_line(record, epochs):
 # --- files ------------------------------------------------------------------------------
 
 
-def _current_umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _current_umask()
-
-
 def write_atomically(path, content):
     """Write bytes so that `path` always holds the old content or the new, never a part."""
     if rank() > 0:
         return
     target = Path(path).resolve()  # a link stays one: what it points to is replaced
-    temporary = None
+    temporary = target.with_name(f"tmp{os.getpid()}.{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            temporary = file.name
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_UMASK)  # it was private; the result need not be
+        temporary.write_bytes(content)
         os.replace(temporary, target)
     except OSError as error:
         raise UserError(
             f"{path} could not be written: {error.strerror or error}"
         ) from None
     finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        with contextlib.suppress(OSError):  # it is there only if something went wrong
+            temporary.unlink()
 
 
 def save(path, args, weights, config, feeds, training=None):
@@ -2691,14 +2524,15 @@ def review_baselines(train, asked, labels):
     classes = [label for _, label in train]
     # A run that stands in one or two reviews of thousands tells little, and costs time.
     rare = 3 if len(train) > 2000 else 1
-    runs = WordRuns(longest=3, least=min(rare, 2))
-    known = runs.fit_transform(split_words(text) for text, _ in train)  # (M, F)
-    asked = runs.transform(split_words(text) for text, _ in asked)  # (N, F)
+    texts = (split_words(text) for text, _ in [*train, *asked])
+    counts, length = count_runs(texts, len(train), longest=3, least=min(rare, 2))
+    known = counts[: len(train)]  # (M, F)
+    asked = counts[len(train) :]  # (N, F)
     texts_with = np.bincount(known.indices, minlength=known.shape[1])  # (F,)
     majority = majority_scores(classes, asked.shape[0], labels)
     found = {"majority": majority}
     for name, longest in (("tfidf_unigram", 1), ("tfidf_bigram", 2)):
-        columns = np.flatnonzero((runs.length <= longest) & (texts_with >= rare))
+        columns = np.flatnonzero((length <= longest) & (texts_with >= rare))
         weights = TfidfTransformer(sublinear_tf=True)
         try:
             weighted = weights.fit_transform(known[:, columns])
@@ -2754,77 +2588,47 @@ def log_count_ratio(present, is_class):
     return np.log(p / p.sum()) - np.log(q / q.sum())
 
 
-class WordRuns:
-    """Counts of runs of 1 ... `longest` neighbouring words; those in < `least` texts not.
+def count_runs(texts, known, longest, least):
+    """How often each text holds each run of 1 ... `longest` neighbouring words.
 
-    The counts of scikit-learn's CountVectorizer, in a third of its time: a run is a
-    number, not a text.  A run of three is a run of two, which has a number already, and
-    one word more.  texts: lists of words, gone through once.  After fit_transform,
-    `length` (F,) is the number of words of each run.
+    texts: N lists of words, gone through once.  The first `known` of them say which runs
+    there are: those that stand in `least` of them or more.  Returns counts (N, F), a
+    sparse matrix, and how many words each run has, (F,).  These are the counts of
+    scikit-learn's CountVectorizer, in a third of its time: a run is a number, not a text.
     """
+    from scipy.sparse import csr_array, hstack
 
-    def __init__(self, longest, least):
-        self.longest = longest
-        self.least = least
-
-    def fit_transform(self, texts):
-        """Learn which runs there are: counts (N, F), a sparse matrix."""
-        self.number = {}  # of each word
-        self.keys = []  # of each length, the runs that are known, sorted
-        return self._count(texts, learn=True)
-
-    def transform(self, texts):
-        """Counts (N, F) of the same runs in other texts."""
-        return self._count(texts, learn=False)
-
-    def _count(self, texts, learn):
-        from scipy.sparse import csr_array, hstack
-
-        words = []
-        lengths = []
-        for text in texts:
-            if learn:
-                words += [self.number.setdefault(w, len(self.number)) for w in text]
-            else:
-                words += [self.number.get(w, -1) for w in text]
-            lengths.append(len(text))
-        words = np.array(words, dtype=np.int64)
-        owner = np.repeat(np.arange(len(lengths)), lengths)  # which text a place is of
-        starts = np.arange(len(words))  # where a known run begins
-        runs = np.zeros(len(words), dtype=np.int64)  # its number; at first it is empty
-        tables = []
-        for length in range(1, self.longest + 1):
-            # Lengthen each run by the next word, if the same text has one that is known.
-            inside = starts + length <= len(words)
-            starts = starts[inside]
-            ends = starts + length - 1
-            fits = (owner[starts] == owner[ends]) & (words[ends] >= 0)
-            longer = runs[inside][fits] * len(self.number) + words[ends[fits]]
-            starts = starts[fits]
-            if learn:
-                keys, runs = np.unique(longer, return_inverse=True)
-            else:
-                keys = self.keys[length - 1]
-                runs = np.searchsorted(keys, longer)
-                # A run that is not among the keys would stand where another stands.
-                there = np.append(keys, -1)[runs] == longer
-                runs = runs[there]
-                starts = starts[there]
-            place = (owner[starts].astype(np.int32), runs.astype(np.int32))
-            shape = (len(lengths), len(keys))
-            ones = np.ones(len(runs))
-            table = csr_array((ones, place), shape=shape)  # repeats in a text add up
-            if learn:
-                often = np.bincount(table.indices, minlength=len(keys)) >= self.least
-                self.keys.append(keys[often])
-                table = table[:, np.flatnonzero(often)]
-                # The others are forgotten; those that stay are numbered anew.
-                starts = starts[often[runs]]
-                runs = (np.cumsum(often) - 1)[runs[often[runs]]]
-            tables.append(table)
-        sizes = [len(keys) for keys in self.keys]
-        self.length = np.repeat(np.arange(1, self.longest + 1), sizes)
-        return hstack(tables, format="csr")
+    number = {}  # of each word
+    words = []  # all texts in one row
+    lengths = []
+    for text in texts:
+        words += [number.setdefault(word, len(number)) for word in text]
+        lengths.append(len(text))
+    words = np.array(words, dtype=np.int64)
+    owner = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    owner = np.append(owner, np.full(longest, -1, np.int32))  # behind the end: no text
+    starts = np.arange(len(words))  # the places where a run begins
+    runs = np.zeros(len(words), dtype=np.int64)  # which run it is; at first, none
+    tables = []
+    for length in range(1, longest + 1):
+        # Lengthen each run by the next word, if its text has one: a run of three is a
+        # run of two, which has a number already, and one word more.
+        ends = starts + length - 1
+        inside = owner[starts] == owner[ends]
+        starts = starts[inside]
+        longer = runs[inside] * len(number) + words[ends[inside]]
+        keys, runs = np.unique(longer, return_inverse=True)
+        place = (owner[starts], runs.astype(np.int32))
+        shape = (len(lengths), len(keys))
+        table = csr_array((np.ones(len(runs)), place), shape=shape)  # repeats add up
+        often = np.bincount(table[:known].indices, minlength=len(keys)) >= least
+        tables.append(table[:, np.flatnonzero(often)])
+        # The others are forgotten, longer ones with them; those left are numbered anew.
+        kept = often[runs]
+        starts = starts[kept]
+        runs = (np.cumsum(often) - 1)[runs[kept]]
+    sizes = [table.shape[1] for table in tables]
+    return hstack(tables, format="csr"), np.repeat(np.arange(1, longest + 1), sizes)
 
 
 # --- forecasts (lessons 03, 06); lesson 03 works each on three numbers -------------------
@@ -3117,12 +2921,12 @@ def compare_variants(args, source, kinds, train, others):
     title = f"--compare {args.compare}, {source.label}"
     panels = {"training loss": ["loss"], "validation loss": ["val_loss"]}
     plot_records(args, f"compare_{args.compare}", title, runs, panels)
-    first = models.get(next(iter(kinds)), {})  # if it diverged, none takes its place
+    default = next(iter(kinds))  # if it diverged, none takes its place
+    first = models.get(default, {"parameters": 0})
     metrics = {key: value for key, value in first.items() if key.startswith("val_")}
     known = {name: row["accuracy"] for name, row in others.items()}
-    records = runs.get(next(iter(kinds)), [])
-    size = first.get("parameters", 0)
-    write_metrics(args, source, metrics, known, size, records, models=models)
+    costs = {"parameters": first["parameters"], "records": runs.get(default, [])}
+    write_metrics(args, source, metrics, known, **costs, models=models)
 
 
 def write_metrics(
@@ -3220,14 +3024,9 @@ def save_picture(figure, args, name):
     if not args.no_plots:
         path = Path(args.out_dir) / f"{name}.png"
         buffer = io.BytesIO()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        # A letter that no font here has is drawn as an empty square: that one sees.
+        with warnings.catch_warnings(action="ignore"):
             figure.savefig(buffer, dpi=100, bbox_inches="tight", format="png")
-        if any("missing from" in str(warning.message) for warning in caught):
-            print(
-                "  (No font here has some of the letters: they are empty squares in the "
-                "picture.  The fonts called Noto have all scripts.)"
-            )
         write_atomically(path, buffer.getbuffer())
         print(f"  picture: {path}")
     pyplot().close(figure)
@@ -3340,41 +3139,33 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def whole(minimum=1, maximum=10**9):
-    """An argparse type: an integer from `minimum` to `maximum`."""
+def _number(kind, minimum, maximum, above):
+    """An argparse type: a text becomes a number of this kind within these bounds."""
 
     def convert(text):
         try:
-            value = int(text)
+            value = kind(text)
         except ValueError:
+            value = math.nan  # within no bounds
+        if not minimum <= value <= maximum or (above and value == minimum):
+            what = "whole number" if kind is int else "number"
+            least = "above" if above else "from"
             raise argparse.ArgumentTypeError(
-                f"'{text}' is not a whole number"
-            ) from None
-        if not minimum <= value <= maximum:
-            raise argparse.ArgumentTypeError(
-                f"{value} is not between {minimum} and {maximum}"
+                f"'{text[:20]}' is no {what} {least} {minimum} to {maximum}"
             )
         return value
 
     return convert
+
+
+def whole(minimum=1, maximum=10**9):
+    """An argparse type: an integer from `minimum` to `maximum`."""
+    return _number(int, minimum, maximum, above=False)
 
 
 def real(minimum=0.0, maximum=1e9, above=False):
     """An argparse type: a number from `minimum` (or just above it) to `maximum`."""
-
-    def convert(text):
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
-        if not minimum <= value <= maximum or (above and value == minimum):
-            least = "above" if above else "at least"
-            raise argparse.ArgumentTypeError(
-                f"{text} is out of range: {least} {minimum:g}, at most {maximum:g}"
-            )
-        return value
-
-    return convert
+    return _number(float, minimum, maximum, above)
 
 
 def make_parser(doc):
@@ -3483,7 +3274,10 @@ def parse_flags(parser, argv, script, small=False, defaults=None):
                 print(f"--quick trains 2 epochs, not {args.epochs}")
             args.epochs = 2
         if args.save_model:
-            _check_place(Path(args.path), Path(args.out_dir, "last.pt"))
+            path, state = Path(args.path), Path(args.out_dir, "last.pt")
+            if path.is_dir() or path.resolve() == state.resolve():
+                raise UserError(f"--path {path} cannot hold the model; name another")
+            _check_writable(path.parent, "--path")
     _check_writable(Path(args.out_dir), "--out-dir")
     args.batch_size = getattr(args, "batch_size", 1) * ranks()  # each rank's own
     set_seed(args.seed)
@@ -3514,13 +3308,6 @@ def _check_writable(folder, flag):
         raise UserError(
             f"{flag}: {folder} cannot be written to ({error.strerror}); choose another"
         ) from None
-
-
-def _check_place(path, state):
-    """Fail now if --save-model cannot write `path`, or would write over the state."""
-    if path.resolve() == state.resolve() or (path.exists() and not path.is_file()):
-        raise UserError(f"--path {path} cannot hold the model; name another file")
-    _check_writable(path.parent, "--path")
 
 
 def run(main, argv=None):

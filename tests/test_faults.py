@@ -61,20 +61,20 @@ def at_third_epoch(number):
     rnn_utils.backward_mean = backward_mean
 
 
-def killed_while_writing(call):
-    """SIGKILL in the middle of the third epoch's write; half of it is on the disk."""
-    real = getattr(os, call)
+def killed_while_writing(half):
+    """SIGKILL at the end of the third epoch's write, or with half of it on the disk."""
+    real = os.replace
     writes = []
 
     def kill(first, *rest):
         writes.append(1)
         if len(writes) < 3:
             return real(first, *rest)
-        if call == "chmod":
+        if half:
             os.truncate(first, os.path.getsize(first) // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(os, call, kill)
+    os.replace = kill
 
 
 def full_disk():
@@ -97,8 +97,8 @@ FAULTS = {
     "SIGKILL in training": lambda: at_third_epoch(signal.SIGKILL),
     "SIGINT in training": lambda: at_third_epoch(signal.SIGINT),
     "SIGTERM in training": lambda: at_third_epoch(signal.SIGTERM),
-    "SIGKILL in write": lambda: killed_while_writing("chmod"),
-    "SIGKILL before replace": lambda: killed_while_writing("replace"),
+    "SIGKILL in write": lambda: killed_while_writing(half=True),
+    "SIGKILL before replace": lambda: killed_while_writing(half=False),
     "full disk": full_disk,
     "no root": no_root,
 }

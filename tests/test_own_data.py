@@ -39,6 +39,31 @@ SERIES = {
         None,
         *("2010-01-01 00:00:00", 4, 1.0, 2.1, "from Year, Month, Day, Hour"),
     ),
+    "date and a clock of twelve hours": (
+        "Date,Time,v\n1/13/2000,5:30 PM,1\n1/14/2000,6:30 PM,2\n",
+        None,
+        *("2000-01-13 17:30:00", 2, 1, 2, "month/day/year"),
+    ),
+    "hours and minutes": (
+        "Year,Month,Day,Hour,Minute,v\n2000,1,2,3,0,1\n2000,1,2,3,30,2\n2000,1,2,4,0,5\n",
+        None,
+        *("2000-01-02 03:00:00", 3, 1, 5, "Year, Month, Day, Hour, Minute"),
+    ),
+    "whole numbers with a point": (
+        "Year,Month,v\n2000.0,1.0,5\n2000.0,2.0,6\n",
+        None,
+        *("2000-01-01 00:00:00", 2, 5, 6, "put together from Year, Month"),
+    ),
+    "month and year": (
+        "date,v\n02/2019,1\n03/2019,2\n",
+        None,
+        *("2019-02-01 00:00:00", 2, 1, 2, "'02/2019' is read as 2019-02-01"),
+    ),
+    "points and commas": (
+        "date;v\n2000-01-01;1.234,5\n2000-01-02;1.234\n2000-01-03;,5\n",
+        None,
+        *("2000-01-01 00:00:00", 3, 1234.5, 0.5, "'1.234,5' is read as 1234.5"),
+    ),
     "day first": (
         "Date,v\n01/01/2012,1\n02/01/2012,2\n13/01/2012,3\n",
         None,
@@ -140,7 +165,7 @@ SERIES = {
     "thousands or not": (
         "date;v\n2000-01-01;1.234\n2000-01-02;2.500\n",
         None,
-        *("2000-01-01 00:00:00", 2, 1.234, 2.5, "taken as a decimal point"),
+        *("2000-01-01 00:00:00", 2, 1.234, 2.5, "'1.234' is read as 1.234"),
     ),
     "a code": (
         table(
@@ -187,6 +212,11 @@ def test_the_row_is_counted_below_the_header(tmp_path):
 
 REFUSED = {
     "day or month": ("Date,v\n01/02/2012,1\n02/02/2012,2\n", "no row settles which"),
+    "neither way": (
+        "date;v\n2000-01-01;1,5\n2000-01-02;1.5\n",
+        "'1,5' is not a number",
+    ),
+    "quarters": ("date,v\n2000-Q1,1\n2000-Q2,2\n", "'2000-Q1' is not a date"),
     "rows disagree": ("Date,v\n13/02/2012,1\n02/13/2012,2\n", "rows disagree"),
     "comma": (
         'date,v\n2000-01-01,"1,234"\n2000-01-02,"5,678"\n',
@@ -194,7 +224,7 @@ REFUSED = {
     ),
     "several series": (
         table("date,store,v", [(d, s, s * 2) for d in DAYS for s in "12"]),
-        "choose one with --column (there are: store, v)",
+        "choose one with --column (there are: store, v;",
     ),
     "several series, named": (
         table("date,store,v", [(d, s, f"{len(s)}") for d in DAYS for s in ("a", "bc")]),

@@ -180,7 +180,10 @@ BROKEN = {
     "far date": ("date,v\n9999-01-01,1\n", "years 1000 to 9000"),
     "constant": ("date,v\n2000-01-01,4\n2000-01-02,4\n", "never changes"),
     "no values": ("date,v\n2000-01-01,\n2000-01-02,\n", "never changes"),
-    "two columns": ("date,a,v\n2000-01-01,1,2\n", "--column (there are: a, v)"),
+    "two columns": (
+        "date,a,v\n2000-01-01,1,2\n",
+        "choose one with --column (there are: a, v;",
+    ),
     "only dates": ("date\n2000-01-01\n", "choose one with --column"),
     "no dates": ("a,b\n1,2\n3,4\n", "has no column of dates"),
     "wide rows": ("date,v\n2000-01-01,1,2\n2000-01-02,1,3\n", "more cells"),
@@ -199,7 +202,7 @@ def test_column_is_chosen_and_refused(tmp_path):
     """--column picks one; a wrong name and the dates' own name are refused."""
     path = written(tmp_path, "two.csv", "date,a,b\n2000-01-01,1,5\n2000-01-02,2,6\n")
     assert read_series(path, "b").tolist() == [5, 6]
-    assert "it has: date, a, b" in refusal(read_series, path, "c")
+    assert "there are: date, a, b;" in refusal(read_series, path, "c")
     assert "holds the dates" in refusal(read_series, path, "date")
     made = argparse.Namespace(column="close")
     assert "one column, 'sine'" in refusal(

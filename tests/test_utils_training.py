@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -621,14 +622,14 @@ def fail_with(number):
     return fail
 
 
-@pytest.mark.parametrize("call", ["replace", "chmod"])
+@pytest.mark.parametrize("owner, call", [(os, "replace"), (Path, "write_bytes")])
 @pytest.mark.parametrize("old", [None, b"old content"])
-def test_failed_write_leaves_the_old_content(tmp_path, monkeypatch, call, old):
+def test_failed_write_leaves_the_old_content(tmp_path, monkeypatch, owner, call, old):
     """A full disk must not cost the checkpoint that was there."""
     path = tmp_path / "file"
     if old:
         path.write_bytes(old)
-    monkeypatch.setattr(os, call, fail_with(errno.ENOSPC))
+    monkeypatch.setattr(owner, call, fail_with(errno.ENOSPC))
     said = refusal(rnn_utils.write_atomically, path, b"new content")
     assert str(path) in said and os.strerror(errno.ENOSPC) in said
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([old] if old else [])
@@ -641,7 +642,7 @@ def test_interrupted_write_leaves_the_old_content(tmp_path, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "chmod", interrupt)
+    monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         rnn_utils.write_atomically(tmp_path / "file", b"new")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
