@@ -1022,8 +1022,8 @@ def show_right_places(model, answers, dictionary, data, args):
 #      looked with more than half its weight.  "son" looked at "her" with 99 %; cover
 #      "her", and it is "son" all the same.  What is needed was to be had elsewhere: in
 #      the words before, the decoder's state, or a key that knows its neighbours.
-#   2. Here five of twelve words change, fewer than in most sentences: of all answers
-#      about three words in four do, and hardly any if the second place is covered.
+#   2. Here five of twelve words change, fewer than on average: of the words of all answers
+#      three in four do, and hardly any if the second place is covered instead.
 #   3. More than half become the entry; seven in ten with those that only begin like it.
 #      So the decoder takes words from where it looks.  But not blindly: one in fourteen
 #      stays what it was, as "un" pointed at "baker".  A likely reason: q_i goes into
