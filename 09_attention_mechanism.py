@@ -36,7 +36,7 @@ You should see
     "dictionary" translates word by word, by a count of the training pairs.
 
     The sample run (sample [sample]: made-up sentences; seed 0; one thread of a busy
-    machine, five to eight minutes; with more threads the last digits differ):
+    machine, five to nine minutes; with more threads the last digits differ):
                                   BLEU by words of the source, five fifths of test
       model         bleu  exact_match    6.8    8.9   10.5   11.4   12.6
       additive      99.4       0.9783  100.0   99.1   99.8   99.0   99.3
