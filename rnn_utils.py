@@ -434,8 +434,8 @@ def read_text(path):
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         text = "\0"
-    # Archives, sheets and PDF files hold such characters, and bytes that are no UTF-8.
-    if re.search("[\0-\10]", text):
+    # Archives, sheets and PDF files hold such bytes, and bytes that are no UTF-8.
+    if "\0" in text or text.startswith(("PK\3\4", "%PDF")):
         raise UserError(
             f"{path} is not UTF-8 text; save a sheet as CSV, unpack what is packed (zip, "
             "gz), and save a text as UTF-8"
