@@ -216,7 +216,7 @@ def test_a_layer_without_recurrence():
 
 
 def test_the_lines_of_training_are_read(capsys):
-    """The RMSE of the best epoch, and where each val_ was least."""
+    """The RMSE of the best epoch."""
     data = data_of(walk())
     records = []
     for epoch, (val, total) in enumerate([(3, 9), (1, 8), (2, 7)], start=1):
@@ -227,7 +227,6 @@ def test_the_lines_of_training_are_read(capsys):
     assert "50% of what persistence" in out
     usual = data.scaling.step_sizes[0]
     assert f", is {lesson.as_text(0.5 * usual, data)}:" in " ".join(out.split())
-    assert out.splitlines()[-1].split() == ["val_further", "1.000", "2", "2.000"]
 
 
 def test_the_small_gru_learns_the_rule(capsys):
