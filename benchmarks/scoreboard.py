@@ -204,9 +204,10 @@ LINES = f"""
 08-back         08_seq2seq_basic --reverse-source
 09-sample       09_attention_mechanism --dataset sample
 09-sample-none  09_attention_mechanism --dataset sample --attention-type none
+09-sample-long  09_attention_mechanism --dataset sample --attention-type none --epochs 22
 09-short        09_attention_mechanism --epochs 2
 09-feeding      09_attention_mechanism --epochs 2 --input-feeding
-09-none-more    09_attention_mechanism --attention-type none --dropout 0.3
+09-none-long    09_attention_mechanism --attention-type none --epochs 12
 10-small        10_text_generation {SMALL}
 10-small-t4     10_text_generation {SMALL} --sequence-length 4
 10-mingru       10_text_generation --cell mingru
