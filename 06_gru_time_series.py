@@ -127,9 +127,8 @@ import rnn_utils as utils
 # get.)
 #
 # Choices are made on validation (which cell, how long a past, which epoch).  Test is
-# looked at once, with what was chosen (we did not quite keep that: see 4.6).  If you
-# try ten networks on test and show the best, you have fitted the choice to the test
-# part.
+# looked at once, with what was chosen (we did not quite keep that: see 4.6).  Else the
+# choice is fitted to the test part.
 
 VALUES = "value"  # the values as they are; the flag says --target price
 
@@ -570,8 +569,8 @@ def paths_of_gradient(r_bias, z_bias, x=1.0):
 # by val_loss two did better with each of three seeds (4.6).  The price: the forecasts
 # of 1 and of 2 steps ahead come from two networks, and need not fit together.
 #
-# With more columns x becomes (B, T, F), the layer nn.GRU(F, H), each column scaled by
-# its own mean and std.  (Beware: the temperature of days to come is not known.)
+# With more columns it would be x (B, T, F) and nn.GRU(F, H), each scaled by its own
+# mean and std.
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 LOW = 0  # the places of the three outputs
@@ -873,7 +872,7 @@ def show_marks():
 # below it now costs 0.1 of that little more, each truth above it 0.9 less.  With nine
 # below and one above that is 9 * 0.1 more and 1 * 0.9 less: so here the loss is least.
 # With fewer below, moving up pays; with all ten below, moving down does.  For the low
-# edge the prices are swapped.  (Nothing forbids that low comes out above high.)
+# edge the prices are swapped.
 
 BELOW_LOW = 0.1  # the share of the truth that should lie below the low edge
 BELOW_HIGH = 0.9
@@ -1072,7 +1071,7 @@ class Findings(NamedTuple):
 
 
 def both_ways(model, data, start, end, args):
-    """Before each of the places start ... end - 1: the name of the way -> (M, S)."""
+    """Direct and fed back, before each of start ... end - 1: name -> (M, S)."""
     known = known_before(data, start, end)  # (M, T)
     direct = network_forecasts(model, data, known, args)[:, :, MEAN]  # (M, S)
     made = feed_back(model, data, known, data.horizon, args)  # (M, S)
@@ -1083,7 +1082,7 @@ def both_ways(model, data, start, end, args):
 
 
 def judge(model, data, args):
-    """All forecasts of the test part side by side, the way chosen on validation."""
+    """All forecasts of the test part; direct or fed back is chosen on validation."""
     end = len(data.values)
     forecasts, before_test = rivals_forecasts(data)
     forecasts |= both_ways(model, data, data.val_end, end, args)
@@ -1251,8 +1250,7 @@ def show_test():
 #     standard error ^ 2 = (g_0 + 2 * (g_1 + ... + g_(ahead-1))) / M
 #
 # Why 2 *?  The mean of d is its sum, divided by M.  Square the sum: each pair stands in
-# it twice, as (d_1 + d_2)^2 is d_1^2 + d_2^2 + 2 * d_1 * d_2.  (Software calls such a
-# standard error HAC.)  One step ahead nothing is added.
+# it twice, as (d_1 + d_2)^2 is d_1^2 + d_2^2 + 2 * d_1 * d_2.
 
 
 def likeness(d, lag):
@@ -1349,8 +1347,7 @@ def score_all_steps(found, data):
 # order (the books' word: exchangeable).  The eighth has 8 of the 11 gaps below it, 73
 # %: too few; the ninth 82 %.  Of M numbers, that is number 0.8 * (M + 1), rounded up.
 # For a series "of one kind" is an assumption: later years may differ.  And validation
-# has chosen the epoch, too, so the errors there are a little too small.  The margin is
-# one for both edges: the band holds 80 %, no longer 10 % beyond each.
+# has chosen the epoch, too, so the errors there are a little too small.
 
 
 def rank_of(count):
@@ -1479,9 +1476,9 @@ Both gain from more past, and alike: from 6 values to 132, 12 ahead, the GRU goe
 39.24 to 29.69, the rival from 38.58 to 28.81.  More than 132 brings nothing.  With 48
 the GRU seems ahead at 12; but there the rival, too, reads no more than 48.
 
-Size, rate and epochs matter little: 16 units are too few (val_loss 2.603), but 32 or 96
-units, --lr 0.0125, --epochs 30 and a z that begins high have 2.035 to 2.057, where five
-seeds of the default reach up to 2.038.
+Above 16 units, which are too few (val_loss 2.603), size, rate and epochs matter little:
+32 or 96 units, --lr 0.0125, --epochs 30 and a z that begins high have 2.035 to 2.057,
+where five seeds of the default reach up to 2.038.
 From 1 to 2 ahead the direct GRU jumps from 17.78 to 23.48 on test, from one reader to
 the other; why so far, we cannot explain (without recurrence 19.98)."""
 
@@ -1765,7 +1762,7 @@ def report_one_step(found, data):
     chance = 2 / len(d) ** 0.5  # as for any mean: two standard errors
     said = "p may be taken as it is"
     if abs(alike) > chance:  # neighbours of one sign add up, those of two cancel
-        said = "p is too small" if alike > 0 else "p is rather too large"
+        said = "p is too small" if alike > 0 else "p is too large, the safe side"
     utils.say(
         f"""How alike are each d and the next, against persistence (4.4 has the
         formula)?  {alike:z.2f}; chance alone stays within {chance:.2f} of 0.  So
@@ -1782,7 +1779,7 @@ SHOWN_STEPS = (1, 2, 3, 6, 12, 24, 48)  # in the tables
 
 
 def report_all_steps(found, rows, data):
-    """Print both ways and two rivals on validation and on test, and the p of test."""
+    """Print direct, fed back and two rivals on validation and test, and p on test."""
     on_validation = found.before_test["RMSE on validation"]  # name -> (S,)
     tables = {"RMSE on validation": {}, "RMSE on test": {}, "p on test": {}}
     for ahead, row in enumerate(rows, start=1):
@@ -1811,8 +1808,8 @@ def report_all_steps(found, rows, data):
         utils.print_table(f"{data.source.label}: {title}", table, "steps")
     utils.say(
         """chosen: what errs less on validation.  to AR, to persistence: p of the chosen
-        against these.  careless: the same by the formula of 4.3, as if errors did not
-        overlap; where it alone is below 0.05, it mistakes luck for a lead."""
+        against these.  careless: the p to persistence by the formula of 4.3, as if errors
+        did not overlap; where it alone is below 0.05, it mistakes luck for a lead."""
     )
     utils.say(
         """Reading it: lay the two tables of RMSE side by side, column direct / AR.
@@ -1955,7 +1952,7 @@ def conclude(found, rows, extra, model, data):
     print(f"{extra['coverage_at_horizon']:.1%} at {data.horizon} ahead.")
     p = extra["p_band"]
     said = verdict(extra["band_cost"], extra["constant_band_cost"], p)
-    print(f"  In cost it {said} the rival's band one step ahead, p {p_text(p)}.")
+    print(f"  In cost the band {said} its rival one step ahead, p {p_text(p)}.")
     weights = utils.count_parameters(model.near)
     utils.say(
         f"""Worth its cost here?  For the next step the network has {weights:,} weights,
@@ -2086,7 +2083,7 @@ def next_dates(dates, count):
 
 
 def continue_series(model, data, ways, margins, args):
-    """`--forecast N`: what may come after the end, by the ways chosen."""
+    """`--forecast N`: what may come after the end, direct or fed back as chosen."""
     import pandas as pd
 
     known = data.levels[None, -data.length :]  # (1, T)
