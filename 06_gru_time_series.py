@@ -956,9 +956,7 @@ def show_past(model, data, args):
     """How much past does it use?  Errors when only the last values are handed in."""
     windows = make_windows(data, data.train_end, data.val_end)
     print("\nHow much past does it use?  Validation, when the trained network gets the")
-    print(
-        "last values of each window alone.  (It never trained on such short windows.)"
-    )
+    print("last values of each window alone.  (It never trained on so short ones.)")
     print("  values   one_step   further")
     counts = [count for count in (24, 48, 96) if count < data.length] + [data.length]
     found = {}  # how many values -> the errors
@@ -972,9 +970,7 @@ def show_past(model, data, args):
     for name in ("one_step", "further"):
         if name in scores:  # those of the whole window
             enough = [n for n in counts if found[n][name] <= 1.01 * scores[name]]
-            print(
-                f"{name}: within 1 % of the whole window's from {min(enough)} values on"
-            )
+            print(f"{name}: {min(enough)} values come within 1 % of the whole window")
 
 
 # ====================================================================================
@@ -1748,10 +1744,10 @@ def report_one_step(found, data):
     utils.say(
         f"""statistic, p (Diebold-Mariano): the {found.ours} against this rival, below 0
         where the {found.ours} errs less; foretold: how much of persistence's squared
-        error is gone (4.3).  The moving average takes
-        {chosen["width"]} values, the autoregression {chosen["order"]} (further ahead
-        another number); the season is {season}.  Persistence has MASE 1 on training;
-        where it has more here, test is the harder part."""
+        error is gone (4.3).  The moving average takes {chosen["width"]} values, the
+        autoregression {chosen["order"]} (further ahead another number); the season is
+        {season}.  Persistence has MASE 1 on training; where it has more here, test is
+        the harder part."""
     )
     print(f"Reading it: the {found.ours}")
     for said, names in verdicts(found, rows).items():
