@@ -32,8 +32,9 @@ Run it
 
 You should see
     BLEU compares translations with references, 0 to 100 (lesson 08); exact_match is the
-    share that is right word for word.  "none" is the same network without attention.
-    "dictionary" translates word by word, by a count of the training pairs.
+    share that is right word for word.  "additive" is the network with attention (by the
+    first of four scores), "none" the same without.  "dictionary" translates word by word,
+    by a count of the training pairs.
 
     The sample run (sample [sample]: made-up sentences; seed 0; one thread of a busy
     machine, five to nine minutes; with more threads the last digits differ):
@@ -80,7 +81,7 @@ docs/exercises.md has measured answers to some)
 #     sentences    R  rows of a search, B * beam size    T  words (self-attention)
 #     i  counts the words that are written, up to Tt;  j  those that are read, up to Ts
 # Letters:
-#     s_j  the encoder's state at a word   q_i query   k_j key   v_j value   (section 2)
+#     s_j  the encoder's states at a word, 2 H numbers   q_i query   k_j key   v_j value
 #     e_ij  score   a_ij  attention weight   c_i  context   h_att  state that has looked
 #     h, c  an LSTM's state and its memory (lesson 05); that c is no context
 #     W_s, W_c, W, W_query ...  matrices that are learned; u  a vector that is
@@ -112,13 +113,14 @@ BOS = utils.BOS_ID  # 2 <bos>, what the decoder is given first
 EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 
 # ====================================================================================
-# 1. Data
+# 1.  Data
 # ====================================================================================
 #
 # English captions of photographs and their French translations (Multi30k), prepared as
 # in lesson 08: words in lower case, ids, rows filled up, the target shifted by one.
 # French words mostly stand in the same order as the English ones, but not everywhere.
-# "a red shirt" is "une chemise rouge": whoever looks at the right word has to cross over.
+# "a red shirt" is "une chemise rouge": whoever looks at the right word has to cross
+# over.
 #
 # The sample is made up of few words: minutes are enough.  It has what French is known
 # for, adjectives that follow their noun, and change with it (chat noir, souris noire).
@@ -192,7 +194,7 @@ def show_one_pair(data):
 
 
 # ====================================================================================
-# 2. Model
+# 2.  Model
 # ====================================================================================
 #
 # --- Attention on its own ------------------------------------------------------------
@@ -205,10 +207,13 @@ def show_one_pair(data):
 #   values   what is taken home from each: v_1, v_2, ...
 #
 # Why three?  What a book is found by (its title) is not what one takes home (its text).
-# Below, keys and values differ.  In this lesson's network they are the same vectors, each
-# made from the encoder's state s_j at one word:
+# Below, keys and values differ.  In this lesson's network they are the same vectors,
+# each made from the encoder's state s_j at one word:
 #
-#     k_j = v_j = W_s s_j + b_s        (a linear layer, `shrink`; it halves the length)
+#     k_j = v_j = W_s s_j + b_s        (a linear layer, `shrink`)
+#
+# s_j is the state of the way there and that of the way back, side by side: 2 H numbers.
+# The query has H, so W_s makes H of them.
 #
 # In self-attention, the outlook after section 4, all three differ.
 #
@@ -271,16 +276,17 @@ def show_attention():
 # weighs all of them.  Push a score up a little, and its weight grows a little, the
 # others shrink, the context moves, the loss changes.  So there is a gradient, from the
 # loss back to the weights, the scores, the query and the keys.  A choice ("word 3")
-# would have none: it does not change a little.  (Section 3 watches a network's weights.)
+# would have none: it does not change a little.  (Section 3 watches a network's
+# weights.)
 #
 # How much does a weight move when a score does?  (You may skip to the numbers of
 # `show_learning_to_look`; take the last line along.)  Of one word written, a_j is
 # exp(e_j) / S, S the sum of all exp.  By the quotient rule, its derivative with respect
 # to its own score e_j is (exp(e_j) S - exp(e_j)^2) / S^2 = a_j - a_j^2 = a_j (1 - a_j).
-# That of another weight a_m is -a_j a_m: what one gains the others lose.  Now let g_j be
-# the derivative of the loss with respect to a_j.  The context is the sum of all a_j v_j,
-# so g_j is v_j . (the derivative with respect to the context).  The chain rule adds up
-# what e_j does to the loss through every weight, its own and the others:
+# That of another weight a_m is -a_j a_m: what one gains the others lose.  Now let g_j
+# be the derivative of the loss with respect to a_j.  The context is the sum of all a_j
+# v_j, so g_j is v_j . (the derivative with respect to the context).  The chain rule
+# adds up what e_j does to the loss through every weight, its own and the others:
 #
 #       a_j (1 - a_j) g_j       - a_j (sum of a_m g_m over the others)
 #     = a_j g_j - a_j (a_j g_j) - a_j (sum of a_m g_m over the others)
@@ -425,8 +431,8 @@ def show_four_scores():
     print("that is rounding: it is the same.")
 
 
-# Why divide by sqrt(H)?  The reason is one of Transformers.  A dot product is a sum of H
-# products.  If the numbers of q and k are random, with mean 0 and variance 1, each
+# Why divide by sqrt(H)?  The reason is one of Transformers.  A dot product is a sum of
+# H products.  If the numbers of q and k are random, with mean 0 and variance 1, each
 # product has variance 1 too, and the sum has variance H: its standard deviation is
 # sqrt(H).  So the longer the vectors, the larger the scores.  Of large scores a softmax
 # makes one weight near 1 and the others near 0.  There a (1 - a), the derivative from
@@ -456,16 +462,16 @@ def show_scaling():
 
 
 # In our network the reason does not apply.  Its numbers are far smaller than 1: before
-# training the dot products have a standard deviation of 0.005 (on the sample, seeds 0, 1
-# and 2; H = 256).  So it starts by looking everywhere alike, as in
+# training the dot products have a standard deviation of 0.005 (on the sample, seeds 0,
+# 1 and 2; H = 256).  So it starts by looking everywhere alike, as in
 # `show_learning_to_look`, and lets the vectors grow as far as they need to.
 #
 # Which score should you take?  These four came out close together (section 4).  A
 # likely reason: `shrink` puts a learned matrix between the encoder's state s_j and the
-# key, so our dot, q . (W_s s_j + b_s), is nearly Luong's general.  Take dot, the simplest
-# and cheapest; scaled, where vectors are long and of variance 1; general or `shrink`, if
-# query and states have different lengths.  (The runs here take additive only because
-# attention began with it.)
+# key, so our dot, q . (W_s s_j + b_s), is nearly Luong's general.  Take dot, the
+# simplest and cheapest; scaled, where vectors are long and of variance 1; general or
+# `shrink`, if query and states have different lengths.  (The runs here take additive
+# only because attention began with it.)
 
 # --- Attention in a decoder -----------------------------------------------------------
 #
@@ -508,10 +514,10 @@ def show_scaling():
 # French.  On multi30k, with two threads of an idle machine, six epochs take 449 s with
 # none, 465 s with dot, 507 s with additive (5.28, 5.28, 5.35 million parameters).
 #
-# Bahdanau et al. (2015), who invented attention, put it before the recurrence.  The query
-# is the state before this word, q_(i-1), and the cell reads the context with the word.
-# Thus the state remembers what was looked at.  The price: every word has to wait for the
-# one before, also in training.
+# Bahdanau et al. (2015), who invented attention, put it before the recurrence.  The
+# query is the state before this word, q_(i-1), and the cell reads the context with the
+# word.  Thus the state remembers what was looked at.  The price: every word has to wait
+# for the one before, also in training.
 
 
 def bahdanau_step(x, state, keys, mask, cell, score_parameters):
@@ -724,13 +730,13 @@ def show_shapes(model, data):
 
 
 # ====================================================================================
-# 3. Training
+# 3.  Training
 # ====================================================================================
 #
-# As in lesson 08: teacher forcing, and the cross-entropy of each real word, in nats.
-# No loss speaks of the attention weights: where to look is learned on the way.  The
-# learning rate rises in the first quarter of the run and then falls to 0 (lesson 04): so
-# that the curves flatten says nothing of what more epochs would bring.
+# As in lesson 08: teacher forcing, and the cross-entropy of each real word, in nats.  No
+# loss speaks of the attention weights: where to look is learned on the way.  The
+# learning rate rises in the first quarter of the run and then falls to 0 (lesson 04):
+# so that the curves flatten says nothing of what more epochs would bring.
 #
 # One detail is new, label smoothing (Szegedy et al., 2016).  Without it the true word
 # should get probability 1.  Now a share of that, 0.1, is spread evenly over all V
@@ -741,16 +747,16 @@ def show_shapes(model, data):
 #
 # That cannot fall to 0.  Its floor, 0.849 in the sample run, is that of a network that
 # answers exactly as it is asked to, with nats of -ln 0.9005 = 0.105.  nats itself can
-# fall below 0.105: then the network is surer than asked, and pays for it in the smoothed
-# loss.  The sample run ends at a val_loss of 0.090.  What smoothing gains has not been
-# measured.
+# fall below 0.105: then the network is surer than asked, and pays for it in the
+# smoothed loss.  The sample run ends at a val_loss of 0.090.  What smoothing gains has
+# not been measured.
 #
-# Below each epoch stands the mean largest weight: how sure the network is where to look.
-# In the sample run it is 0.10 before training (a source has about ten words), then 0.11
-# and 0.16: for two epochs it looks almost everywhere alike, as in
-# `show_learning_to_look`.  That is no better than a summary: val_loss falls to 3.00, that
-# of `none` to 2.90.  In epochs 3 and 4 it finds where to look: 0.36, then 0.75 (0.91 at
-# the end).  There val_loss falls to 0.32, that of `none` to 1.29.
+# Below each epoch stands the mean largest weight: how sure the network is where to
+# look.  In the sample run it is 0.10 before training (a source has about ten words),
+# then 0.11 and 0.16: for two epochs it looks almost everywhere alike, as in
+# `show_learning_to_look`.  That is no better than a summary: val_loss falls to 3.00,
+# that of `none` to 2.90.  In epochs 3 and 4 it finds where to look: 0.36, then 0.75
+# (0.91 at the end).  There val_loss falls to 0.32, that of `none` to 1.29.
 
 
 def make_measure(smoothing=0.0):
@@ -815,7 +821,7 @@ def read_training():
 
 
 # ====================================================================================
-# 4. Evaluation and pictures
+# 4.  Evaluation and pictures
 # ====================================================================================
 #
 # First it has to write: greedily and by beam search, with lesson 08's shared search.
@@ -872,11 +878,12 @@ def translate(model, texts, data, args, beam_size):
 #     that state *can* know of "she", and nothing makes it prefer the place we would
 #   - the last row, <eos>: where it looks when it stops.  Here that is the full stop
 #
-# The sentences shown are chosen (`examples` and `first_wrong`, in section 5): up to three
-# short ones of test with a colour, for there the order crosses, and the first short one
-# that went wrong.  Then the weights are a first clue, no more.  "an old man" became "de
-# vieux homme"; before a vowel sound it is "vieil".  While it wrote "vieux" it looked at
-# "old", with 97 %: the right place.  So what failed is the choice of the word.
+# The sentences shown are chosen (`examples` and `first_wrong`, in section 5): up to
+# three short ones of test with a colour, for there the order crosses, and the first
+# short one that went wrong.  Then the weights are a first clue, no more.  "an old man"
+# became "de vieux homme"; before a vowel sound it is "vieil".  While it wrote "vieux"
+# it looked at "old", with 97 %: the right place.  So what failed is the choice of the
+# word.
 
 
 def read_source(model, text, data, args):
@@ -961,10 +968,11 @@ def show_alignments(model, texts, data, args):
 
 
 # How often is it the right place?  Lesson 08's dictionary was counted from the training
-# pairs.  For each English word it names the French word that likeliest goes with it, its
-# entry.  It can judge a word of the answer that is the entry of exactly one word of the
-# source.  With "the" twice in a source, "la" could come from either: not judged.  The
-# rest may well be the harder ones.  (On multi30k: 736 of 1,442 words, 90.4 % right.)
+# pairs.  For each English word it names the French word that likeliest goes with it,
+# its entry.  It can judge a word of the answer that is the entry of exactly one word of
+# the source.  With "the" twice in a source, "la" could come from either: not judged.
+# The rest may well be the harder ones.  (On multi30k: 736 of 1,442 words, 90.4 %
+# right.)
 
 
 def first_hundred(answers, data):
@@ -1018,14 +1026,14 @@ def show_right_places(model, answers, dictionary, data, args):
 #
 # The sample run's answers:
 #
-#   1. Without "black" only "noir" goes.  But eight of thirteen coverings change nothing,
+#   1.  Without "black" only "noir" goes.  But eight of thirteen coverings change nothing,
 #      though at six of these eight (a, looks, her, not, it, the full stop) some word had
 #      looked with more than half its weight.  "son" looked at "her" with 99 %; cover
 #      "her", and it is "son" all the same.  What is needed was to be had elsewhere: in
 #      the words before, the decoder's state, or a key that knows its neighbours.
-#   2. Here five of twelve words change, fewer than on average: of the words of all answers
+#   2.  Here five of twelve words change, fewer than on average: of the words of all answers
 #      three in four do, and hardly any if the second place is covered instead.
-#   3. More than half become the entry; seven in ten with those that only begin like it.
+#   3.  More than half become the entry; seven in ten with those that only begin like it.
 #      So the decoder takes words from where it looks.  But not blindly: one in fourteen
 #      stays what it was, as "un" pointed at "baker".  A likely reason: q_i goes into
 #      h_att too, and an article comes first.
@@ -1187,7 +1195,9 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 # What does the same network do if it cannot look back?  That is `none`: at every word
 # one and the same summary.  In the sample run the gap is 16.7 BLEU for the shortest
 # fifth and 28.9 for the longest; on multi30k it grows with the length too, though not
-# at each step (docstring).  That is the story of the bottleneck.
+# at each step (docstring).  That is the story of the bottleneck.  (On multi30k additive
+# falls with the length, too, by 12.2 BLEU from the shortest fifth to the longest: such
+# captions are harder for other reasons as well.  none falls by 27.4.)
 #
 # But much of it is there for the shortest already.  What goes wrong there?  Of the 120
 # shortest test sentences of the sample `none` gets 40 wrong.  All 40 answers have as
@@ -1198,19 +1208,23 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 # about, and what that is like, did not.  Of the 120 longest 89 are wrong, 19 too short.
 #
 # On real captions "a man cutting branches of trees" becomes "Un homme coupant des
-# ballons".  Rarer things are lost first.  Of the words of multi30k's references that fewer
-# than 10 training sentences have, additive writes 18 % and none 1 %; of those that 1,000
-# or more have, 87 % and 80 %.  (No network writes all: there are many good translations.)
+# ballons".  Rarer things are lost first.  Of the words of multi30k's references that
+# fewer than 10 training sentences have, additive writes 18 % and none 1 %; of those
+# that 1,000 or more have, 87 % and 80 %.  (No network writes all: there are many good
+# translations.)
 #
 # Can a summary not hold these things, or has it not been trained for long enough?  With
 # 22 epochs instead of 11 none has 93.7 BLEU: 98.5 for the shortest fifth, 90.6 for the
 # longest (seed 0).  So a summary can hold a short sentence; it only takes longer to
-# learn.  What is left grows with the length, as a bottleneck would make it.  Whether
-# still more epochs would close that too has not been measured.
+# learn.  One reason may be the way of the gradient.  With attention the error at a word
+# written reaches the state of the word looked at in one step, through its value; with
+# none it must go through the summary, and back along the encoder.  What is left grows
+# with the length, as a bottleneck would make it.  Whether still more epochs would close
+# that too has not been measured.
 #
 # On multi30k none has 38.4 BLEU after 12 epochs instead of 32.2 after 6 (by beam search
-# 41.4 instead of 34.6).  additive has 54.8 after 6: about a quarter of the gap was time.
-# Longer still was not tried.
+# 41.4 instead of 34.6).  additive has 54.8 after 6: about a quarter of the gap was
+# time.  At most, for additive, too, may gain by 12.  Longer still was not tried.
 #
 # Could it be luck?  The paired bootstrap (lesson 08) draws N of these N sentences with
 # repeats, a thousand times.  Its p is how often chance alone would make so large a gap;
@@ -1219,13 +1233,13 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 #
 # The luck of the seed takes several seeds.  On the sample, with seeds 0, 1 and 2,
 # additive has 99.4, 99.9 and 99.9 BLEU, none 77.3, 80.5 and 80.3, dot 99.8, 99.7 and
-# 99.8.  So the gap to none is far larger than what the seed moves; that between additive
-# and dot is not.
+# 99.8.  So the gap to none is far larger than what the seed moves; that between
+# additive and dot is not.
 #
 # On multi30k (one seed) p = 0.001 for the gap of each kind to none.  The four kinds of
 # attention are not to be told apart, but for scaled, which is behind general: p = 0.002
-# greedy, of six pairs compared, and 0.11 by beam search.  More dropout, 0.3, did not help
-# none (30.6 BLEU, greedy).
+# greedy, of six pairs compared, and 0.11 by beam search.  More dropout, 0.3, did not
+# help none (30.6 BLEU, greedy).
 
 
 def same_words(said, wanted):
@@ -1269,8 +1283,8 @@ def show_with_and_without(judged, data):
 #     q_j = W_q x_j   what it looks for        k_j = W_k x_j   what it is to be found by
 #     v_j = W_v x_j   what it gives
 #
-# Below they are by hand.  Adjectives and verbs look for nouns, nouns for adjectives.  What
-# a word gives is which animal it is.
+# Below they are by hand.  Adjectives and verbs look for nouns, nouns for adjectives.
+# What a word gives is which animal it is.
 #
 # No word waits for another: all is one matrix product, and the first word is as near to
 # the last as to the second.  The price is a table of T * T scores.  And something is
@@ -1280,8 +1294,9 @@ def show_with_and_without(judged, data):
 #
 # Each has the same five words, and attention is a mean over a bag of words: nothing in
 # it says which stands where.  The remedy is to add to each x_j a vector that tells the
-# place j: here the sine and the cosine of 0.6 j, the tip of a clock's hand that moves on
-# by 0.6 with each word.  A W_q that turns it on by 0.6 asks for "the place after mine".
+# place j: here the sine and the cosine of 0.6 j, the tip of a clock's hand that moves
+# on by 0.6 with each word.  A W_q that turns it on by 0.6 asks for "the place after
+# mine".
 
 SELF_X = {  # adjective, noun, verb; cat, dog; sine, cosine of the place, still 0
     "black": [1, 0, 0, 0, 0, 0, 0],
@@ -1294,16 +1309,16 @@ TURN = 0.6
 # x has the seven numbers named above.  A query and a key have five: how much of
 # adjective, noun, verb is wanted or is there, and sine and cosine of a place.
 #
-# Take "black" by hand.  It looks for nouns, so its query is to be [0, 9, 0, 0, 0].  Its x
-# is [1, 0, 0, ...]: W_q x is the first column of W_q, so that column is this query.  The
-# key of "cat" is [0, 1, 0, 0, 0]: the score is 9 / sqrt(5) = 4.0, and 0 for all but the
-# two nouns.  The weight of "cat" is e^4.0 / (2 e^4.0 + 3) = 0.49.
+# Take "black" by hand.  It looks for nouns, so its query is to be [0, 9, 0, 0, 0].  Its
+# x is [1, 0, 0, ...]: W_q x is the first column of W_q, so that column is this query.
+# The key of "cat" is [0, 1, 0, 0, 0]: the score is 9 / sqrt(5) = 4.0, and 0 for all but
+# the two nouns.  The weight of "cat" is e^4.0 / (2 e^4.0 + 3) = 0.49.
 #
-# With places, the last two rows turn the hand on by 0.6 (the addition theorem), and make
-# it 5 long.  The dot product of two hands is the cosine of the angle between them.  So
-# the score of "black", the first, at "cat", the next, grows by 5 / sqrt(5) = 2.24, and
-# at "dog", three places after that, by 5 cos(0.6 * 3) / sqrt(5) = -0.51.  (9 and 5 are
-# chosen: large enough that the softmax is nearly sure.)
+# With places, the last two rows turn the hand on by 0.6 (the addition theorem), and
+# make it 5 long.  The dot product of two hands is the cosine of the angle between them.
+# So the score of "black", the first, at "cat", the next, grows by 5 / sqrt(5) = 2.24,
+# and at "dog", three places after that, by 5 cos(0.6 * 3) / sqrt(5) = -0.51.  (9 and 5
+# are chosen: large enough that the softmax is nearly sure.)
 SELF_W_Q = [
     # columns, who looks: adjective, noun, verb, cat, dog, sine, cosine
     [0, 9, 0, 0, 0, 0, 0],  # how much an adjective is wanted: by nouns, 9
@@ -1326,11 +1341,11 @@ def self_vectors(sentence, with_places):
     return x
 
 
-# Last, the causal mask: no word may look at those after it.  Why?  While a decoder writes
-# there are none.  But in training it is given the whole true sentence at once (teacher
-# forcing).  An LSTM cannot look ahead in it.  Self-attention can: it would copy the very
-# word that it should guess.  With the mask all places are trained in one product, and
-# each sees only what it will see when it writes.
+# Last, the causal mask: no word may look at those after it.  Why?  While a decoder
+# writes there are none.  But in training it is given the whole true sentence at once
+# (teacher forcing).  An LSTM cannot look ahead in it.  Self-attention can: it would
+# copy the very word that it should guess.  With the mask all places are trained in one
+# product, and each sees only what it will see when it writes.
 
 
 def self_attention(x, w_q, w_k, w_v, causal=False):
@@ -1395,7 +1410,7 @@ def show_self_attention():
 
 
 # ====================================================================================
-# 5. Command line
+# 5.  Command line
 # ====================================================================================
 #
 # First bookkeeping, nothing about attention: skip it on a first reading.
@@ -1554,9 +1569,9 @@ def report(models, judged, rivals, right, pointed, data, args):
 #
 # --input-feeding.  Look after the recurrence, but give h_att to the LSTM with the next
 # word (Luong et al.): the state remembers what was looked at, and every word waits for
-# the one before.  Two epochs on multi30k took 592 s instead of 412 (one thread of a busy
-# machine); BLEU was 37.6 instead of 35.9 greedy, 40.2 instead of 39.6 by beam search: one
-# seed, and far from done.
+# the one before.  Two epochs on multi30k took 592 s instead of 412 (one thread of a
+# busy machine); BLEU was 37.6 instead of 35.9 greedy, 40.2 instead of 39.6 by beam
+# search: one seed, and far from done.
 
 
 class FeedingTranslator(Translator):
@@ -1597,9 +1612,10 @@ def build(feeding=False, shared=False, **config):
 
 # --pieces.  All words outside the vocabulary are one <unk>, which has no translation.
 # The remedy is lesson 02's byte-pair encoding, for both languages at once.  The last
-# piece of a word ends in a space, printed "_".  On multi30k, --pieces 4000 --dropout 0.3
-# --epochs 16 has 57.2 BLEU, by beam search 59.1 (seed 0; but dropout and epochs changed
-# too).  A known piece is no known word: "harpsichord", har p si ch or d_, got "harporge".
+# piece of a word ends in a space, printed "_".  With --pieces 4000 --dropout 0.3
+# --epochs 16 multi30k has 57.2 BLEU, by beam search 59.1 (seed 0; but dropout and epochs
+# changed too).  A known piece is no known word: "harpsichord", har p si ch or d_, got
+# "harporge".
 
 
 def mark_ends(pieces):
@@ -1719,7 +1735,7 @@ def main(argv=None):
     if not all(utils.split_pair(text) for text in args.predict):
         raise utils.UserError("--predict takes texts of one word or more")
 
-    # 1. The data.
+    # 1.  The data.
     offline = {"sample": utils.SAMPLES / "en-fr.tsv"}
     dataset = utils.choose_dataset(args, ["multi30k"], offline)
     parts = utils.load_pairs(args, dataset)
@@ -1742,7 +1758,7 @@ def main(argv=None):
     describe(data)
     show_one_pair(data)
 
-    # 2. Attention: with numbers; how it learns; four scores; every shape.
+    # 2.  Attention: with numbers; how it learns; four scores; every shape.
     utils.heading("2. Attention")
     show_attention()
     show_learning_to_look()
@@ -1753,7 +1769,7 @@ def main(argv=None):
     if not args.input_feeding:
         show_shapes(build(**{**config, "kind": kinds[0]}), data)
 
-    # 3. Training: one model, or several of different kinds.
+    # 3.  Training: one model, or several of different kinds.
     if args.eval_only:
         models = {config["kind"]: (model, [])}
     else:
@@ -1768,7 +1784,7 @@ def main(argv=None):
             flags = flags_for(kind, args)
             models[kind] = train_model(kind, config, data, flags, feeds)
 
-    # 4. Where did it look?  Is that right, does it matter, and how much is it worth?
+    # 4.  Where did it look?  Is that right, does it matter, and how much is it worth?
     utils.heading("4. Evaluation")
     judged = {kind: judge(*models[kind], data, args) for kind in models}
     # Rivals without a network (lesson 08): copy, and word by word from a dictionary.
