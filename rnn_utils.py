@@ -3150,8 +3150,9 @@ def _number(kind, minimum, maximum, above):
         if not minimum <= value <= maximum or (above and value == minimum):
             what = "whole number" if kind is int else "number"
             least = "above" if above else "from"
+            most = f"{maximum:,g}" if kind is float else f"{maximum:,}"
             raise argparse.ArgumentTypeError(
-                f"'{text[:20]}' is no {what} {least} {minimum} to {maximum}"
+                f"'{text[:20]}' is no {what} {least} {minimum:g} to {most}"
             )
         return value
 

@@ -668,8 +668,8 @@ def test_quick_run_writes_what_the_scoreboard_reads(quick_run):
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (["--sequence-length", 4], "not between 5 and 100"),
-        (["--batch-size", 1], "not between 2 and"),
+        (["--sequence-length", 4], "no whole number from 5 to 100"),
+        (["--batch-size", 1], "no whole number from 2 to"),
         (["--batch-size", 1601], "give 1600 or less"),
     ],
 )
