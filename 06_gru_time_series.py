@@ -90,7 +90,7 @@ from torch import nn
 import rnn_utils as utils
 
 # ====================================================================================
-# 1.  Data
+# 1. Data
 # ====================================================================================
 #
 # A series is one long row of numbers, one for each month or day.  A network learns from
@@ -284,7 +284,7 @@ def show_one_window(data):
 
 
 # ====================================================================================
-# 2.  Model
+# 2. Model
 # ====================================================================================
 #
 # --- 2.1 The cell ---------------------------------------------------------------------
@@ -622,7 +622,7 @@ class Forecaster(nn.Module):
 
 
 # ====================================================================================
-# 3.  Training
+# 3. Training
 # ====================================================================================
 #
 # --- 3.1 A small GRU in the open ------------------------------------------------------
@@ -977,7 +977,7 @@ def show_past(model, data, args):
 
 
 # ====================================================================================
-# 4.  Evaluation and pictures
+# 4. Evaluation and pictures
 # ====================================================================================
 #
 # --- 4.1 The rivals -------------------------------------------------------------------
@@ -1497,7 +1497,7 @@ For a series of yours: how to choose, in this order, on validation alone
 
 
 # ====================================================================================
-# 5.  Command line
+# 5. Command line
 # ====================================================================================
 
 
@@ -1532,7 +1532,7 @@ def main(argv=None):
     if args.eval_only and args.leaky_scaling:
         raise utils.UserError("--leaky-scaling trains a network; drop --eval-only")
 
-    # 1.  The data: read and repaired, split by time and scaled; windows.
+    # 1. The data: read and repaired, split by time and scaled; windows.
     offline = {"sine": None, "heating": None, "simulated": None}
     source = utils.choose_dataset(args, ["sunspots", "stock"], offline)
     series, repairs = read_series(args, source)
@@ -1555,7 +1555,7 @@ def main(argv=None):
     show_windows()
     show_one_window(data)
 
-    # 2.  The model: the cell by pencil, and against PyTorch's.
+    # 2. The model: the cell by pencil, and against PyTorch's.
     utils.heading("2.1 The cell")
     show_one_step()
     show_limits()
@@ -1563,7 +1563,7 @@ def main(argv=None):
     utils.heading("2.2 Why it can learn from far back")
     show_gradient()
 
-    # 3.  Training: small networks in the open; a gate; an edge's loss; the network.
+    # 3. Training: small networks in the open; a gate; an edge's loss; the network.
     utils.heading("3.1 A small GRU in the open")
     train_in_the_open(min(args.epochs, 15))
     utils.heading("3.2 A task for a gate")
@@ -1578,7 +1578,7 @@ def main(argv=None):
         read_the_lines(records, copied, data)
     show_past(model, data, args)
 
-    # 4.  Evaluation: one step ahead, further ahead, the band and its rival, pictures.
+    # 4. Evaluation: one step ahead, further ahead, the band and its rival, pictures.
     found = judge(model, data, args)
     utils.heading("4.3 One step ahead: is a smaller error more than luck?")
     show_test()

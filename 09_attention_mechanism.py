@@ -113,7 +113,7 @@ BOS = utils.BOS_ID  # 2 <bos>, what the decoder is given first
 EOS = utils.EOS_ID  # 3 <eos>, what it writes last
 
 # ====================================================================================
-# 1.  Data
+# 1. Data
 # ====================================================================================
 #
 # English captions of photographs and their French translations (Multi30k), prepared as
@@ -194,7 +194,7 @@ def show_one_pair(data):
 
 
 # ====================================================================================
-# 2.  Model
+# 2. Model
 # ====================================================================================
 #
 # --- Attention on its own ------------------------------------------------------------
@@ -730,7 +730,7 @@ def show_shapes(model, data):
 
 
 # ====================================================================================
-# 3.  Training
+# 3. Training
 # ====================================================================================
 #
 # As in lesson 08: teacher forcing, and the cross-entropy of each real word, in nats.  No
@@ -821,7 +821,7 @@ def read_training():
 
 
 # ====================================================================================
-# 4.  Evaluation and pictures
+# 4. Evaluation and pictures
 # ====================================================================================
 #
 # First it has to write: greedily and by beam search, with lesson 08's shared search.
@@ -1026,14 +1026,14 @@ def show_right_places(model, answers, dictionary, data, args):
 #
 # The sample run's answers:
 #
-#   1.  Without "black" only "noir" goes.  But eight of thirteen coverings change nothing,
+#   1. Without "black" only "noir" goes.  But eight of thirteen coverings change nothing,
 #      though at six of these eight (a, looks, her, not, it, the full stop) some word had
 #      looked with more than half its weight.  "son" looked at "her" with 99 %; cover
 #      "her", and it is "son" all the same.  What is needed was to be had elsewhere: in
 #      the words before, the decoder's state, or a key that knows its neighbours.
-#   2.  Here five of twelve words change, fewer than on average: of the words of all answers
+#   2. Here five of twelve words change, fewer than on average: of the words of all answers
 #      three in four do, and hardly any if the second place is covered instead.
-#   3.  More than half become the entry; seven in ten with those that only begin like it.
+#   3. More than half become the entry; seven in ten with those that only begin like it.
 #      So the decoder takes words from where it looks.  But not blindly: one in fourteen
 #      stays what it was, as "un" pointed at "baker".  A likely reason: q_i goes into
 #      h_att too, and an article comes first.
@@ -1410,7 +1410,7 @@ def show_self_attention():
 
 
 # ====================================================================================
-# 5.  Command line
+# 5. Command line
 # ====================================================================================
 #
 # First bookkeeping, nothing about attention: skip it on a first reading.
@@ -1735,7 +1735,7 @@ def main(argv=None):
     if not all(utils.split_pair(text) for text in args.predict):
         raise utils.UserError("--predict takes texts of one word or more")
 
-    # 1.  The data.
+    # 1. The data.
     offline = {"sample": utils.SAMPLES / "en-fr.tsv"}
     dataset = utils.choose_dataset(args, ["multi30k"], offline)
     parts = utils.load_pairs(args, dataset)
@@ -1758,7 +1758,7 @@ def main(argv=None):
     describe(data)
     show_one_pair(data)
 
-    # 2.  Attention: with numbers; how it learns; four scores; every shape.
+    # 2. Attention: with numbers; how it learns; four scores; every shape.
     utils.heading("2. Attention")
     show_attention()
     show_learning_to_look()
@@ -1769,7 +1769,7 @@ def main(argv=None):
     if not args.input_feeding:
         show_shapes(build(**{**config, "kind": kinds[0]}), data)
 
-    # 3.  Training: one model, or several of different kinds.
+    # 3. Training: one model, or several of different kinds.
     if args.eval_only:
         models = {config["kind"]: (model, [])}
     else:
@@ -1784,7 +1784,7 @@ def main(argv=None):
             flags = flags_for(kind, args)
             models[kind] = train_model(kind, config, data, flags, feeds)
 
-    # 4.  Where did it look?  Is that right, does it matter, and how much is it worth?
+    # 4. Where did it look?  Is that right, does it matter, and how much is it worth?
     utils.heading("4. Evaluation")
     judged = {kind: judge(*models[kind], data, args) for kind in models}
     # Rivals without a network (lesson 08): copy, and word by word from a dictionary.
