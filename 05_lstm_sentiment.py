@@ -691,12 +691,14 @@ def show_recall(args):
 def read_recall(rows, arrives):
     """Print what the tables say; arrives: name -> gradient from 49 letters back."""
     at_50 = {name: row[f"L={RECALL_LONGEST}"] for name, row in rows.items()}
+    # To hold: who still knows the first of 50 letters?
     utils.say(
         f"""Reading it: of {RECALL_LONGEST} letters the LSTM names the first in
         {at_50["lstm"]:.0%} of the sequences, the plain RNN in {at_50["rnn"]:.0%}, and
         with more short sequences in training in {at_50["rnn, more short"]:.0%}.  (How
         far the plain RNN comes is luck: recorded with three seeds, 23%, 58% and 52%.)"""
     )
+    # To learn: how much of the gradient comes back over all these letters?
     open_way = arrives["lstm, trained"]
     shut_way = arrives["rnn, trained"]
     third_way = arrives["rnn, more short, trained"]
@@ -707,9 +709,13 @@ def read_recall(rows, arrives):
             shuts the way ({shut_way:.2g}): the long ones teach it next to nothing, and it
             lives on what the short ones teach."""
         )
+    # Is one there without the other?
     if at_50["rnn, more short"] > 0.9 and third_way < 1e-4:
-        print("The third row holds without a way back: it learned to hold where the")
-        print("way was short.  So to hold and to learn are two things.")
+        utils.say(
+            f"""The third row holds, and hardly any gradient comes back from 49 letters
+            ({third_way:.2g}): it learned to hold where the way was short.  So to hold
+            and to learn are two things."""
+        )
 
 
 # More about the two tables (seed 0, one thread; three seeds are recorded at the end of
@@ -1496,11 +1502,11 @@ def compare_with_rivals(answers, ours, truth):
     """Print McNemar's test against each rival: rival -> beats, loses to, ..."""
     right = {name: scores.argmax(1) == truth for name, scores in answers.items()}
     print("Luck?  McNemar's test (lesson 04) on the reviews that only one gets right.")
-    print("It tells of luck in which reviews were asked.  Luck in training it does not")
-    print(
-        "see: on imdb another --seed moves the score by a point, so a smaller gap may"
+    utils.say(
+        """It tells of luck in which reviews were asked.  Luck in training it does not
+        see: on imdb another --seed moves the score by a point, so a smaller gap may
+        turn round."""
     )
-    print("turn round.")
     verdicts = {}
     for name in [rival for rival in answers if rival != ours]:
         only_ours, only_theirs, p = utils.mcnemar(right[ours], right[name])
@@ -1542,6 +1548,7 @@ def answer_the_title(rows, ours, verdicts, order):
     """The ending: what was found, who won, and what order was worth."""
     accuracy = {name: row["accuracy"] for name, row in rows.items()}
     print("\nCan a network read a review?")
+    # What has learned nothing has nothing to say of order and of rivals.
     if verdicts["majority"] != "beats":
         utils.say(
             """Not in this run: it is not better than the same answer for all.  A
@@ -1558,13 +1565,20 @@ def answer_the_title(rows, ours, verdicts, order):
     )
     real, mixed = order
     points = 100 * (real - mixed)
-    read = "hardly" if points < 5 else "in part" if points < 20 else "yes"
+    # Our own lines.  From 100 % down to a guess between two classes it is 50 points.
+    if points < 5:
+        read = "Hardly"
+    elif points < 20:
+        read = "In part"
+    else:
+        read = "Yes"
     utils.say(
-        f"""Read it, if that means to use the order of its words?  {read.capitalize()}.
+        f"""Read it, if that means to use the order of its words?  {read}.
         With the words of each review shuffled it is right for {mixed:.2%} on validation,
         unshuffled for {real:.2%}.  So to this network order is worth {points:.2f}
         points."""
     )
+    # The strongest rival knows order within three words only.
     if verdicts["ratio_trigram"] == "loses to":
         print("So which words and short phrases occur says most here, and counting")
         print("finds that out better.")

@@ -1835,14 +1835,15 @@ def show_forecasts(band, data):
     count = len(band)
     print(f"\n{data.source.label}: eight forecasts of the test part, one step ahead")
     print("    date        last known  forecast      80 % band         width     truth")
+    # Eight, equally far apart, so that calm and wild times are among them.
     for row in range(0, count, max(1, count // 8))[:8]:
-        place = data.val_end + row
-        low, mean, high = band[row, 0]
+        place = data.val_end + row  # of the value that was asked for
+        low, mean, high = band[row, 0]  # 0: one step ahead
         truth = data.values[place]
         mark = "✔" if low <= truth <= high else "✘"
         numbers = [data.values[place - 1], mean, low, high, high - low, truth]
         texts = [f"{as_text(number, data):>8}" for number in numbers]
-        texts.insert(3, "to")
+        texts.insert(3, "to")  # between the two edges
         print(f"  {mark} {data.dates[place]:%Y-%m-%d}  " + "  ".join(texts))
     print("✔: the truth lies in the band.  Look at width beside last known: a band")
     print("should know when to be unsure.")

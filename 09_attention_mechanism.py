@@ -733,8 +733,8 @@ def show_shapes(model, data):
 # 3. Training
 # ====================================================================================
 #
-# As in lesson 08: teacher forcing, and the cross-entropy of each real word, in nats.  No
-# loss speaks of the attention weights: where to look is learned on the way.  The
+# As in lesson 08: teacher forcing, and the cross-entropy of each real word, in nats.
+# No loss speaks of the attention weights: where to look is learned on the way.  The
 # learning rate rises in the first quarter of the run and then falls to 0 (lesson 04):
 # so that the curves flatten says nothing of what more epochs would bring.
 #
@@ -1173,14 +1173,17 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
     print("\nAnd made to look elsewhere?  For each word all weight is set by hand on")
     print("the next source word whose entry in the dictionary is another word.")
     print("  written        looked at      now all on     its entry      written now")
+    # One text, so that each trial can be read.
     for trial in point_elsewhere(model, text, words, dictionary, data, args):
         print("  " + "".join(f"{word:<15}" for word in mark_ends(trial)).rstrip())
+    # Then a hundred, so that it can be counted.
     trials = []
     for source, said in first_hundred(answers, data):
         trials += point_elsewhere(model, source, said, dictionary, data, args)
     if not trials:
         return None
     many = len(trials)
+    # With the entry's first three letters it may be another form of it: noir, noire.
     moved = sum(now == entry for _, _, _, entry, now in trials) / many
     alike = sum(now[:3] == entry[:3] for _, _, _, entry, now in trials) / many
     same = sum(now == word for word, _, _, _, now in trials) / many
@@ -1224,7 +1227,7 @@ def show_pointing(model, text, words, answers, dictionary, data, args):
 #
 # On multi30k none has 38.4 BLEU after 12 epochs instead of 32.2 after 6 (by beam search
 # 41.4 instead of 34.6).  additive has 54.8 after 6: about a quarter of the gap was
-# time.  At most, for additive, too, may gain by 12.  Longer still was not tried.
+# time, at most: additive may gain by more epochs, too.  Longer still was not tried.
 #
 # Could it be luck?  The paired bootstrap (lesson 08) draws N of these N sentences with
 # repeats, a thousand times.  Its p is how often chance alone would make so large a gap;

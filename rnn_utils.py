@@ -2023,8 +2023,9 @@ def is_better(record, best, monitor):
     """Whether this epoch's `monitor` beats the best so far: losses low, all else high."""
     if best is None:
         return True
-    sign = -1 if monitor.endswith("loss") else 1
-    return sign * record[monitor] > sign * best[monitor]
+    if monitor.endswith("loss"):
+        return record[monitor] < best[monitor]
+    return record[monitor] > best[monitor]
 
 
 def copy_weights(model):
@@ -3024,9 +3025,14 @@ def save_picture(figure, args, name):
     if not args.no_plots:
         path = Path(args.out_dir) / f"{name}.png"
         buffer = io.BytesIO()
-        # A letter that no font here has is drawn as an empty square: that one sees.
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             figure.savefig(buffer, dpi=100, bbox_inches="tight", format="png")
+        if any("missing from" in str(warning.message) for warning in caught):
+            print(
+                "  (No font here has some of the letters: they are empty squares in the "
+                "picture.  The fonts called Noto have all scripts.)"
+            )
         write_atomically(path, buffer.getbuffer())
         print(f"  picture: {path}")
     pyplot().close(figure)
